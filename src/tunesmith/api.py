@@ -1,0 +1,122 @@
+"""The line: settings → data → model → plan → train → evaluate → report. Each step hands one value to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from tunesmith import prepare
+from tunesmith import run as runs
+from tunesmith import settings as settings_
+from tunesmith.conclude import conclude, timed
+from tunesmith.errors import RunError
+from tunesmith.evaluate.compare import compare
+from tunesmith.predict import Predictor, evaluate, load
+from tunesmith.run import Run
+from tunesmith.settings import Settings
+from tunesmith.train import memory, processes
+from tunesmith.train.follow import follow
+from tunesmith.train.loop import Job, train
+
+__all__ = ["Predictor", "check", "compare", "evaluate", "finetune", "load", "plan", "resume"]
+
+Listener = Callable[[Any], None]
+"""Hears what happens: sentences, and the events of training."""
+
+
+def ignore(_: Any) -> None:
+    """A listener that prints nothing."""
+
+
+def finetune(
+    settings: Settings | Mapping[str, Any] | str, *, run: str | Path | None = None, listen: Listener = ignore
+) -> Run:
+    """Fine-tune as `settings` say and leave everything in a run folder.
+
+    Args:
+        settings: settings, a mapping as a settings file holds, or the path of such a file.
+        run: a new folder; named after data and method under runs/ when absent.
+        listen: is told what happens.
+
+    Returns:
+        The run; `run.folder / "report.html"` is for people, `report.json` for programs.
+
+    Raises:
+        TunesmithError: anything that the user can mend, in one sentence.
+    """
+    wanted = as_settings(settings)
+    main = processes.state().is_main_process
+    stem = f"{Path(wanted.data.train).stem}-{wanted.method.name}"
+    folder = Path(run) if run else processes.agree(str(runs.free_folder(Path("runs"), stem)) if main else "")
+    place = runs.create(Path(folder)) if main else Run(Path(folder))
+    with runs.locked(place) if main else nullcontext():
+        if main:
+            runs.write_text(place.settings, settings_.to_yaml(wanted))
+        return _carry_out(wanted, place, listen)
+
+
+def resume(folder: str | Path, *, listen: Listener = ignore) -> Run:
+    """Go on with a run that was stopped or killed; it ends with the weights that it would have had.
+
+    Raises:
+        RunError: the folder is no run, the run is finished already, or the data have changed.
+    """
+    place = runs.open_run(Path(folder))
+    if place.report.exists():
+        raise RunError(f"The run {folder} is finished.", f"Its report is {place.page}.")
+    main = processes.state().is_main_process
+    with runs.locked(place) if main else nullcontext():
+        return _carry_out(settings_.parse(settings_.read_yaml(place.settings), str(place.settings)), place, listen)
+
+
+def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ignore) -> dict[str, Any]:
+    """What `finetune` would do and why, as plan.json holds it. Trains nothing and leaves nothing."""
+    wanted = as_settings(settings)
+    with runs.scratch() as cache:
+        ready = prepare.prepare(wanted, cache, processes.state().device, listen)
+        return prepare.describe(ready.plan, ready.model)
+
+
+def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
+    """Audit the data of `settings` before anything is spent: the content of data/audit.json, and the rejected rows."""
+    wanted = as_settings(settings)
+    with runs.scratch() as cache:
+        _, dataset = prepare.load_data(wanted, cache)
+        return {**dataset.audit, "rejected_rows": [row.as_dict() for row in dataset.rejected]}
+
+
+def as_settings(settings: Settings | Mapping[str, Any] | str) -> Settings:
+    """Settings from whatever form the caller has."""
+    if isinstance(settings, Settings):
+        return settings
+    if isinstance(settings, str):
+        return settings_.parse(settings_.read_yaml(Path(settings)), settings)
+    return settings_.parse(settings)
+
+
+def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
+    """The line itself, for a run that is new or that was begun before."""
+    timings: dict[str, float] = {}
+    state = processes.state()
+    memory.keep_freed_memory()
+    with timed(timings, "prepare"):
+        ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
+        if state.is_main_process:
+            prepare.record(ready, place)
+    job = Job(
+        task=ready.task,
+        model=ready.model,
+        plan=ready.plan,
+        train=ready.train,
+        validation=ready.validation,
+        seed=wanted.seed,
+        checkpoints=place.checkpoints,
+        checkpoint_seconds=wanted.train.checkpoint_seconds,
+    )
+    with timed(timings, "train"):
+        trained = follow(train(job), place.log, wanted.train.log_steps, place.folder, listen)
+    if state.is_main_process:
+        conclude(ready, job, trained, place, timings, listen)
+    return place

@@ -1,0 +1,191 @@
+"""The second half of the line: a trained model becomes a saved one, measured, with its report. Reads the test split once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow.parquet
+
+import tunesmith
+from tunesmith import run as runs
+from tunesmith.contracts import Array
+from tunesmith.evaluate import baselines
+from tunesmith.evaluate.environment import environment
+from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
+from tunesmith.evaluate.memorising import memorising
+from tunesmith.methods.full import Full
+from tunesmith.models import save
+from tunesmith.models.forward import device_of, logits
+from tunesmith.prepare import Prepared, describe, facts_of
+from tunesmith.report.card import model_card
+from tunesmith.report.page import write_page
+from tunesmith.run import Run
+from tunesmith.train import memory
+from tunesmith.train.events import Trained
+from tunesmith.train.loop import PROBE_HEAD, Job
+
+Listener = Callable[[Any], None]
+TRIED_ROWS = 8
+"""Rows on which the reopened model must say what the trained one says."""
+TOLERANCE = 1e-3
+"""Both compute in fp32; what differs is the order of sums."""
+
+
+@contextmanager
+def timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `timings`."""
+    started = time.perf_counter()
+    yield
+    timings[name] = timings.get(name, 0.0) + time.perf_counter() - started
+
+
+def conclude(
+    ready: Prepared, job: Job, trained: Trained, place: Run, timings: dict[str, float], listen: Listener
+) -> dict[str, Any]:
+    """Save, reopen, measure, compare, report.
+
+    Args:
+        timings: seconds by step so far; completed here.
+
+    Returns:
+        The content of report.json.
+    """
+    task, wanted, model = ready.task, ready.settings, trained.model
+    peak = memory.peak_bytes()
+    test = _split(ready, trained, "test")
+    tried, raw = task.sample(test.rows, test.examples, TRIED_ROWS)
+    with timed(timings, "save"):
+        save.save(model, place.model)
+        opened = save.Reopening(place.model, save.loader_of(model), raw)
+    listen("Measuring on the test split.")
+    with timed(timings, "evaluate"):
+        validation = _split(ready, trained, "validation")
+        how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
+        temperature = task.temperature(validation.examples, validation.logits)
+        sections = measure(how, test, temperature)
+        sections["metrics"]["validation"] = intervals(how, validation)
+    with timed(timings, "baselines"):
+        sections |= against(how, test, _baselines(ready, job, test, place, listen))
+    with timed(timings, "reopen"):
+        examples = task.encode(test.rows.take(tried), model)
+        opened.compare(logits(task, model, examples, "fp32"), TOLERANCE)
+    memory_warning = memorising(trained.curve)
+    report = {
+        "tunesmith_version": tunesmith.__version__,
+        "task": task.name,
+        "problem": ready.dataset.problem,
+        "labels": list(ready.dataset.labels),
+        "model": {
+            "name": wanted.model,
+            "architecture": type(model.module).__name__,
+            "parameters": sum(stage.size for stage in model.stages),
+            "loader": save.loader_of(model),
+            "pooling": model.pooling,
+        },
+        "method": ready.plan.method,
+        "status": "finished",
+        "seed": wanted.seed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": _data(ready),
+        "plan": describe(ready.plan, ready.stages),
+        **sections,
+        "training": _training(ready, trained, peak),
+        "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
+        "curve": [dict(entry) for entry in trained.curve],
+        "truncation": ready.truncation,
+        "warnings": [*ready.dataset.audit["warnings"], *([memory_warning] if memory_warning else [])],
+        "environment": environment(),
+        "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
+    }
+    report = {key: value for key, value in report.items() if value not in ([], None)} | {"warnings": report["warnings"]}
+    if memory_warning:
+        report["memorising"] = memory_warning
+    with runs.writing(place.predictions):
+        place.predictions.parent.mkdir(parents=True, exist_ok=True)
+        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
+        pyarrow.parquet.write_table(predictions, place.predictions)
+    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature))
+    runs.write_text(place.model / "README.md", model_card(report, task.loading_code(model, str(place.model))))
+    runs.write_json(place.report, report)
+    write_page(place.folder)
+    shutil.rmtree(place.cache, ignore_errors=True)
+    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    return report
+
+
+def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
+    rows = ready.dataset.splits[name]
+    examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
+    return Reading(rows, examples, logits(ready.task, trained.model, examples, ready.plan.precision))
+
+
+def _baselines(ready: Prepared, job: Job, test: Reading, place: Run, listen: Listener) -> dict[str, Array]:
+    task, wanted = ready.task, ready.settings
+    device = device_of(job.model.module)
+    found = {"majority": task.commonest(ready.train, test.rows.num_rows, job.model)}
+
+    def network(*, fresh: bool) -> Any:
+        model = task.load_model(
+            wanted.model, ready.dataset.labels, seed=wanted.seed, fresh=fresh, remote_code=wanted.trust_remote_code
+        )
+        model.module.to(device)
+        return model
+
+    if ready.plan.method != "probe":
+        head = place.checkpoints / PROBE_HEAD
+        found["probe"] = baselines.probe(task, network(fresh=False), head, test.rows, ready.plan.precision)
+    if "scratch" in wanted.evaluate.baselines:
+        listen("Training the same network from scratch, for comparison.")
+        fresh = network(fresh=True)
+        full = Full(Full.Settings()).plan(fresh.stages, facts_of(wanted.train, fresh, ready.train, device))
+        scratch = dataclasses.replace(job, model=fresh)
+        found["scratch"] = baselines.from_scratch(scratch, full, test.rows, place.folder / "scratch", listen)
+    return found
+
+
+def _data(ready: Prepared) -> dict[str, Any]:
+    columns = ready.dataset.columns
+    return {name: rows.num_rows for name, rows in ready.dataset.splits.items()} | {
+        "rejected": len(ready.dataset.rejected),
+        "columns": {
+            "inputs": list(columns.inputs),
+            "target": columns.target,
+            "ignored": list(columns.ignored),
+            "guesses": list(columns.guesses),
+        },
+    }
+
+
+def _training(ready: Prepared, trained: Trained, peak: int) -> dict[str, Any]:
+    described = describe(ready.plan, ready.stages)
+    return {
+        "seconds": round(trained.seconds, 3),
+        "epochs": trained.epochs,
+        "steps": trained.steps,
+        "examples_per_second": round(trained.rows_seen / trained.seconds, 2) if trained.rows_seen else None,
+        "peak_memory_bytes": peak,
+        "parameters_total": described["parameters_total"],
+        "parameters_trainable": described["parameters_trainable"],
+        "precision": ready.plan.precision,
+        "stopped_early": trained.stopped_early,
+        "best_epoch": trained.best_epoch,
+    }
+
+
+def _own_notes(ready: Prepared, temperature: float | None) -> dict[str, Any]:
+    """What `tunesmith predict` needs beside what the ecosystem's loaders need."""
+    return {
+        "task": ready.settings.task.model_dump(),
+        "problem": ready.dataset.problem,
+        "labels": list(ready.dataset.labels),
+        "inputs": list(ready.dataset.columns.inputs),
+        "temperature": temperature,
+        "precision": ready.plan.precision,
+    }

@@ -1,0 +1,213 @@
+"""What the floors say to each other: the Protocols Task and Method, and the small values that cross between them.
+
+`train` receives a Task and a Plan as values and knows no task or method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from tunesmith.data.load import Dataset
+from tunesmith.metrics.interval import Interval
+from tunesmith.plan import Plan
+from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
+
+Indices = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
+Batch = Mapping[str, torch.Tensor]
+
+
+class Loss(NamedTuple):
+    """A loss as a sum and a count; divided once, at the end, over all micro-batches and processes."""
+
+    sum: torch.Tensor
+    """Scalar, fp32, with its graph."""
+    count: float
+    """How many rows (or parts of rows) the sum runs over."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head: pooling, weight (outputs, width), bias (outputs,)."""
+
+    pooling: str
+    weight: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A model with a solved head, the head of the best probe, and what was tried on the way."""
+
+    model: Model
+    probe: Head
+    tried: Mapping[str, float]
+    """Pooling to its score on validation."""
+
+
+class Examples(Protocol):
+    """Rows as the network takes them, not yet padded. `lengths` is what one row costs: (rows,) tokens."""
+
+    @property
+    def lengths(self) -> Indices: ...
+
+    def __len__(self) -> int: ...
+
+    def count(self, indices: Indices) -> float:
+        """What `indices` add to a loss's count; known before the forward pass, so that processes can agree on it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the network in depth order, with the names of the parameters that it owns."""
+
+    name: str
+    parameters: tuple[str, ...]
+    size: int
+    """How many numbers the parameters hold."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what prepares its input. `module(**batch)` returns an object with `.logits`."""
+
+    module: nn.Module
+    processor: Any
+    stages: tuple[Stage, ...]
+    source: str
+    """What the user asked for: Hub id, folder, builtin name."""
+    folder: str
+    """Where the pre-trained files were found."""
+    limit: int
+    """Longest input, in tokens."""
+    backbone: str
+    """The attribute of `module` that holds the pre-trained part."""
+    pooling: str
+    """How a row becomes one vector: "own" is the way of the model's own class."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method may know of the job when it makes its plan."""
+
+    rows: int
+    classes: int
+    hidden: int
+    native_bf16: bool
+    settings: TrainSettings
+
+
+class Task(Protocol):
+    """What the model must do. One file a task in `tasks`."""
+
+    name: str
+    Settings: type[BaseModel]
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that chooses weights and heads; higher is better."""
+        ...
+
+    def adopt(self, problem: str) -> None:
+        """Settle what the data decide: the kind of target."""
+        ...
+
+    def load_data(self, settings: DataSettings, cache: Path, seed: int) -> Dataset: ...
+
+    def load_model(
+        self, source: str, labels: Sequence[str], *, seed: int, fresh: bool = False, remote_code: bool = False
+    ) -> Model:
+        """The pre-trained network with a new head; with `fresh`, the same network with new weights throughout."""
+        ...
+
+    def encode(self, rows: pa.Table, model: Model) -> Any:
+        """`rows` as Examples, in the task's own class."""
+        ...
+
+    def truncation(self, examples: Any, model: Model) -> dict[str, Any]:
+        """How many rows were cut, and how much of them."""
+        ...
+
+    def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
+        """What the network takes, padded."""
+        ...
+
+    def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
+        """The loss of `logits` for the examples `indices`, as a sum and a count."""
+        ...
+
+    def solve_head(self, model: Model, train: Any, validation: Any, plan: Plan, seed: int) -> Solved:
+        """The head as the solution of a regularised linear problem on frozen features."""
+        ...
+
+    def decode(self, examples: Any, logits: Array) -> Array:
+        """Logits per row, (rows, outputs), from logits per piece of a row."""
+        ...
+
+    def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
+        """`loss` and the primary metric of logits per row, for the learning curve."""
+        ...
+
+    def commonest(self, train: Any, rows: int, model: Model) -> Array:
+        """Logits (rows, outputs) of always giving the commonest answer of the training rows."""
+        ...
+
+    def intervals(
+        self, examples: Any, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Mapping[str, Interval]:
+        """All metrics, each with its interval."""
+        ...
+
+    def difference(
+        self, examples: Any, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Interval:
+        """Primary metric of `logits` minus that of `other`, paired by row."""
+        ...
+
+    def temperature(self, examples: Any, logits: Array) -> float | None:
+        """What calibrates the probabilities, fitted on validation; None where there are none."""
+        ...
+
+    def details(self, examples: Any, logits: Array, labels: Sequence[str], temperature: float | None) -> dict[str, Any]:
+        """Further sections of the report: per-class table, confusion, calibration, …"""
+        ...
+
+    def mistakes(
+        self, rows: pa.Table, examples: Any, logits: Array, labels: Sequence[str], temperature: float | None, most: int
+    ) -> list[dict[str, Any]]:
+        """The worst mistakes, as people can read them."""
+        ...
+
+    def predictions(
+        self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None
+    ) -> pa.Table:
+        """id, truth where it is known, prediction, scores."""
+        ...
+
+    def sample(self, rows: pa.Table, examples: Any, most: int) -> tuple[Indices, list[list[str]]]:
+        """Positions and raw inputs of a few rows that were not cut, to try a saved model with."""
+        ...
+
+    def loading_code(self, model: Model, folder: str) -> str:
+        """The lines of Python that open the saved model without Tunesmith."""
+        ...
+
+
+class Method(Protocol):
+    """How the weights change. One file a method in `methods`."""
+
+    name: str
+    Settings: type[BaseModel]
+
+    def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan: ...

@@ -1,0 +1,57 @@
+"""Which rows make a step, and how a step is cut into forward passes. Pure functions of (lengths, seed, epoch).
+
+Rows of similar length stand together, so that padding is a few per cent of the work; which rows meet in a step, and
+in which order the steps come, is still chance. Lengths are known from tokenising: nothing is read again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith import seeds
+
+Indices = npt.NDArray[np.int64]
+WINDOW = 50
+"""Steps whose rows are sorted by length together: more saves little padding, less mixes lengths more."""
+
+
+def steps_per_epoch(pieces: int, rows: int) -> int:
+    return math.ceil(pieces / rows)
+
+
+def steps(lengths: Indices, rows: int, seed: int, epoch: int) -> list[Indices]:
+    """The rows of each optimiser step of one epoch; together they are every row once."""
+    random = seeds.generator(seed, "batches", epoch)
+    order = random.permutation(len(lengths))
+    cut: list[Indices] = []
+    for start in range(0, len(order), rows * WINDOW):
+        window = order[start : start + rows * WINDOW]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        cut.extend(window[at : at + rows] for at in range(0, len(window), rows))
+    return [cut[index] for index in random.permutation(len(cut))]
+
+
+def share(step: Indices, rank: int, processes: int) -> Indices:
+    """The rows of `step` that process `rank` of `processes` works on; may be empty in a short last step."""
+    return step[rank::processes]
+
+
+def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> list[Indices]:
+    """`indices` cut so that rows × longest row of each part stays within `tokens` (a longer row stands alone)."""
+    ordered = indices[np.argsort(lengths[indices], kind="stable")]
+    parts: list[Indices] = []
+    start = 0
+    for end in range(1, len(ordered) + 1):
+        full = end == len(ordered) or (end + 1 - start) * int(lengths[ordered[end]]) > tokens
+        if full:
+            parts.append(ordered[start:end])
+            start = end
+    return parts
+
+
+def in_length_order(lengths: Indices, tokens: int) -> list[Indices]:
+    """All rows, for a pass that trains nothing: longest first, so that memory runs out at once or never."""
+    return micro_batches(np.arange(len(lengths)), lengths, tokens)[::-1]

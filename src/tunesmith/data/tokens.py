@@ -1,0 +1,85 @@
+"""Tokenised text without padding: all tokens in one array, rows by offset. Knows no tokenizer.
+
+A row may lie in several pieces (a long text read in windows); `owner` says which row a piece belongs to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Pieces of text, ready to be padded into batches."""
+
+    ids: npt.NDArray[np.int32]
+    """(tokens,) of all pieces, one after the other."""
+    kinds: npt.NDArray[np.uint8] | None
+    """(tokens,) token type ids, for models that tell the two texts of a pair apart."""
+    offsets: npt.NDArray[np.int64]
+    """(pieces + 1,)."""
+    owner: npt.NDArray[np.int64]
+    """(pieces,) the row that each piece belongs to, ascending."""
+    targets: npt.NDArray[Any] | None
+    """(rows,) class index or score, or (rows, labels) of 0 and 1; None where nothing is known."""
+    lost: npt.NDArray[np.int64]
+    """(rows,) tokens that did not fit and were cut."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.lost)
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(pieces,) tokens of each piece."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(pieces,) one over the number of pieces of the row, so that each row counts once in the loss."""
+        return (1.0 / np.bincount(self.owner, minlength=self.rows)[self.owner]).astype(np.float32)
+
+    def count(self, indices: npt.NDArray[np.int64]) -> float:
+        return float(self.weights[indices].sum(dtype=np.float64))
+
+    def whole_rows(self) -> npt.NDArray[np.int64]:
+        """Rows that lie in one piece, with nothing cut."""
+        return np.flatnonzero((self.lost == 0) & (np.bincount(self.owner, minlength=self.rows) == 1))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
+        """Only the given rows, in their order of appearance."""
+        keep = np.zeros(self.rows, dtype=bool)
+        keep[rows] = True
+        pieces = np.flatnonzero(keep[self.owner])
+        tokens = np.repeat(keep[self.owner], self.lengths)
+        return Tokens(
+            ids=self.ids[tokens],
+            kinds=None if self.kinds is None else self.kinds[tokens],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[pieces])]),
+            owner=(np.cumsum(keep) - 1)[self.owner[pieces]],
+            targets=None if self.targets is None else self.targets[keep],
+            lost=self.lost[keep],
+        )
+
+    def padded(
+        self, indices: npt.NDArray[np.int64], pad_id: int, multiple: int = 1
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Ids, attention mask and kinds of the pieces `indices`, each (len(indices), longest), padded on the right."""
+        lengths = self.lengths[indices]
+        longest = -(-int(lengths.max()) // multiple) * multiple
+        inside = np.arange(longest) < lengths[:, None]
+        source = (self.offsets[indices][:, None] + np.arange(longest))[inside]
+        ids = np.full(inside.shape, pad_id, dtype=np.int64)
+        ids[inside] = self.ids[source]
+        kinds = np.zeros(inside.shape, dtype=np.int64)
+        if self.kinds is not None:
+            kinds[inside] = self.kinds[source]
+        return ids, inside.astype(np.int64), kinds

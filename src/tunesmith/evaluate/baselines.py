@@ -1,0 +1,37 @@
+"""What the result is held against: always the commonest answer, a frozen probe, the same network from scratch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunesmith.contracts import Array, Model, Task
+from tunesmith.models import probes
+from tunesmith.models.forward import logits
+from tunesmith.plan import Plan
+from tunesmith.train.follow import follow
+from tunesmith.train.loop import Job, train
+
+
+def probe(task: Task, pretrained: Model, head: Path, test: pa.Table, precision: str) -> Array:
+    """Logits (rows, outputs) of the frozen backbone with the head that `probes.write` kept in `head`."""
+    probed = probes.with_head(pretrained, probes.read(head))
+    return logits(task, probed, task.encode(test, probed), precision)
+
+
+def from_scratch(job: Job, full: Plan, test: pa.Table, folder: Path, listen: Callable[[Any], None]) -> Array:
+    """Logits (rows, outputs) of the same network, trained from fresh weights just as `full` trains the pre-trained one.
+
+    Args:
+        job: whose model has fresh weights throughout.
+        folder: for the log and the checkpoints.
+    """
+    plan = dataclasses.replace(full, phases=tuple(phase for phase in full.phases if phase.head == "train"))
+    job = dataclasses.replace(job, plan=plan, checkpoints=folder / "checkpoints")
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = follow(train(job), folder / "log.jsonl", 10, folder.parent, listen)
+    return logits(job.task, trained.model, job.task.encode(test, trained.model), plan.precision)

@@ -1,0 +1,77 @@
+"""What `auto` stands for in the training settings, with the reason for each choice, in one place for all methods."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.contracts import Facts
+from tunesmith.errors import SettingsError
+from tunesmith.plan import BatchShape
+
+RATE_AT_384 = 1e-4
+"""Rate for all weights of a network of width 384; wider ones bear less (inverse to the width)."""
+HIGHEST_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The resolved training settings."""
+
+    epochs: int
+    learning_rate: float
+    batch: BatchShape
+    precision: Literal["bf16", "fp32"]
+    reasons: tuple[str, ...]
+
+
+def choose(facts: Facts) -> Choices:
+    """Resolve every `auto` of the training settings from the facts of the job.
+
+    Raises:
+        SettingsError: bf16 is asked for on a processor that only emulates it.
+    """
+    reasons: list[str] = []
+    wanted = facts.settings
+    batch = 64 if facts.rows >= 5_000 else 32 if facts.rows >= 1_000 else 16
+    if wanted.batch_size != "auto":
+        batch = wanted.batch_size
+    else:
+        reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
+    epochs = _epochs(facts, batch)
+    if wanted.epochs != "auto":
+        epochs = wanted.epochs
+    else:
+        steps = epochs * math.ceil(facts.rows / batch)
+        reasons.append(
+            f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows and {max(1, facts.classes)} "
+            f"{'class' if facts.classes == 1 else 'outputs'}; training stops earlier when validation no longer improves."
+        )
+    rate = min(HIGHEST_RATE, RATE_AT_384 * 384 / facts.hidden)
+    if wanted.learning_rate != "auto":
+        rate = wanted.learning_rate
+    else:
+        reasons.append(f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide.")
+    tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
+    return Choices(epochs, rate, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
+
+
+def _epochs(facts: Facts, batch: int) -> int:
+    """Enough steps for the head's classes to be told apart, at least two passes, at most ten."""
+    steps = 200 + 10 * min(facts.classes, 100)
+    return max(2, min(10, round(steps * batch / facts.rows / 1.0)) if facts.rows else 2)
+
+
+def _precision(facts: Facts, reasons: list[str]) -> Literal["bf16", "fp32"]:
+    wanted = facts.settings.precision
+    if wanted == "bf16" and not facts.native_bf16:
+        raise SettingsError(
+            "train.precision is bf16, but this processor would only emulate it, slower than fp32.",
+            "Use train.precision=auto.",
+        )
+    if wanted != "auto":
+        return wanted
+    chosen: Literal["bf16", "fp32"] = "bf16" if facts.native_bf16 else "fp32"
+    reasons.append(f"Precision {chosen}, as this machine {'has' if facts.native_bf16 else 'has no'} native bf16.")
+    return chosen

@@ -1,0 +1,67 @@
+"""Whether probabilities mean what they say, and the one number that mends them (Guo et al. 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import beta
+
+Array = npt.NDArray[Any]
+BINS = 10
+
+
+def softmax(logits: Array, temperature: float = 1.0) -> Array:
+    """(rows, classes) probabilities, fp64."""
+    return np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1))
+
+
+def reliability(truth: Array, probabilities: Array, bins: int = BINS) -> list[dict[str, float]]:
+    """For each occupied bin of the top class's confidence: mean confidence, accuracy with its 95 % interval, count.
+
+    Bins are of equal width (section 2). The interval is Clopper and Pearson's (1934).
+    """
+    top = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == truth
+    place = np.minimum((top * bins).astype(np.int64), bins - 1)
+    found = []
+    for index in np.unique(place):
+        inside = place == index
+        count, hits = int(inside.sum()), int(right[inside].sum())
+        found.append(
+            {
+                "confidence": float(top[inside].mean()),
+                "accuracy": hits / count,
+                "count": count,
+                "low": float(beta.ppf(0.025, hits, count - hits + 1)) if hits else 0.0,
+                "high": float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0,
+            }
+        )
+    return found
+
+
+def expected_calibration_error(truth: Array, probabilities: Array, bins: int = BINS) -> float:
+    """Mean gap between confidence and accuracy over the bins of `reliability`, by count (eq. 3)."""
+    found = reliability(truth, probabilities, bins)
+    return sum(entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in found) / len(truth)
+
+
+def brier(truth: Array, probabilities: Array) -> float:
+    """Mean squared distance between probabilities and truth, summed over classes (Brier 1950): 0 to 2."""
+    target = np.zeros(probabilities.shape)
+    target[np.arange(len(truth)), truth] = 1.0
+    return float(np.square(probabilities - target).sum(axis=1).mean())
+
+
+def fit_temperature(logits: Array, truth: Array) -> float:
+    """The temperature, from 0.05 to 20, that makes `truth` likeliest (section 4.2)."""
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
+        return float(-logs[np.arange(len(truth)), truth].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(np.exp(found.x))

@@ -1,0 +1,77 @@
+"""Forward passes in the plan's precision, with and without gradients, and the features that a probe needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunesmith.contracts import Array, Batch, Examples, Indices, Model, Task
+from tunesmith.data import batches
+
+INFERENCE_TOKENS = 8192
+"""Padded tokens of a forward pass that keeps no activations."""
+
+
+@contextmanager
+def precision(device: torch.device, name: str) -> Iterator[None]:
+    """Matrix products in bf16 where the plan says so; weights, sums and the loss stay fp32."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
+        yield
+
+
+def device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+Take = Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+Collate = Callable[[Indices], Batch]
+
+
+def outputs(
+    module: nn.Module, lengths: Indices, collate: Collate, take: Take, precision_name: str
+) -> dict[str, Array]:
+    """One pass in eval mode; what `take` picks from each (network output, batch), in the order of the examples.
+
+    Args:
+        lengths: (pieces,) tokens of each example.
+        collate: indices to a batch.
+        take: named tensors (batch, …) from an output and its batch.
+    """
+    device = device_of(module)
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    kept: dict[str, Array] = {}
+    try:
+        with torch.inference_mode(), precision(device, precision_name):
+            for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
+                batch = to(collate(indices), device)
+                for name, value in take(module(**batch), batch).items():
+                    found = value.float().cpu().numpy()
+                    if name not in kept:
+                        kept[name] = np.empty((len(lengths), *found.shape[1:]), dtype=np.float32)
+                    kept[name][indices] = found
+    finally:
+        for child, mode in modes:
+            child.training = mode
+    return kept
+
+
+def logits(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:
+    """(rows, outputs): what the model says of each row, pieces of one row brought together."""
+    found = outputs(
+        model.module,
+        examples.lengths,
+        lambda indices: task.inputs(examples, indices, model),
+        lambda output, batch: {"logits": output.logits},
+        precision_name,
+    )
+    return task.decode(examples, found["logits"])

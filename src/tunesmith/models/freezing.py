@@ -1,0 +1,45 @@
+"""What a phase of the plan means for the network: which parameters take gradients, which parts run in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from tunesmith.contracts import Stage
+from tunesmith.plan import Phase
+
+
+def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> list[nn.Parameter]:
+    """Set `requires_grad` and the mode of every part of `module` as `phase` says; return what trains.
+
+    A module whose own parameters are all frozen, and that holds no trained one further down, is in eval mode: no
+    dropout, no update of batch-norm statistics.
+    """
+    rates = {row.stage: row.learning_rate for row in phase.rows}
+    parameters = dict(module.named_parameters())
+    trained: list[nn.Parameter] = []
+    for stage in stages:
+        for name in stage.parameters:
+            parameters[name].requires_grad_(rates[stage.name] is not None)
+            if rates[stage.name] is not None:
+                trained.append(parameters[name])
+    set_modes(module)
+    return trained
+
+
+def set_modes(module: nn.Module) -> None:
+    """Train mode where something trains, eval mode elsewhere; modules without parameters follow what holds them."""
+    for child in module.modules():
+        held = list(child.parameters())
+        if held:
+            child.training = any(parameter.requires_grad for parameter in held)
+    _inherit(module, module.training)
+
+
+def _inherit(module: nn.Module, mode: bool) -> None:
+    for child in module.children():
+        if next(child.parameters(), None) is None:
+            child.train(mode)
+        else:
+            _inherit(child, child.training)

@@ -1,0 +1,178 @@
+"""A pre-trained network with a fresh head, and its tokenizer, from files. Checks that the weights really fit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+import transformers
+from torch import nn
+
+from tunesmith import seeds
+from tunesmith.contracts import Model
+from tunesmith.errors import ModelError
+from tunesmith.models import pooling, sources
+from tunesmith.models.stages import find_stages
+
+PROBLEM_TYPES = {
+    "single-label": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
+}
+LONGEST_BY_DEFAULT = 512
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Loading prints a table of the head's missing weights, which is what fine-tuning is for; what matters is checked."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def load_classifier(
+    source: str, labels: Sequence[str], problem: str, *, seed: int, fresh: bool = False, remote_code: bool = False
+) -> Model:
+    """The standard sequence-classification class of the model's architecture, in fp32, with a new head.
+
+    Args:
+        source: folder, "builtin:…" or Hub id.
+        labels: class names; empty for regression.
+        problem: "single-label", "multi-label" or "regression".
+        seed: draws the new head's first weights.
+        fresh: all weights new: the same network from scratch.
+        remote_code: whether Python code beside the weights may run.
+
+    Raises:
+        ModelError: nothing usable there, or weights that do not fit the architecture.
+    """
+    folder = sources.locate(source)
+    with quiet(), clear_errors(source):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
+        _set_labels(config, labels, problem)
+        _set_padding(config, tokenizer, source)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(seed, "head"))
+            module = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
+    backbone = module.base_model_prefix
+    limit = _longest_input(module, config, tokenizer)
+    stages = find_stages(module, backbone, tiny_batch(config))
+    return Model(module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN)
+
+
+def load_backbone(model: Model) -> nn.Module:
+    """The pre-trained part once more, as it was before any training, in eval mode."""
+    with quiet(), clear_errors(model.source):
+        backbone = transformers.AutoModel.from_pretrained(
+            model.folder, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+        )
+    return backbone.eval()  # type: ignore[no-any-return]
+
+
+def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> Any:
+    kind = transformers.AutoModelForSequenceClassification
+    how = attention()
+    if fresh:
+        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code)
+    module, info = kind.from_pretrained(
+        folder,
+        config=config,
+        attn_implementation=how,
+        use_safetensors=True,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # a head of another task may lie in the file; the backbone is checked here
+        output_loading_info=True,
+        trust_remote_code=remote_code,
+    )
+    prefix = f"{module.base_model_prefix}."
+    wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
+    if wrong:
+        raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
+    # A pooler is often absent from language-model checkpoints and is trained with the head.
+    absent = sorted(key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key)
+    if absent:
+        raise ModelError(
+            f"The weights of {source} do not fit {type(module).__name__}: {len(absent)} tensors are missing ({absent[0]} …).",
+            "Check that config.json and the weights belong together.",
+        )
+    return module
+
+
+def attention() -> str:
+    """Which implementation of attention to train and predict with."""
+    # Measured (docs/benchmarks.md): on the CPU the backward pass of fused attention is slower than the plain one's.
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+@contextlib.contextmanager
+def clear_errors(source: str) -> Iterator[None]:
+    """Turn what transformers raises while loading `source` into one ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, safetensors.SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(source).exists() or source.startswith("builtin:"):
+            raise ModelError(f"The model {source} cannot be loaded: {first}") from error
+        raise ModelError(
+            f"The model {source} cannot be fetched from the Hub: {first}",
+            "Check the id and the network, or give a local folder or builtin:minilm.",
+        ) from error
+
+
+def _set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
+    names = list(labels) or ["score"]
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = PROBLEM_TYPES[problem]
+
+
+def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
+    """Decoders often come without a padding token, and their heads find the last token by it."""
+    if tokenizer.pad_token is None:
+        stand_in = tokenizer.eos_token or tokenizer.unk_token
+        if stand_in is None:
+            raise ModelError(f"The tokenizer of {source} has no padding token and none that could stand in for it.")
+        tokenizer.pad_token = stand_in
+    tokenizer.padding_side = "right"
+    config.pad_token_id = tokenizer.pad_token_id
+    vocabulary = config.get_text_config().vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"The tokenizer of {source} knows {len(tokenizer):,} tokens, but the network only {vocabulary:,}.",
+            "Check that tokenizer and weights belong together.",
+        )
+
+
+def _longest_input(module: nn.Module, config: Any, tokenizer: Any) -> int:
+    """Tokens that the network and its tokenizer take; RoBERTa and its kin lose the positions up to the padding's."""
+    limits = [LONGEST_BY_DEFAULT]
+    if tokenizer.model_max_length < 1_000_000:
+        limits.append(tokenizer.model_max_length)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        tables = [
+            child
+            for name, child in module.named_modules()
+            if name.endswith("position_embeddings") and isinstance(child, nn.Embedding) and child.padding_idx is not None
+        ]
+        limits.append(positions - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
+    return min(limits)
+
+
+def tiny_batch(config: Any) -> dict[str, torch.Tensor]:
+    """A batch of one row of a few tokens, none of them padding."""
+    usable = [index for index in range(min(8, config.get_text_config().vocab_size)) if index != config.pad_token_id]
+    ids = torch.tensor([usable[:4]])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

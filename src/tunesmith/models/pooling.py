@@ -1,0 +1,52 @@
+"""How the vectors of a row's tokens become one, and a classifier on top of a backbone with any such pooling."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+OWN = "own"
+"""The pooling that the model's own sequence-classification class has."""
+FIRST, MEAN, LAST = "first", "mean", "last"
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
+    """One vector a row from the backbone's last hidden states.
+
+    Args:
+        hidden: (batch, length, width).
+        mask: (batch, length), 1 for tokens and 0 for padding.
+        how: "first", "mean" or "last".
+
+    Returns:
+        (batch, width), fp32.
+    """
+    hidden = hidden.float()
+    if how == FIRST:
+        return hidden[:, 0]
+    if how == LAST:
+        last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+
+
+class PooledClassifier(nn.Module):
+    """A backbone, a pooling and one linear layer: what a probe is when the model's own class pools otherwise."""
+
+    def __init__(self, backbone: nn.Module, how: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """`weight` (outputs, width), `bias` (outputs,)."""
+        super().__init__()
+        self.backbone = backbone
+        self.how = how
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+
+    def forward(self, **batch: Any) -> SimpleNamespace:
+        hidden = self.backbone(**batch).last_hidden_state
+        return SimpleNamespace(logits=self.head(pool(hidden, batch["attention_mask"], self.how)))

@@ -1,0 +1,139 @@
+"""The linear probe: what a head on frozen features can do, for every pooling that the model allows.
+
+One forward pass gives the features of all poolings; the best one on validation is the probe (a baseline of its own),
+and the solution for the model's own pooling is where fine-tuning starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tunesmith import seeds
+from tunesmith.contracts import Array, Batch, Head, Indices, Model
+from tunesmith.data.tokens import Tokens
+from tunesmith.models import heads
+from tunesmith.models.forward import device_of, outputs
+from tunesmith.models.load import load_backbone, tiny_batch
+from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier, pool
+from tunesmith.models.solver import STRENGTHS, Solution, solve
+from tunesmith.models.stages import find_stages
+from tunesmith.run import writing
+
+MOST_ROWS = 20_000
+"""A linear map of some hundred inputs gains nothing from more."""
+
+
+class Reader(Protocol):
+    """What a probe needs of a task."""
+
+    def inputs(self, examples: Tokens, indices: Indices, model: Model) -> Batch: ...
+
+
+def find(
+    model: Model,
+    reader: Reader,
+    train: Tokens,
+    validation: Tokens,
+    *,
+    precision: str,
+    seed: int,
+    score: Callable[[Array], float],
+) -> tuple[Head, Head, dict[str, float]]:
+    """Solve for a head on every pooling.
+
+    Args:
+        score: quality of logits (validation pieces, outputs), higher is better.
+
+    Returns:
+        The best head, the head for the model's own pooling, and the validation score by pooling.
+    """
+    if train.rows > MOST_ROWS:
+        train = train.take(seeds.generator(seed, "probe rows").permutation(train.rows)[:MOST_ROWS])
+    assert train.targets is not None
+    targets = train.targets[train.owner]
+    layer = heads.last_linear(model)
+    bias = layer.bias is not None
+    found, seen = (_features(model, reader, examples, precision) for examples in (train, validation))
+    # The poolings are compared at one strength; only what may be used is solved for over all strengths.
+    first = {
+        name: solve(found[name], targets, seen[name], score, layer.out_features, bias=bias or name != OWN, strengths=STRENGTHS[1:2])
+        for name in found
+    }
+    tried = {name: solution.score for name, solution in first.items()}
+    # On a tie the model's own pooling wins: it is what the standard class does.
+    best_name = max(tried, key=lambda name: (tried[name], name == OWN))
+    solutions = {
+        name: solve(found[name], targets, seen[name], score, layer.out_features, bias=bias or name != OWN)
+        for name in {best_name, OWN}
+    }
+    tried |= {name: solution.score for name, solution in solutions.items()}
+    best, own = (Head(name, solutions[name].weight, solutions[name].bias) for name in (best_name, OWN))
+    return best, own, tried
+
+
+def with_head(model: Model, head: Head) -> Model:
+    """`model`, its backbone as it is, with a linear head: in its own class if that pools so, a PooledClassifier otherwise."""
+    if head.pooling == OWN:
+        heads.install(heads.last_linear(model), head.weight, head.bias)
+        return model
+    device = device_of(model.module)
+    backbone = load_backbone(model)
+    module = PooledClassifier(backbone, head.pooling, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    module.config = model.module.config
+    stages = find_stages(module, "backbone", tiny_batch(model.module.config))
+    return replace(model, module=module.to(device), stages=stages, backbone="backbone", pooling=head.pooling)
+
+
+def write(head: Head, path: Path) -> None:
+    """Keep a head, so that it can be measured on the test split when the backbone has changed."""
+    tensors = {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path, metadata={"pooling": head.pooling})
+
+
+def read(path: Path) -> Head:
+    """The head that `write` kept."""
+    with safe_open(path, framework="pt") as handle:
+        tensors = (handle.get_tensor(name).numpy() for name in ("weight", "bias"))
+        return Head(handle.metadata()["pooling"], *tensors)
+
+
+def _features(model: Model, reader: Reader, examples: Tokens, precision: str) -> dict[str, Array]:
+    """(pieces, width) by pooling, from one pass: the backbone's hidden states pooled, and what the last layer receives."""
+    caught: dict[str, torch.Tensor] = {}
+
+    def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        caught[OWN] = arguments[0]
+
+    def catch_hidden(_: Any, __: Any, output: Any) -> None:
+        caught["hidden"] = output[0]
+
+    decoder = heads.reads_last_token(model)
+    others = (MEAN,) if decoder else (MEAN, FIRST)
+
+    def take(output: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        mask = batch["attention_mask"]
+        own = caught[OWN]
+        # The decoders' classes put the last layer on every token and pick the last one's answer.
+        features = {OWN: pool(own, mask, LAST) if own.ndim == 3 else own.float()}
+        return features | {how: pool(caught["hidden"], mask, how) for how in others}
+
+    handles = [
+        heads.last_linear(model).register_forward_pre_hook(catch),
+        model.module.get_submodule(model.backbone).register_forward_hook(catch_hidden),
+    ]
+    try:
+        return outputs(
+            model.module, examples.lengths, lambda indices: reader.inputs(examples, indices, model), take, precision
+        )
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,53 @@
+"""A saved model folder back as a Model: the standard class, or backbone, pooling and dense layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from tunesmith.contracts import Model
+from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
+from tunesmith.models.pooling import OWN, PooledClassifier
+from tunesmith.models.save import POOLING_MODES
+from tunesmith.models.stages import find_stages
+
+
+def reload(folder: Path) -> Model:
+    """The model that `save` wrote to `folder`, in fp32 and eval mode.
+
+    Raises:
+        ModelError: the folder does not hold such a model.
+    """
+    where = str(folder)
+    with quiet(), clear_errors(where):
+        config = transformers.AutoConfig.from_pretrained(where)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+        if (folder / "modules.json").is_file():
+            module, pooling = _pooled(folder), _pooling(folder)
+            backbone = "backbone"
+        else:
+            module = transformers.AutoModelForSequenceClassification.from_pretrained(
+                where, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+            )
+            pooling, backbone = OWN, module.base_model_prefix
+    stages = find_stages(module, backbone, tiny_batch(config))
+    return Model(module.eval(), tokenizer, stages, where, where, tokenizer.model_max_length, backbone, pooling)
+
+
+def _pooled(folder: Path) -> PooledClassifier:
+    backbone = transformers.AutoModel.from_pretrained(
+        folder, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+    )
+    dense = load_file(folder / "2_Dense" / "model.safetensors")
+    module = PooledClassifier(backbone, _pooling(folder), dense["linear.weight"], dense["linear.bias"])
+    module.config = backbone.config
+    return module
+
+
+def _pooling(folder: Path) -> str:
+    config = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    return next(how for how, key in POOLING_MODES.items() if config[key])

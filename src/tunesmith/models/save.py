@@ -1,0 +1,167 @@
+"""A model folder that opens without Tunesmith, the code that opens it, and the proof that it does.
+
+A network of a standard class is written with save_pretrained and opens with transformers' `pipeline`. A backbone
+with another pooling is written in the layout of sentence-transformers (modules.json), which needs nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from tunesmith.contracts import Array, Model
+from tunesmith.errors import ModelError
+from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
+from tunesmith.run import writing
+
+PIPELINE = "pipeline"
+SENTENCE_TRANSFORMERS = "sentence-transformers"
+POOLING_MODES = {
+    FIRST: "pooling_mode_cls_token",
+    MEAN: "pooling_mode_mean_tokens",
+    LAST: "pooling_mode_lasttoken",
+}
+"""Our name to the key that is true in sentence-transformers' pooling configuration."""
+
+
+def loader_of(model: Model) -> str:
+    return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write `model` to `folder`; what was there is replaced only once the new files are whole."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        model.processor.model_max_length = model.limit
+        model.processor.save_pretrained(temporary)
+        if isinstance(model.module, PooledClassifier):
+            _save_modules(model.module, model, temporary)
+        else:
+            model.module.save_pretrained(temporary)  # type: ignore[operator]
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def _save_modules(module: PooledClassifier, model: Model, folder: Path) -> None:
+    backbone: Any = module.backbone
+    backbone.save_pretrained(folder)
+    outputs, width = module.head.weight.shape
+    package = "sentence_transformers.models"
+    modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense")]
+    described = [
+        {"idx": int(index), "name": index, "path": path, "type": f"{package}.{kind}"} for index, path, kind in modules
+    ]
+    _json(folder / "modules.json", described)
+    _json(folder / "sentence_bert_config.json", {"max_seq_length": model.limit, "do_lower_case": False})
+    (folder / "1_Pooling").mkdir()
+    _json(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": width} | {key: how == module.how for how, key in POOLING_MODES.items()},
+    )
+    (folder / "2_Dense").mkdir()
+    _json(
+        folder / "2_Dense" / "config.json",
+        {
+            "in_features": width,
+            "out_features": outputs,
+            "bias": True,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    )
+    tensors = {"linear.weight": module.head.weight.detach().cpu(), "linear.bias": module.head.bias.detach().cpu()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "2_Dense" / "model.safetensors")
+
+
+def _json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+_OPEN = {
+    PIPELINE: """
+import json, sys, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+folder, rows = sys.argv[1], json.load(sys.stdin)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
+batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
+with torch.no_grad():
+    print(json.dumps(model(**batch).logits.tolist()))
+""",
+    SENTENCE_TRANSFORMERS: """
+import json, sys
+from sentence_transformers import SentenceTransformer
+folder, rows = sys.argv[1], json.load(sys.stdin)
+model = SentenceTransformer(folder, device="cpu")
+print(json.dumps(model.encode([tuple(row) if len(row) > 1 else row[0] for row in rows]).tolist()))
+""",
+}
+
+
+def loading_code(model: Model, folder: str, problem: str) -> str:
+    """The lines of Python, for the model card, that open the saved model with a public loader."""
+    names = model.module.config.id2label  # type: ignore[union-attr]
+    if loader_of(model) == PIPELINE:
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}")\n'
+            'print(classify("your text", truncation=True))'
+        )
+    answer = {
+        "single-label": f"labels = {[names[index] for index in sorted(names)]!r}\nprint(labels[logits.argmax()])",
+        "multi-label": (
+            f"labels = {[names[index] for index in sorted(names)]!r}\n"
+            "print([label for label, logit in zip(labels, logits) if logit > 0])"
+        ),
+        "regression": "print(logits[0])",
+    }[problem]
+    return (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        f'logits = SentenceTransformer("{folder}").encode("your text")\n{answer}'
+    )
+
+
+class Reopening:
+    """A fresh process, without Tunesmith, that opens a saved model and computes the logits of a few rows."""
+
+    def __init__(self, folder: Path, loader: str, rows: list[list[str]]) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OPEN[loader], str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(rows))
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def compare(self, expected: Array, tolerance: float) -> float:
+        """The largest difference between the reopened model's logits and `expected`, (rows, outputs).
+
+        Raises:
+            ModelError: the model does not open, or answers otherwise by more than `tolerance` of the logits' spread.
+        """
+        answer, complaint = self._process.communicate()
+        if self._process.returncode:
+            last = complaint.strip().splitlines()[-1] if complaint.strip() else "no message"
+            raise ModelError(f"The saved model {self._folder} does not open in a fresh process: {last}")
+        found = np.array(json.loads(answer.strip().splitlines()[-1])).reshape(expected.shape)
+        difference = float(np.abs(found - expected).max())
+        if difference > tolerance * max(1.0, float(np.abs(expected).max())):
+            raise ModelError(
+                f"The saved model {self._folder} is not the trained one: its outputs differ by up to {difference:.3g}.",
+                "The trained weights are in the checkpoints folder; please report this.",
+            )
+        return difference

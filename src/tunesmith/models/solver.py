@@ -1,0 +1,106 @@
+"""A linear head as the solution of a regularised problem on frozen features; strength chosen on validation.
+
+Logistic regression with an L2 penalty for one label a row (softmax) and for several (one sigmoid each), ridge
+regression for scores: Bishop 2006, sections 4.3 and 3.1.4. Features are standardised inside, so that one list of
+strengths fits every backbone; the solution is given back for the features as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Features = npt.NDArray[np.float32]
+Score = Callable[[npt.NDArray[Any]], float]
+STRENGTHS = (10.0, 1.0, 0.1, 0.01)
+"""Penalty on the squared weights of standardised features, times the width, beside the mean loss; strong to weak."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A linear map from features to logits, and how good it is on validation (higher is better)."""
+
+    weight: npt.NDArray[np.float64]
+    """(outputs, width)."""
+    bias: npt.NDArray[np.float64]
+    """(outputs,)."""
+    strength: float
+    score: float
+
+    def logits(self, features: Features) -> npt.NDArray[np.float64]:
+        """(rows, outputs)."""
+        return np.asarray(features @ self.weight.T + self.bias)
+
+
+def solve(
+    features: Features,
+    targets: npt.NDArray[Any],
+    validation: Features,
+    score: Score,
+    outputs: int,
+    *,
+    bias: bool = True,
+    strengths: tuple[float, ...] = STRENGTHS,
+) -> Solution:
+    """The best of the solutions over `strengths`, each started from the one before.
+
+    Args:
+        features: (rows, width) of the training rows.
+        targets: (rows,) class indices, (rows, outputs) of 0 and 1, or (rows,) scores (floats).
+        validation: (rows, width) of the validation rows.
+        score: quality of logits (validation rows, outputs), higher is better.
+        outputs: number of logits.
+        bias: whether the layer that takes the solution has a bias.
+        strengths: penalties, strong to weak.
+
+    Returns:
+        The solution with the best score; the stronger penalty where two are equal.
+    """
+    centre = features.mean(axis=0, dtype=np.float64) if bias else np.zeros(features.shape[1])
+    scale = np.sqrt(np.square(features - centre).mean(axis=0, dtype=np.float64)) + 1e-6
+    x = torch.from_numpy(((features - centre) / scale).astype(np.float32))
+    best: Solution | None = None
+    start = torch.zeros(outputs, features.shape[1] + 1)
+    for strength in strengths:
+        start = _minimise(x, torch.from_numpy(targets), start, strength / features.shape[1], bias)
+        weight = start[:, :-1].double().numpy() / scale
+        offset = start[:, -1].double().numpy() - weight @ centre
+        candidate = Solution(weight, offset, strength, 0.0)
+        reached = score(candidate.logits(validation))
+        if best is None or reached > best.score:
+            best = Solution(weight, offset, strength, reached)
+    assert best is not None
+    return best
+
+
+def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, strength: float, bias: bool) -> torch.Tensor:
+    """Weights and bias, (outputs, width + 1), of least mean loss plus penalty; L-BFGS from `start`."""
+    parameters = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [parameters], max_iter=100, tolerance_grad=1e-5, tolerance_change=1e-7, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = x @ parameters[:, :-1].T
+        if bias:
+            logits = logits + parameters[:, -1]
+        value = _mean_loss(logits, targets) + 0.5 * strength * parameters[:, :-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(objective)  # type: ignore[no-untyped-call]
+    return parameters.detach()
+
+
+def _mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if targets.ndim == 2:
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").sum(1).mean()
+    if targets.is_floating_point():
+        return (logits[:, 0] - targets.float()).square().mean() / 2
+    return torch.nn.functional.cross_entropy(logits, targets.long())

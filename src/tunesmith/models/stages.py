@@ -1,0 +1,126 @@
+"""The stages of a network in depth order: embeddings, each block, final, head. Every parameter in exactly one.
+
+Nothing here knows an architecture. Blocks are the children of the backbone's outermost lists of modules; which other
+parameters come before, between and after them is read off one small forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.contracts import Stage
+from tunesmith.errors import ModelError
+from tunesmith.plan import HEAD
+
+EMBEDDINGS = "embeddings"
+FINAL = "final"
+
+
+def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, torch.Tensor]) -> tuple[Stage, ...]:
+    """Split `module` into stages.
+
+    Args:
+        module: the network, its head included.
+        backbone_name: the attribute that holds the pre-trained part; the rest is the head.
+        example: a batch that the network accepts, as small as may be.
+
+    Returns:
+        embeddings, "block 0" …, final (when it has parameters), head. A parameter that several modules share belongs
+        to the stage that uses it first.
+
+    Raises:
+        ModelError: no list of blocks is found in the backbone.
+    """
+    backbone = module.get_submodule(backbone_name)
+    blocks = _blocks(backbone, backbone_name)
+    names = [EMBEDDINGS, *[f"block {index}" for index in range(len(blocks))], FINAL, HEAD]
+    block_stage = {name: 1 + index for index, name in enumerate(blocks)}
+    reached = _execution_order(module, backbone_name, block_stage, example)
+    owned: dict[int, list[tuple[str, int]]] = {index: [] for index in range(len(names))}
+    for name, parameter in module.named_parameters():  # shared parameters are listed once, under their first name
+        owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append((name, parameter.numel()))
+    return tuple(
+        Stage(names[index], tuple(name for name, _ in held), sum(size for _, size in held))
+        for index, held in owned.items()
+        if held
+    )
+
+
+def _blocks(backbone: nn.Module, backbone_name: str) -> list[str]:
+    """Full names of the blocks in depth order: the children of the longest outermost list of modules."""
+    lists: list[tuple[str, nn.ModuleList]] = []
+    for name, child in backbone.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer, _ in lists)
+        if isinstance(child, nn.ModuleList) and len(child) and not inside and any(True for _ in child.parameters()):
+            lists.append((name, child))
+    if not lists:
+        raise ModelError(
+            f"No list of blocks was found in {type(backbone).__name__}, so its stages cannot be told apart.",
+            "Use a model whose layers stand in a torch ModuleList.",
+        )
+    longest = max(lists, key=lambda entry: (len(entry[1]), sum(p.numel() for p in entry[1].parameters())))
+    return [f"{backbone_name}.{longest[0]}.{index}" for index in range(len(longest[1]))]
+
+
+def _execution_order(
+    module: nn.Module, backbone_name: str, block_stage: Mapping[str, int], example: Mapping[str, torch.Tensor]
+) -> dict[str, int]:
+    """For each module of the backbone outside the blocks that is called: the stage that was reached by then."""
+    current = 0
+    reached: dict[str, int] = {}
+    final = len(block_stage) + 1
+
+    def enter(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            nonlocal current
+            if name in block_stage:
+                current = max(current, block_stage[name])
+            elif name not in reached:
+                reached[name] = current
+
+        return hook
+
+    def leave(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            nonlocal current
+            if block_stage[name] == final - 1:
+                current = final
+
+        return hook
+
+    handles = []
+    for name, child in module.named_modules():
+        if not name.startswith(f"{backbone_name}."):
+            continue
+        inside = any(name.startswith(f"{block}.") for block in block_stage)
+        if not inside:
+            handles.append(child.register_forward_pre_hook(enter(name)))
+        if name in block_stage:
+            handles.append(child.register_forward_hook(leave(name)))
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(**example)
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    return reached
+
+
+def _stage_of(
+    name: str, backbone_name: str, block_stage: Mapping[str, int], reached: Mapping[str, int], count: int
+) -> int:
+    if not name.startswith(f"{backbone_name}."):
+        return count - 1
+    for block, stage in block_stage.items():
+        if name.startswith(f"{block}."):
+            return stage
+    owner = name.rpartition(".")[0]
+    # What no forward pass enters is read directly by some block (relative position tables): it must not be frozen
+    # later than the first block that may read it, so it counts as embeddings.
+    return reached.get(owner, 0)

@@ -1,0 +1,111 @@
+"""Text to tokens: in batches, by the tokenizer's own fast core, with what was cut counted for every row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.data.tokens import Tokens
+from tunesmith.errors import ModelError
+
+CHUNK = 4_000
+"""Rows given to the tokenizer at once."""
+OVERLAP = 8
+"""Windows of a long text overlap by this part of their length."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How text is read: at most `limit` tokens a piece, special ones included; long texts cut or read in windows."""
+
+    limit: int
+    windows: bool = False
+
+
+def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, reading: Reading) -> Tokens:
+    """Tokens of the columns `input` and, where there is one, `pair`.
+
+    Args:
+        tokenizer: a fast transformers tokenizer.
+        targets: (rows, …), handed on.
+
+    Raises:
+        ModelError: the tokenizer has no fast core, or the limit leaves no room for text.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{type(tokenizer).__name__} is a slow tokenizer.", "Take a model with a tokenizer.json.")
+    core = tokenizer.backend_tokenizer
+    paired = "pair" in rows.column_names
+    kinds_wanted = paired and "token_type_ids" in tokenizer.model_input_names
+    ids: list[npt.NDArray[np.int32]] = []
+    kinds: list[npt.NDArray[np.uint8]] = []
+    lengths: list[int] = []
+    owner: list[int] = []
+    lost = np.zeros(rows.num_rows, dtype=np.int64)
+    special = core.num_special_tokens_to_add(paired)
+    if reading.limit <= special + (1 if paired else 0):
+        raise ModelError(f"{reading.limit} tokens leave no room for text beside {special} special ones.")
+    stride = reading.limit // OVERLAP if reading.windows else 0
+    first = 0
+    for texts in _chunks(rows, paired):
+        core.no_padding()
+        core.enable_truncation(reading.limit, stride=min(stride, reading.limit - special - 1))
+        encodings = core.encode_batch_fast(texts)
+        full = [index for index, encoding in enumerate(encodings) if len(encoding.ids) >= reading.limit]
+        if full and not reading.windows:
+            core.no_truncation()
+            for index, whole in zip(full, core.encode_batch_fast([texts[index] for index in full]), strict=True):
+                lost[first + index] = len(whole.ids) - len(encodings[index].ids)
+        pieces = [
+            (first + index, piece)
+            for index, encoding in enumerate(encodings)
+            for piece in ([encoding, *encoding.overflowing] if reading.windows else [encoding])
+        ]
+        # A text that gives no token at all (only characters that the tokenizer drops) still needs one to stand for it.
+        stand_in = [tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.eos_token_id]
+        found = [piece.ids or stand_in for _, piece in pieces]
+        counts = [len(one) for one in found]
+        ids.append(np.fromiter(itertools.chain.from_iterable(found), dtype=np.int32, count=sum(counts)))
+        if kinds_wanted:
+            flat = itertools.chain.from_iterable(piece.type_ids or [0] for _, piece in pieces)
+            kinds.append(np.fromiter(flat, dtype=np.uint8, count=sum(counts)))
+        lengths.extend(counts)
+        owner.extend(row for row, _ in pieces)
+        first += len(texts)
+    return Tokens(
+        ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
+        kinds=np.concatenate(kinds) if kinds else None,
+        offsets=np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))]).astype(np.int64),
+        owner=np.array(owner, dtype=np.int64),
+        targets=targets,
+        lost=lost,
+    )
+
+
+def _chunks(rows: pa.Table, paired: bool) -> Iterator[Sequence[str] | Sequence[tuple[str, str]]]:
+    for batch in rows.select(["input", "pair"] if paired else ["input"]).to_batches(CHUNK):
+        texts = batch.column("input").to_pylist()
+        yield list(zip(texts, batch.column("pair").to_pylist(), strict=True)) if paired else texts
+
+
+def truncation(tokens: Tokens, limit: int) -> dict[str, Any]:
+    """What the report says of long rows: how many were cut, how much of the text that was, and the longest."""
+    cut = int((tokens.lost > 0).sum())
+    longest = np.bincount(tokens.owner, weights=tokens.lengths, minlength=tokens.rows) + tokens.lost
+    total = float(tokens.lengths.sum() + tokens.lost.sum())
+    return {
+        "limit": limit,
+        "rows_cut": cut,
+        "share": cut / max(1, tokens.rows),
+        "tokens_lost": int(tokens.lost.sum()),
+        "share_of_tokens": float(tokens.lost.sum()) / max(1.0, total),
+        "longest": int(longest.max()) if tokens.rows else 0,
+        "side": "right",
+        "rows_in_windows": int((np.bincount(tokens.owner, minlength=tokens.rows) > 1).sum()),
+    }

@@ -1,0 +1,101 @@
+"""Using a finished run: predictions for new inputs, and its figures on other labelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunesmith import run as runs
+from tunesmith.contracts import Model, Task
+from tunesmith.data import load as data
+from tunesmith.errors import DataError, RunError
+from tunesmith.evaluate.measure import Protocol, Reading, measure
+from tunesmith.models.forward import logits
+from tunesmith.models.reload import reload
+from tunesmith.prepare import make
+from tunesmith.settings import Named, Settings, parse, read_yaml
+from tunesmith.train import processes
+
+
+class Predictor:
+    """A finished run's model, ready for new inputs."""
+
+    def __init__(self, run: Path) -> None:
+        """Open the model of the run folder `run`.
+
+        Raises:
+            RunError: no such run, or one that is not finished.
+        """
+        place = runs.open_run(run)
+        if not (place.model / "tunesmith.json").is_file():
+            raise RunError(f"The run {run} has no finished model.", f"Go on with it: tunesmith train --resume {run}")
+        notes = runs.read_json(place.model / "tunesmith.json")
+        self.settings: Settings = parse(read_yaml(place.settings), str(place.settings))
+        self.task: Task = make("task", Named(**notes["task"]))
+        self.task.adopt(notes["problem"])
+        self.labels: tuple[str, ...] = tuple(notes["labels"])
+        self.problem: str = notes["problem"]
+        self.inputs: tuple[str, ...] = tuple(notes["inputs"])
+        self.precision: str = notes["precision"]
+        self.temperature: float | None = notes["temperature"]
+        self.model: Model = reload(place.model)
+        self.model.module.to(processes.state().device)
+
+    def predict(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """A prediction for each input: id (its position), prediction, and calibrated scores where there are classes.
+
+        Args:
+            inputs: texts, or pairs of texts where the model was trained on pairs.
+
+        Raises:
+            DataError: an input is not text, or not a pair where pairs are needed.
+        """
+        return self.predict_rows(_table(inputs, len(self.inputs))).to_pylist()  # type: ignore[no-any-return]
+
+    def predict_rows(self, rows: pa.Table) -> pa.Table:
+        """The same for a table with the columns id, input and, for pairs, pair."""
+        if not rows.num_rows:
+            raise DataError("There is nothing to predict: no usable input was given.")
+        examples = self.task.encode(rows, self.model)
+        found = logits(self.task, self.model, examples, self.precision)
+        return self.task.predictions(rows, found, self.labels, self.temperature)
+
+
+def load(run: str | Path) -> Predictor:
+    """Open a finished run for predictions: `tunesmith.load("runs/tickets-full").predict(["where is my parcel"])`."""
+    return Predictor(Path(run))
+
+
+def evaluate(run: str | Path, source: str) -> dict[str, Any]:
+    """The figures of a finished run's model on other labelled data, with intervals; kept under RUN/evaluations/.
+
+    Raises:
+        DataError: the columns that the run was trained on are not there, or nothing is usable.
+    """
+    predictor = load(run)
+    settings = predictor.settings
+    with runs.scratch() as cache:
+        rows, rejected = data.load_labelled(
+            source, settings.data, predictor.inputs, predictor.labels, predictor.problem, cache
+        )
+        examples = predictor.task.encode(rows, predictor.model)
+        found = logits(predictor.task, predictor.model, examples, predictor.precision)
+        how = Protocol(predictor.task, predictor.labels, settings.evaluate, settings.seed)
+        sections = measure(how, Reading(rows, examples, found), predictor.temperature)
+        result = {"data": source, "rows": rows.num_rows, "rejected": len(rejected), **sections}
+    runs.write_json(Path(run) / "evaluations" / f"{Path(source).stem}.json", result)
+    return result
+
+
+def _table(inputs: Sequence[Any], width: int) -> pa.Table:
+    names = ["input", "pair"][:width]
+    rows = [(row,) if isinstance(row, str) else tuple(row) for row in inputs]
+    for number, row in enumerate(rows):
+        if len(row) != width or not all(isinstance(text, str) and text.strip() for text in row):
+            wanted = "a text that is not empty" if width == 1 else "a pair of texts that are not empty"
+            raise DataError(f"Input {number + 1} is {inputs[number]!r}, but {wanted} is needed.")
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
+    return pa.table({"id": [str(number) for number in range(len(rows))], **columns})

@@ -1,0 +1,149 @@
+"""The first half of the line: settings → data → model → plan. Trains nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from tunesmith import methods, settings, tasks
+from tunesmith import run as runs
+from tunesmith.contracts import Examples, Facts, Method, Model, Stage, Task
+from tunesmith.data.audit import splits_json
+from tunesmith.data.load import Dataset
+from tunesmith.errors import RunError
+from tunesmith.models import precision
+from tunesmith.plan import HEAD, Plan
+from tunesmith.registry import look_up
+from tunesmith.run import Run
+from tunesmith.settings import Named, Settings, TrainSettings
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs, and what was found on the way."""
+
+    settings: Settings
+    task: Task
+    dataset: Dataset
+    model: Model
+    stages: tuple[Stage, ...]
+    """Of the model that the plan was made for."""
+    train: Examples
+    validation: Examples
+    plan: Plan
+    truncation: dict[str, Any]
+
+
+def make(kind: str, named: Named) -> Any:
+    """The task or the method that `named` stands for, with its own settings checked."""
+    table = {"task": tasks.TABLE, "method": methods.TABLE}[kind]
+    found = look_up(kind, named.name, table)
+    return found(settings.check(found.Settings, named.own, f"{kind} {named.name!r}"))
+
+
+def load_data(wanted: Settings, cache: Path) -> tuple[Task, Dataset]:
+    """The task, and its data, audited and split."""
+    task: Task = make("task", wanted.task)
+    return task, task.load_data(wanted.data, cache, wanted.seed)
+
+
+def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Prepared:
+    """Read the data, load the model, tokenise, and make the plan.
+
+    Raises:
+        TunesmithError: a setting, the data or the model cannot be used.
+    """
+    method: Method = make("method", wanted.method)  # a wrong name or key should not wait for the data
+    task, dataset = load_data(wanted, cache)
+    for guess in dataset.columns.guesses:
+        say(guess)
+    for warning in dataset.audit["warnings"]:
+        say(f"Note: {warning}")
+    model = task.load_model(wanted.model, dataset.labels, seed=wanted.seed, remote_code=wanted.trust_remote_code)
+    train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
+    truncation = task.truncation(train, model)
+    if truncation["rows_cut"]:
+        say(
+            f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
+            f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
+        )
+    plan = method.plan(model.stages, facts_of(wanted.train, model, train, device))
+    model.module.to(device)
+    return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation)
+
+
+def facts_of(settings: TrainSettings, model: Model, train: Examples, device: torch.device) -> Facts:
+    """What a method may know of the job."""
+    config: Any = model.module.config
+    return Facts(
+        rows=len(train),
+        classes=config.num_labels,
+        hidden=config.get_text_config().hidden_size,
+        native_bf16=precision.native_bf16(device),
+        settings=settings,
+    )
+
+
+def record(ready: Prepared, place: Run) -> None:
+    """Leave audit, rejected rows, splits and plan in the run folder; on resuming, insist that they are the same.
+
+    Raises:
+        RunError: the data, or the plan that follows from them, are not those that the run began with.
+    """
+    splits = {"fingerprint": fingerprint(ready.dataset), **splits_json(ready.dataset)}
+    described = describe(ready.plan, ready.model.stages)
+    if place.plan.exists():
+        if runs.read_json(place.splits)["fingerprint"] != splits["fingerprint"]:
+            raise RunError(
+                f"The data have changed since the run {place.folder} began.",
+                "Restore them, or start a new run.",
+            )
+        if runs.read_json(place.plan) != json.loads(json.dumps(described)):
+            raise RunError(
+                f"The plan of {place.folder} was made on another machine or by another version, and would differ here.",
+                "Start a new run.",
+            )
+        return
+    runs.write_json(place.audit, ready.dataset.audit)
+    runs.write_json_lines(place.rejected, [row.as_dict() for row in ready.dataset.rejected])
+    runs.write_json(place.splits, splits)
+    runs.write_json(place.plan, described)
+
+
+def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
+    """The plan as plan.json holds it: with the parameters of each stage, and the memory that the weights will need."""
+    sizes = {stage.name: stage.size for stage in stages}
+    described = plan.as_dict()
+    trained = 0
+    for phase in described["phases"]:
+        for row in phase["rows"]:
+            row["parameters"] = sizes[row["stage"]]
+        own = sum(row["parameters"] for row in phase["rows"] if row["learning_rate"] is not None)
+        trained = max(trained, own or (sizes[HEAD] if phase["head"] == "solve" else 0))
+    total = sum(sizes.values())
+    gradient_steps = any(phase.head == "train" for phase in plan.phases)
+    # Weights in fp32; for what trains, its gradient and AdamW's two moments too.
+    described["predicted"] = {"weights_and_state_bytes": 4 * total + (12 * trained if gradient_steps else 0)}
+    return described | {"parameters_total": total, "parameters_trainable": trained}
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A checksum over every row of every split, to know on resuming that the data are the same."""
+    digest = hashlib.sha256()
+    for name, rows in dataset.splits.items():
+        digest.update(name.encode())
+        for batch in rows.select([name for name in rows.column_names if name != "line"]).to_batches(10_000):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as stream:
+                stream.write_batch(batch)
+            digest.update(sink.getvalue())
+    return digest.hexdigest()

@@ -1,0 +1,31 @@
+"""One look-up: a name, found in a literal table, becomes the object it stands for.
+
+The tables (`tasks.TABLE`, `methods.TABLE`) hold "module:Class" strings, so that a name costs no import until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith.errors import SettingsError, did_you_mean
+
+
+def look_up(kind: str, name: str, table: Mapping[str, str]) -> Any:
+    """The object that `name` stands for in `table`.
+
+    Args:
+        kind: what is looked up, for the message: "task", "method".
+        name: a key of `table`.
+        table: name to "module:Class".
+
+    Raises:
+        SettingsError: no such name; the nearest one is offered.
+    """
+    if name not in table:
+        raise SettingsError(
+            f"There is no {kind} {name!r}{did_you_mean(name, table)}", f"Known: {', '.join(sorted(table))}."
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,231 @@
+"""The settings of a run: shared keys, the YAML file, `--set key=value`, and errors that name the nearest key.
+
+A task and a method each bring settings of their own: they lie under `task:` and `method:` beside `name`, and are
+checked by `own` against the class that the task or the method declares. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunesmith.errors import SettingsError, did_you_mean
+
+Auto = Literal["auto"]
+
+
+class Strict(BaseModel):
+    """A settings class: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(BaseModel):
+    """A task or a method: its name, and settings that its own class checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The settings beside the name, unchecked."""
+        return dict(self.model_extra or {})
+
+
+class DataSettings(Strict):
+    """Where the rows are and which column plays which part."""
+
+    train: str
+    """File (.csv .tsv .json .jsonl .parquet), folder written by `datasets`, or Hub id."""
+    validation: str | None = None
+    """Cut from train when absent."""
+    test: str | None = None
+    """Cut from train when absent."""
+    input: str | list[str] | None = None
+    """Column of the text, or the two columns of a sentence pair; guessed when only one reading is safe."""
+    target: str | list[str] | None = None
+    """Column of the label or score; several columns of 0 and 1 make a multi-label target."""
+    id: str | None = None
+    """Column that names each row; otherwise split and line number."""
+    group: str | None = None
+    """Rows that share this column's value stay on one side of every split, and are resampled together."""
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test when they are cut from one file."""
+    separator: str = ";"
+    """What parts the labels of one cell when the target is multi-label."""
+    encoding: str = "utf-8"
+    """Encoding of text files; a byte order mark overrides it. Rows that do not decode are set aside."""
+    max_characters: Annotated[int, Field(gt=0)] = 1_000_000
+    """A longer cell is taken for damage and the row is set aside."""
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """A larger share of rows set aside stops the run before training."""
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Rows at least this similar (Jaccard, five-character shingles) count as near-duplicates."""
+
+    @pydantic.field_validator("split")
+    @classmethod
+    def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("three positive shares that add up to 1 are needed, such as [0.8, 0.1, 0.1]")
+        return value
+
+
+class TrainSettings(Strict):
+    """How the weights are trained; a method reads what concerns it and its plan says what came of it."""
+
+    epochs: Auto | Annotated[int, Field(gt=0)] = "auto"
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
+    batch_size: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Rows of one optimiser step, over all processes."""
+    micro_batch_tokens: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Padded tokens of one forward pass; the step is cut into as many as it needs."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW; norms and biases have none."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the rate climbs."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = 0.0
+    """Hidden and attention dropout while training; `model` keeps what the model's configuration says."""
+    patience: Annotated[int, Field(gt=0)] = 2
+    """Validations without improvement after which training stops."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Least time between two checkpoints inside an epoch; one is written at each epoch's end anyway."""
+    log_steps: Annotated[int, Field(gt=0)] = 10
+
+
+class EvaluateSettings(Strict):
+    """What is measured at the end, on the test split."""
+
+    baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
+    """majority and probe are always measured; `scratch` trains the same network from fresh weights too."""
+    resamples: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    mistakes: Annotated[int, Field(ge=0)] = 20
+
+
+class Settings(Strict):
+    """All of a run: re-running them gives the same run."""
+
+    task: Named = Named(name="text-classification")
+    model: str = "builtin:minilm"
+    """Hub id, local folder, or builtin:minilm."""
+    trust_remote_code: bool = False
+    """Run the Python code that a model folder or Hub repository brings."""
+    data: DataSettings
+    method: Named = Named(name="full")
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @pydantic.field_validator("task", "method", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("data", mode="before")
+    @classmethod
+    def _by_file(cls, value: Any) -> Any:
+        return {"train": value} if isinstance(value, str) else value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(values: Mapping[str, Any], where: str = "settings") -> Settings:
+    """Check `values` (as a YAML file gives them) and return the settings.
+
+    Raises:
+        SettingsError: unknown key (the nearest good one is offered), missing key, or wrong type.
+    """
+    return check(Settings, values, where)
+
+
+def check(kind: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """`values` as an instance of `kind`; the first fault becomes one SettingsError that names key and mend."""
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise SettingsError(*_explain(kind, error.errors()[0], where)) from None
+
+
+def _explain(kind: type[BaseModel], fault: Any, where: str) -> tuple[str, str]:
+    # pydantic adds the branch of a union to the path; a user knows only the keys.
+    path = [str(part) for part in fault["loc"] if not str(part).startswith(("function-", "literal[", "constrained"))]
+    key = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        known = _keys(kind, path[:-1])
+        return f"{where}: unknown key {key!r}{did_you_mean(path[-1], known)}", f"Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"{where}: the key {key!r} is missing.", f"Add it, or give it with --set {key}=…"
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {key} = {fault['input']!r} is not usable: {reason[0].lower()}{reason[1:]}.", ""
+
+
+def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
+        candidates = [inner, *typing.get_args(inner)]
+        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not nested:
+            return []
+        kind = nested[0]
+    return list(kind.model_fields)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings file as a mapping.
+
+    Raises:
+        SettingsError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"There is no settings file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as a settings file: {error}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} does not hold keys and values.", "Start it with, say, `data: rows.csv`.")
+    return values
+
+
+def override(values: Mapping[str, Any], assignments: typing.Iterable[str]) -> dict[str, Any]:
+    """`values` with each "a.b=value" of `assignments` set; the value is read as YAML, so numbers and lists work."""
+    result = _copy(values)
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key:
+            raise SettingsError(f"--set {assignment!r} is not of the form key=value.", "Example: --set train.epochs=3")
+        place = result
+        *outer, last = key.split(".")
+        for part in outer:
+            inner = place.get(part)
+            if isinstance(inner, str):  # the short forms: `method: full`, `data: rows.csv`
+                inner = {"train" if part == "data" else "name": inner}
+            place[part] = inner = dict(inner or {})
+            place = inner
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            place[last] = text
+    return result
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def to_yaml(settings: Settings) -> str:
+    """The settings in full, ready to be read again by `read_yaml`."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

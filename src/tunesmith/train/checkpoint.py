@@ -1,0 +1,151 @@
+"""Checkpoints: whole or absent, with checksums, the newest sound one found again. Knows no task.
+
+A checkpoint is written to one side, flushed, checked against its manifest, and renamed; the manifest is written last, so a
+folder with the right name and a manifest that agrees is complete whatever happened to the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tunesmith.run import writing
+from tunesmith.train.events import EpochDone
+from tunesmith.train.weights import Tensors
+
+MANIFEST = "manifest.json"
+KEPT = 2
+"""A damaged newest one must have an older one to fall back to."""
+
+
+@dataclass
+class Progress:
+    """Where training stands. Everything else about the course of training is a pure function of it."""
+
+    phase: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    """Optimiser steps done in this phase."""
+    steps_before: int = 0
+    """Steps of the phases that are over."""
+    rows_seen: int = 0
+    loss_sum: float = 0.0
+    loss_count: float = 0.0
+    best_metric: float | None = None
+    best_loss: float | None = None
+    best_epoch: int | None = None
+    without_improvement: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+    def add_step(self, rows: int, loss_sum: float, loss_count: float) -> None:
+        self.step += 1
+        self.step_in_epoch += 1
+        self.rows_seen += rows
+        self.loss_sum += loss_sum
+        self.loss_count += loss_count
+
+    def end_epoch(self, metric: float, loss: float) -> EpochDone:
+        """Close the epoch with its validation figures (higher metric is better; the lower loss breaks a tie)."""
+        best = self.best_metric is None or self.best_loss is None or (metric, -loss) > (self.best_metric, -self.best_loss)
+        if best:
+            self.best_metric, self.best_loss, self.best_epoch = metric, loss, self.epoch + 1
+        self.without_improvement = 0 if best else self.without_improvement + 1
+        self.epoch += 1
+        done = EpochDone(self.epoch, self.loss_sum / self.loss_count, loss, metric, best)
+        self.curve.append(
+            {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric}
+        )
+        self.step_in_epoch = 0
+        self.loss_sum = self.loss_count = 0.0
+        return done
+
+    def next_phase(self) -> None:
+        self.steps_before += self.step
+        self.phase += 1
+        self.epoch = self.step = self.without_improvement = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    progress: Progress
+    weights: Tensors
+    optimiser: Tensors
+    best: Tensors
+    """The best weights so far; empty before the first validation."""
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` under `folder` and drop the oldest; returns its own folder.
+
+    Raises:
+        RunError: the disk is full or read-only; earlier checkpoints stay.
+    """
+    progress = checkpoint.progress
+    name = f"step-{progress.steps_before + progress.step:08d}"
+    temporary = folder / f".{name}.tmp"
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            for part in ("weights", "optimiser", "best"):
+                tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(checkpoint, part).items()}
+                save_file(tensors, temporary / f"{part}.safetensors")
+            _write(temporary / "progress.json", json.dumps(asdict(progress)))
+            sums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
+            _write(temporary / MANIFEST, json.dumps(sums))
+            final = folder / name
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(temporary, final)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    for old in _candidates(folder)[KEPT:]:
+        shutil.rmtree(old)
+    return final
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest sound checkpoint under `folder`; damaged ones are passed over. None when there is none."""
+    for candidate in _candidates(folder):
+        if _sound(candidate):
+            progress = Progress(**json.loads((candidate / "progress.json").read_text()))
+            parts = [load_file(candidate / f"{part}.safetensors") for part in ("weights", "optimiser", "best")]
+            return Checkpoint(progress, *parts)
+    return None
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / MANIFEST).read_text())
+        return bool(sums) and all(_checksum(folder / name) == value for name, value in sums.items())
+    except (OSError, json.JSONDecodeError):
+        return False
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())

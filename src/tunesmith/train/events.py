@@ -1,0 +1,70 @@
+"""What training tells its caller. Printing, logging and stopping are the caller's `for`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.contracts import Model
+
+
+@dataclass(frozen=True)
+class HeadSolved:
+    """A "solve" phase is over: what was tried, by name, with its validation score."""
+
+    tried: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepDone:
+    step: int
+    """Optimiser steps done in this phase."""
+    steps: int
+    epoch: int
+    loss: float
+    """Mean over the rows of this step."""
+    learning_rates: Mapping[str, float]
+    rows: int
+
+
+@dataclass(frozen=True)
+class MicroBatchHalved:
+    """The accelerator ran out of memory; the step was done again in smaller parts, with the same effective batch."""
+
+    tokens: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    metric: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Saved:
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end: the model with its best weights, and the figures of the way there."""
+
+    model: Model
+    steps: int
+    epochs: int
+    best_epoch: int | None
+    stopped_early: bool
+    rows_seen: int
+    curve: tuple[Mapping[str, Any], ...]
+    """Per epoch: epoch, train_loss, validation_loss, metric."""
+    seconds: float
+    """Of training with its validations, over all sessions of a resumed run."""
+
+
+Event = HeadSolved | StepDone | MicroBatchHalved | EpochDone | Saved | Trained

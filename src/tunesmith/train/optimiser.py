@@ -1,0 +1,68 @@
+"""From the plan's rows to AdamW's parameter groups: one rate a stage, no decay on norms and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.contracts import Stage
+from tunesmith.plan import Phase
+
+
+def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) over what `phase` trains; each group knows its stage and its full rate."""
+    parameters = dict(module.named_parameters())
+    rows = {row.stage: row for row in phase.rows}
+    groups: list[dict[str, Any]] = []
+    for stage in stages:
+        row = rows[stage.name]
+        if row.learning_rate is None:
+            continue
+        for decays in (True, False):
+            # Vectors are biases and scales of norms; pulling them to zero helps nothing (BERT, appendix A.2).
+            members = [parameters[name] for name in stage.parameters if (parameters[name].ndim > 1) == decays]
+            if members:
+                decay = row.weight_decay if decays else 0.0
+                groups.append(
+                    {"params": members, "lr": row.learning_rate, "weight_decay": decay, "stage": stage.name, "full": row.learning_rate}
+                )
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Give each group its full rate times `factor`; return the rates by stage."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["full"] * factor
+    return {group["stage"]: group["lr"] for group in optimiser.param_groups}
+
+
+def state_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, torch.Tensor]:
+    """The optimiser's state by parameter name: "exp_avg/encoder.…" and so on."""
+    return {
+        f"{key}/{name}": value
+        for name, parameter in _held(optimiser, module)
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def restore_state(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """The reverse of `state_tensors`."""
+    by_name: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        by_name.setdefault(name, {})[kind] = value
+    for name, parameter in _held(optimiser, module):
+        if name in by_name:
+            optimiser.state[parameter] = {
+                kind: value.clone().to(parameter.device) for kind, value in by_name[name].items()
+            }
+
+
+def _held(optimiser: torch.optim.Optimizer, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            yield names[id(parameter)], parameter

@@ -1,0 +1,60 @@
+"""Several processes that train one model on parts of each step's rows. accelerate carries the devices and the start-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from tunesmith.contracts import Indices
+from tunesmith.data import batches
+
+
+def state() -> PartialState:
+    """Rank, number of processes and device, as `torchrun` or `accelerate launch` set them; one process otherwise."""
+    return PartialState()
+
+
+def agree(value: str) -> str:
+    """The first process's `value`, in every process."""
+    if state().num_processes == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def share(step: Indices) -> Indices:
+    """This process's rows of a step; may be empty in a short last one."""
+    return batches.share(step, state().process_index, state().num_processes)
+
+
+def sum_over(values: torch.Tensor) -> torch.Tensor:
+    """The sum of `values` over all processes, in each of them."""
+    if state().num_processes > 1:
+        torch.distributed.all_reduce(values)
+    return values
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up the gradients of all processes, in one message. Each process divided by the global count before."""
+    if state().num_processes == 1:
+        return
+    trained = list(parameters)
+    for parameter in trained:
+        if parameter.grad is None:  # this process had no rows in the last, short step
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.reshape(-1) for parameter in trained])  # type: ignore[union-attr]
+    torch.distributed.all_reduce(flat)
+    parts = flat.split([parameter.numel() for parameter in trained])
+    for parameter, part in zip(trained, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def broadcast(module: nn.Module) -> None:
+    """Give every process the first one's weights, so that they start from the same bits."""
+    if state().num_processes > 1:
+        for tensor in [*module.parameters(), *module.buffers()]:
+            torch.distributed.broadcast(tensor.data, src=0)

@@ -1,0 +1,103 @@
+"""One optimiser step over any number of micro-batches and processes: sums to the end, one division, one update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith import seeds
+from tunesmith.contracts import Examples, Indices, Model, Task
+from tunesmith.data import batches
+from tunesmith.errors import TrainingError
+from tunesmith.models.forward import device_of, precision, to
+from tunesmith.plan import Plan
+from tunesmith.train import processes
+
+
+@dataclass(frozen=True)
+class Done:
+    """Sums over all processes."""
+
+    loss_sum: float
+    count: float
+    halved_to: int | None
+    """The new bound of tokens when memory ran out on the way."""
+
+
+class Stepper:
+    """Takes steps on one network. Remembers how many tokens a forward pass can hold."""
+
+    def __init__(
+        self, task: Task, model: Model, examples: Examples, optimiser: torch.optim.Optimizer, plan: Plan, seed: int
+    ) -> None:
+        self.task, self.model, self.examples, self.optimiser, self.plan, self.seed = (
+            task, model, examples, optimiser, plan, seed,
+        )  # fmt: skip
+        self.tokens = plan.batch.micro_batch_tokens
+        self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def step(self, indices: Indices, number: int) -> Done:
+        """One update from the rows `indices` (of all processes).
+
+        Args:
+            number: the optimiser step, which seeds dropout.
+
+        Raises:
+            TrainingError: loss or gradient is not finite (nothing was updated), or a single row does not fit.
+        """
+        own = processes.share(indices)
+        count = self.examples.count(indices)
+        halved = None
+        while True:
+            try:
+                loss_sum = self._backward(own, count, number)
+                break
+            except torch.OutOfMemoryError:
+                self.optimiser.zero_grad()
+                self.tokens = self._half(own)
+                halved = self.tokens
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        processes.sum_gradients(self.trained)
+        total = float(processes.sum_over(loss_sum))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm))
+        if not math.isfinite(total) or not math.isfinite(norm):
+            self.optimiser.zero_grad()
+            what = f"The loss is {total / count}" if not math.isfinite(total) else f"The gradient's norm is {norm}"
+            raise TrainingError(
+                f"{what} at step {number + 1}, so training cannot go on.",
+                "The weights from before this step are in the checkpoints folder. Try a lower train.learning_rate, or "
+                "train.precision=fp32.",
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return Done(total, count, halved)
+
+    def _backward(self, own: Indices, count: float, number: int) -> torch.Tensor:
+        """Gradients of (sum of losses / count of the whole step); returns the sum of this process's losses."""
+        # A step draws its own dropout, so that a resumed run draws what the other one drew.
+        torch.manual_seed(seeds.derive(self.seed, "dropout", number, processes.state().process_index))
+        module, device = self.model.module, device_of(self.model.module)
+        loss_sum = torch.zeros((), device=device)
+        for part in batches.micro_batches(own, self.examples.lengths, self.tokens):
+            with precision(device, self.plan.precision):
+                output = module(**to(self.task.inputs(self.examples, part, self.model), device))
+            loss = self.task.loss(output.logits.float(), self.examples, part).sum
+            (loss / count).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.detach()
+        return loss_sum
+
+    def _half(self, own: Indices) -> int:
+        longest = int(self.examples.lengths[own].max())
+        if self.tokens <= longest:
+            raise TrainingError(
+                f"One row of {longest:,} tokens alone does not fit into the accelerator's memory.",
+                "The state before this step is in the checkpoints folder. Lower task.max_length, or take a smaller model.",
+            )
+        largest = max(
+            len(part) * int(self.examples.lengths[part].max())
+            for part in batches.micro_batches(own, self.examples.lengths, self.tokens)
+        )
+        return max(longest, largest // 2)

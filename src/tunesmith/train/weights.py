@@ -1,0 +1,26 @@
+"""All tensors of a network by name, each once: taking, copying and putting them back."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+Tensors = dict[str, torch.Tensor]
+
+
+def of(module: nn.Module) -> Tensors:
+    """Parameters and buffers, not copied; shared ones under their first name."""
+    return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+
+
+def copy_of(tensors: Tensors) -> Tensors:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def load_into(module: nn.Module, tensors: Tensors) -> None:
+    """Put `tensors` back, every one of them: weights, head and statistics alike."""
+    own = of(module)
+    if own.keys() != tensors.keys():
+        raise AssertionError("the stored tensors are not those of this network")
+    for name, tensor in tensors.items():
+        own[name].copy_(tensor)
