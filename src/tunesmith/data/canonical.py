@@ -1,0 +1,129 @@
+"""From a source to a memory-mapped Arrow table with fixed columns; rows that cannot be used are set aside on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunesmith.data.columns import Columns
+from tunesmith.data.readers import Source
+from tunesmith.data.rejected import Rejected, excerpt
+from tunesmith.run import writing
+
+BATCH = 20_000
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Rows with the columns id, line, input, pair (for pairs), raw (for targets), group (for groups)."""
+
+    rows: pa.Table
+    rejected: list[Rejected]
+
+
+def schema_of(columns: Columns) -> pa.Schema:
+    names = [("id", pa.string()), ("line", pa.int64()), ("input", pa.string())]
+    names += [("pair", pa.string())] if len(columns.inputs) == 2 else []
+    names += [("raw", pa.string())] if columns.targets else []
+    names += [("group", pa.string())] if columns.group else []
+    return pa.schema(names)
+
+
+def canonical(source: Source, columns: Columns, split: str, most_characters: int, path: Path) -> Canonical:
+    """Read `source` once; its usable rows go to the Arrow file `path`, which is mapped, not loaded."""
+    rejected: list[Rejected] = []
+    reader = _Row(source, columns, split, most_characters)
+
+    def usable() -> Iterator[tuple[Any, ...]]:
+        for record in source.records:
+            found = replace(record, split=split) if isinstance(record, Rejected) else reader.read(*record)
+            if isinstance(found, Rejected):
+                rejected.append(found)
+            else:
+                yield found
+
+    return Canonical(store(usable(), schema_of(columns), path), rejected)
+
+
+def store(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> pa.Table:
+    """Write `rows` to `path` in batches, and map the file."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            block: list[tuple[Any, ...]] = []
+            for row in rows:
+                block.append(row)
+                if len(block) == BATCH:
+                    writer.write_batch(_batch(block, schema))
+                    block = []
+            if block:
+                writer.write_batch(_batch(block, schema))
+    return mapped(path)
+
+
+def mapped(path: Path) -> pa.Table:
+    """The Arrow file `path` as a table whose columns stay on disk until they are read."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(values, type) for values, type in zip(zip(*rows, strict=True), schema.types, strict=True)], schema)
+
+
+class _Row:
+    """Turns one record into one canonical row, or says why it cannot be used."""
+
+    def __init__(self, source: Source, columns: Columns, split: str, most_characters: int) -> None:
+        names = [name.strip() for name in source.columns]
+        self.inputs = [(name, names.index(name)) for name in columns.inputs]
+        self.targets = [(name, names.index(name)) for name in columns.targets]
+        self.id = names.index(columns.id) if columns.id in names else None
+        self.group = names.index(columns.group) if columns.group else None
+        self.split, self.most = split, most_characters
+
+    def read(self, line: int, values: Sequence[Any]) -> tuple[Any, ...] | Rejected:
+        row: list[Any] = [f"{self.split}:{line}" if self.id is None else str(values[self.id]), line]
+        for name, position in self.inputs:
+            text = values[position]
+            if reason := self._unusable(text):
+                return Rejected(self.split, line, f"{reason} in {name!r}", excerpt(text))
+            row.append(text)
+        if self.targets:
+            row.append(self._raw(values))
+        if self.group is not None:
+            row.append(str(values[self.group]))
+        return tuple(row)
+
+    def _unusable(self, text: Any) -> str | None:
+        if text is None:
+            return "no text"
+        if not isinstance(text, str):
+            return "not text"
+        if not text or text.isspace():
+            return "empty text"
+        if "\x00" in text:
+            return "NUL character"
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            return "broken encoding"
+        if len(text) > self.most:
+            return f"text of more than {self.most:,} characters"
+        return None
+
+    def _raw(self, values: Sequence[Any]) -> str | None:
+        """The target as text: a scalar as it is, a list as JSON, several columns of 0 and 1 as the names that have 1."""
+        if len(self.targets) > 1:
+            cells = [(name, str(values[position]).strip().lower()) for name, position in self.targets]
+            if any(cell not in ("0", "1", "true", "false", "0.0", "1.0") for _, cell in cells):
+                return None
+            return json.dumps([name for name, cell in cells if cell in ("1", "true", "1.0")])
+        value = values[self.targets[0][1]]
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            return json.dumps([str(part) for part in value])
+        return str(value)

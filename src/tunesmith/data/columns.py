@@ -1,0 +1,139 @@
+"""Which column plays which part. Guesses only where one reading is safe, and says what it guessed and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith.errors import DataError, did_you_mean
+from tunesmith.settings import DataSettings
+
+TARGETS = (
+    "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
+)  # fmt: skip
+INPUTS = (
+    "text", "sentence", "message", "review", "content", "question", "query", "utterance", "comment", "tweet", "body",
+    "document", "title", "input",
+)  # fmt: skip
+PAIRS = (
+    ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
+    ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
+)  # fmt: skip
+IDS = ("id", "guid", "uid", "uuid", "row_id", "idx")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The parts, by the names that the header has."""
+
+    inputs: tuple[str, ...]
+    """One column, or two for pairs."""
+    targets: tuple[str, ...]
+    """One column, or several of 0 and 1; empty where only inputs are read."""
+    id: str | None
+    group: str | None
+    ignored: tuple[str, ...]
+    guesses: tuple[str, ...]
+    """What was guessed, from what, in sentences."""
+
+    @property
+    def target(self) -> str:
+        return ", ".join(self.targets)
+
+
+def choose(header: Sequence[str], settings: DataSettings, source: str) -> Columns:
+    """The parts that the columns of `source` play.
+
+    Raises:
+        DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely.
+    """
+    names = _stripped(header, source)
+    guesses = [f"{source}: the column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
+    targets = [_present(name, names, source) for name in _listed(settings.target)]
+    inputs = [_present(name, names, source) for name in _listed(settings.input)]
+    if not targets:
+        targets = [_guess_target(names, inputs, source)]
+        guesses.append(f"{source}: target is column {targets[0]!r}, by its name (data.target sets another).")
+    if not inputs:
+        inputs = _guess_inputs([name for name in names if name not in targets], source)
+        quoted = " and ".join(repr(name) for name in inputs)
+        guesses.append(f"{source}: input is column {quoted}, by name (data.input sets another).")
+    if len(inputs) > 2:
+        raise DataError(f"data.input names {len(inputs)} columns; one text or a pair of texts is read.")
+    identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)
+    group = _present(settings.group, names, source) if settings.group else None
+    used = {*inputs, *targets, identity, group}
+    if set(inputs) & set(targets):
+        raise DataError(f"The column {inputs[0]!r} is named as input and as target.", "Set data.input and data.target.")
+    ignored = tuple(name for name in names if name not in used)
+    return Columns(tuple(inputs), tuple(targets), identity, group, ignored, tuple(guesses))
+
+
+def positions(header: Sequence[str], columns: Columns, source: str) -> Columns:
+    """`columns` once more, checked against the header of another file of the same run.
+
+    Raises:
+        DataError: an input or the target is missing there.
+    """
+    names = _stripped(header, source)
+    for name in (*columns.inputs, *columns.targets, *([columns.group] if columns.group else [])):
+        _present(name, names, source)
+    return columns
+
+
+def _stripped(header: Sequence[str], source: str) -> list[str]:
+    names = [str(name).strip() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{source} has more than one column {twice!r}.", "Rename one of them.")
+    return names
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
+def _present(name: str, names: Sequence[str], source: str) -> str:
+    if name.strip() not in names:
+        raise DataError(f"{source} has no column {name!r}{did_you_mean(name, names)}", f"Columns: {', '.join(names)}.")
+    return name.strip()
+
+
+def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
+    folded = {name.casefold(): name for name in names}
+    return next((folded[name] for name in known if name in folded), None)
+
+
+def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str) -> str:
+    rest = [name for name in names if name not in inputs]
+    found = [name for name in rest if name.casefold() in TARGETS]
+    if len(found) == 1:
+        return found[0]
+    if _first(("label", "labels"), found):
+        return _first(("label", "labels"), found) or ""
+    if not found and len(names) == 2:
+        other = [name for name in rest if name.casefold() not in INPUTS]
+        if len(other) == 1:
+            return other[0]
+    raise DataError(
+        f"It is not clear which column of {source} is the target.",
+        f"Set data.target (--target). Columns: {', '.join(names)}.",
+    )
+
+
+def _guess_inputs(names: Sequence[str], source: str) -> list[str]:
+    folded = {name.casefold(): name for name in names}
+    for first, second in PAIRS:
+        if first in folded and second in folded:
+            return [folded[first], folded[second]]
+    found = [name for name in names if name.casefold() in INPUTS]
+    if len(found) == 1:
+        return found
+    if _first(("text",), found):
+        return [_first(("text",), found) or ""]
+    if not found and len(names) == 1:
+        return [names[0]]
+    raise DataError(
+        f"It is not clear which column of {source} is the text.",
+        f"Set data.input (--input). Columns: {', '.join(names)}.",
+    )

@@ -1,0 +1,252 @@
+"""From settings to audited splits: read, choose columns, set bad rows aside, find repeats, cut, audit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.data import duplicates, targets
+from tunesmith.data.audit import audit
+from tunesmith.data.canonical import Canonical, canonical, mapped, store
+from tunesmith.data.columns import Columns, choose, positions
+from tunesmith.data.readers import Source, open_source
+from tunesmith.data.rejected import Rejected, excerpt
+from tunesmith.data.split import cut
+from tunesmith.data.targets import Problem, Reason
+from tunesmith.errors import DataError
+from tunesmith.run import writing
+from tunesmith.settings import DataSettings
+
+SPLITS = ("train", "validation", "test")
+FEWEST_ROWS = 10
+SCORE_BINS = 10
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Splits ready for a task: each with the columns id, line, input, pair (for pairs), target, group (for groups)."""
+
+    splits: dict[str, pa.Table]
+    """train, validation, test, in this order."""
+    problem: Problem
+    labels: tuple[str, ...]
+    """Class names by index; empty for scores."""
+    columns: Columns
+    audit: dict[str, Any]
+    rejected: list[Rejected]
+
+
+def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None = None) -> Dataset:
+    """Read what `settings` name and make splits of it.
+
+    Args:
+        cache: a folder for memory-mapped rows; the result reads from it.
+        seed: of the split.
+        problem: the kind of target; read off the data when absent.
+
+    Raises:
+        DataError: nothing usable there; the message says what, where, and the mend.
+    """
+    sources = _sources(settings)
+    columns = choose(sources["train"].columns, settings, sources["train"].name)
+    read = {
+        name: canonical(source, positions(source.columns, columns, source.name), name, settings.max_characters, cache / f"{name}.raw.arrow")
+        for name, source in sources.items()
+    }
+    raw = read["train"].rows
+    if not raw.num_rows:
+        _refuse_empty(read["train"], sources["train"].name)
+    several = len(columns.targets) > 1
+    found = problem or targets.infer(raw.column("raw"), several, sources["train"].name)
+    labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
+    parse = targets.parser(found, labels, settings.separator)
+    parsed = {name: _parsed(one, parse, targets.TYPES[found], cache / f"{name}.arrow", name) for name, one in read.items()}
+    tables = {name: one.rows for name, one in parsed.items()}
+    rejected = [row for one in parsed.values() for row in one.rejected]
+    _check_rejected(rejected, tables, settings, sources["train"].name)
+    for name, table in tables.items():
+        _check_ids(table, columns, sources[name].name, chosen=settings.id is not None)
+    exact, near = _clusters(tables, settings.near_duplicate)
+    brought = len(tables) > 1
+    tables, exact, near = _complete(tables, exact, near, settings, seed, cache)
+    report = audit(tables, labels, columns, rejected, exact, near, brought=brought)
+    return Dataset(tables, found, labels, columns, report, rejected)
+
+
+def load_labelled(
+    source: str, settings: DataSettings, columns: Columns, labels: Sequence[str], problem: str, cache: Path
+) -> Canonical:
+    """Other labelled rows for a model that is trained already; unknown labels are rejected.
+
+    Raises:
+        DataError: a column is missing, or no row is usable.
+    """
+    opened = open_source(source, settings.encoding)
+    chosen = opened.get("test", opened["train"])
+    positions(chosen.columns, columns, chosen.name)
+    read = canonical(chosen, columns, "test", settings.max_characters, cache / "labelled.raw.arrow")
+    if not read.rows.num_rows:
+        _refuse_empty(read, chosen.name)
+    parse = targets.parser(problem, labels, settings.separator)  # type: ignore[arg-type]
+    parsed = _parsed(read, parse, targets.TYPES[problem], cache / "labelled.arrow", "test")
+    if not parsed.rows.num_rows:
+        _refuse_empty(parsed, chosen.name)
+    return parsed
+
+
+def read_inputs(source: str, settings: DataSettings, inputs: tuple[str, ...], cache: Path) -> Canonical:
+    """Rows without targets, for predictions: the columns `inputs` of a file."""
+    opened = open_source(source, settings.encoding)
+    chosen = opened.get("test", opened["train"])
+    columns = positions(chosen.columns, Columns(inputs, (), settings.id, None, (), ()), chosen.name)
+    return canonical(chosen, columns, "row", settings.max_characters, cache / "inputs.arrow")
+
+
+def _sources(settings: DataSettings) -> dict[str, Source]:
+    """The tables by split: those that the training source brings, and those that are named beside it."""
+    found = dict(open_source(settings.train, settings.encoding))
+    for name, where in (("validation", settings.validation), ("test", settings.test)):
+        if where is not None:
+            opened = open_source(where, settings.encoding)
+            found[name] = opened.get(name, opened["train"])
+    return {name: found[name] for name in SPLITS if name in found}
+
+
+def _parsed(read: Canonical, parse: targets.Parse, kind: pa.DataType, path: Path, split: str) -> Canonical:
+    """`read` with its raw targets made into values; rows without a good one are set aside."""
+    names = [name for name in read.rows.column_names if name != "raw"]
+    rejected = list(read.rejected)
+
+    def usable() -> Iterator[tuple[Any, ...]]:
+        for batch in read.rows.to_batches():
+            kept = [batch.column(name).to_pylist() for name in names]
+            values = map(parse, batch.column("raw").to_pylist())
+            for *row, value in zip(*kept, values, strict=True):
+                if isinstance(value, Reason):
+                    rejected.append(Rejected(split, row[1], str(value), excerpt(row[2])))
+                else:
+                    yield *row, value
+
+    schema = pa.schema([read.rows.schema.field(name) for name in names] + [("target", kind)])
+    return Canonical(store(usable(), schema, path), rejected)
+
+
+def _refuse_empty(read: Canonical, name: str) -> None:
+    if not read.rejected:
+        raise DataError(f"{name} has a header but no rows.", "Give a file with rows.")
+    reason, count = Counter(row.reason for row in read.rejected).most_common(1)[0]
+    raise DataError(f"None of the {len(read.rejected):,} rows of {name} can be used; the commonest reason is: {reason} ({count:,}).")
+
+
+def _check_rejected(rejected: list[Rejected], tables: dict[str, pa.Table], settings: DataSettings, name: str) -> None:
+    total = len(rejected) + sum(table.num_rows for table in tables.values())
+    if len(rejected) > settings.max_rejected * total:
+        reason, count = Counter(row.reason for row in rejected).most_common(1)[0]
+        first = next(row for row in rejected if row.reason == reason)
+        raise DataError(
+            f"{len(rejected):,} of {total:,} rows cannot be used, more than data.max_rejected allows "
+            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} ({count:,}, first in {first.split}, line {first.line}).",
+            "Mend the file, or raise data.max_rejected if this is meant. `tunesmith check` lists the rows.",
+        )
+    empty = next((split for split, table in tables.items() if not table.num_rows), None)
+    if empty:
+        raise DataError(f"The {empty} split has no usable row.", "Leave it away to have it cut from the training data.")
+
+
+def _check_ids(table: pa.Table, columns: Columns, name: str, *, chosen: bool) -> None:
+    ids = table.column("id").to_pylist()
+    if len(set(ids)) == len(ids):
+        return
+    seen: dict[str, int] = {}
+    for one, line in zip(ids, table.column("line").to_pylist(), strict=True):
+        if one in seen:
+            how = "data.id names" if chosen else "by its name, rows are told apart by"
+            raise DataError(
+                f"{name}: {how} the column {columns.id!r}, but {one!r} stands in line {seen[one]} and in line {line}.",
+                "Ids must be unique; mend them, or rename the column to have rows named by line.",
+            )
+        seen[one] = line
+
+
+def _clusters(tables: dict[str, pa.Table], threshold: float) -> tuple[dict[str, Indices], dict[str, Indices]]:
+    ends = np.cumsum([table.num_rows for table in tables.values()])[:-1]
+    return tuple(  # type: ignore[return-value]
+        dict(zip(tables, np.split(found, ends), strict=True))
+        for found in duplicates.clusters(list(tables.values()), threshold)
+    )
+
+
+def _complete(
+    tables: dict[str, pa.Table],
+    exact: dict[str, Indices],
+    near: dict[str, Indices],
+    settings: DataSettings,
+    seed: int,
+    cache: Path,
+) -> tuple[dict[str, pa.Table], dict[str, Indices], dict[str, Indices]]:
+    """Cut the splits that are missing from the training rows."""
+    missing = [name for name in SPLITS if name not in tables]
+    if not missing:
+        return tables, exact, near
+    train = tables["train"]
+    wanted = dict(zip(SPLITS, settings.split, strict=True))
+    total = wanted["train"] + sum(wanted[name] for name in missing)
+    shares = [wanted["train"] / total, *(wanted[name] / total for name in missing)]
+    if train.num_rows < FEWEST_ROWS:
+        raise DataError(
+            f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
+            "Give more rows, or bring data.validation and data.test yourself.",
+        )
+    split = cut(_strata(train.column("target")), _together(train, near["train"]), shares, seed)
+    pieces: dict[str, pa.Table] = dict(tables)
+    clusters = {"exact": dict(exact), "near": dict(near)}
+    for index, name in enumerate(["train", *missing]):
+        rows = np.flatnonzero(split == index)
+        if not len(rows):
+            raise DataError(
+                f"No row is left for the {name} split: the rows belong together in too few groups.",
+                "Give more rows, or bring the splits yourself.",
+            )
+        pieces[name] = _taken(train, rows, cache / f"{name}.cut.arrow")
+        for kind, found in (("exact", exact), ("near", near)):
+            clusters[kind][name] = found["train"][rows]
+    ordered = [{name: one[name] for name in SPLITS} for one in (pieces, clusters["exact"], clusters["near"])]
+    return ordered[0], ordered[1], ordered[2]
+
+
+def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
+    """Some rows of a mapped table, as another mapped table; never more than a block in memory."""
+    with writing(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        for start in range(0, len(rows), 50_000):
+            writer.write_table(table.take(rows[start : start + 50_000]))
+    return mapped(path)
+
+
+def _strata(target: pa.ChunkedArray) -> Indices:
+    """The class of each row; for several labels the rarest one; for scores the decile."""
+    if pa.types.is_floating(target.type):
+        values = target.to_numpy()
+        edges = np.quantile(values, np.linspace(0, 1, SCORE_BINS + 1)[1:-1])
+        return np.unique(np.searchsorted(edges, values), return_inverse=True)[1].astype(np.int64)
+    if pa.types.is_list(target.type):
+        cells = target.to_pylist()
+        counts = Counter(label for cell in cells for label in cell)
+        rarest = [min(cell, key=lambda label: counts[label]) if cell else -1 for cell in cells]
+        return np.unique(rarest, return_inverse=True)[1].astype(np.int64)
+    return np.unique(target.to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def _together(table: pa.Table, near: Indices) -> Indices:
+    """Clusters that neither a group nor near-duplicates cross: what is linked by either belongs together."""
+    if "group" not in table.column_names:
+        return near
+    groups = np.unique(np.asarray(table.column("group").to_pylist(), dtype=str), return_inverse=True)[1]
+    return duplicates.joined(near, groups)

@@ -1,0 +1,64 @@
+"""From a source to rows as mappings with their line, or to rejected lines. One file a kind of source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.data.rejected import Rejected
+from tunesmith.errors import DataError
+from tunesmith.registry import look_up
+
+TABLE = {
+    ".csv": "tunesmith.data.readers.delimited:read_csv",
+    ".tsv": "tunesmith.data.readers.delimited:read_tsv",
+    ".json": "tunesmith.data.readers.json_file:read",
+    ".jsonl": "tunesmith.data.readers.json_lines:read",
+    ".ndjson": "tunesmith.data.readers.json_lines:read",
+    ".parquet": "tunesmith.data.readers.parquet:read",
+    "folder": "tunesmith.data.readers.dataset_folder:read",
+    "hub": "tunesmith.data.readers.hub:read",
+}
+
+Record = tuple[int, list[Any]]
+"""Line, and the values in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that is read once, from front to back."""
+
+    name: str
+    """As messages name it."""
+    columns: list[str]
+    records: Iterator[Record | Rejected]
+    """The split of a Rejected is filled in by who knows it."""
+
+
+def open_source(where: str, encoding: str) -> dict[str, Source]:
+    """The tables of `where` by split; a single file is "train".
+
+    Raises:
+        DataError: no such file, an unknown kind, or nothing in it.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        kind = "folder"
+    elif path.exists():
+        kind = path.suffix.lower()
+        if kind not in TABLE:
+            known = ", ".join(suffix for suffix in TABLE if suffix.startswith("."))
+            raise DataError(f"{where} is of a kind that cannot be read ({kind or 'no suffix'}).", f"Known: {known}.")
+        if path.stat().st_size == 0:
+            raise DataError(f"{where} is empty.", "Give a file with a header and rows.")
+    elif path.suffix.lower() in TABLE or where.startswith((".", "/", "~")) or where.count("/") != 1:
+        raise DataError(f"There is no data file {where}.", "Check the path; it is taken from the folder you are in.")
+    else:
+        kind = "hub"
+    try:
+        found: dict[str, Source] = look_up("kind of source", kind, TABLE)(where, encoding)
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error.strerror or error}.") from error
+    return found

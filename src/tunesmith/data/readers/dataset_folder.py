@@ -1,0 +1,62 @@
+"""A folder that the `datasets` library wrote with save_to_disk: one data set, or one a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunesmith.data.readers import Source
+from tunesmith.data.readers.parquet import BATCH, rows_of
+from tunesmith.errors import DataError
+
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+"""Names that splits go by, and ours for them."""
+
+
+def read(where: str, encoding: str) -> dict[str, Source]:
+    """`encoding` is for text files; Arrow has its own."""
+    import datasets  # noqa: PLC0415: slow to import, and only needed here
+
+    path = Path(where).expanduser()
+    if not ((path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()):
+        raise DataError(f"The folder {where} was not written by datasets' save_to_disk.", "Give a file, or such a folder.")
+    return sources(datasets.load_from_disk(str(path)), where)
+
+
+def sources(found: Any, where: str) -> dict[str, Source]:
+    """The splits of a Dataset or a DatasetDict; class indices become class names."""
+    import datasets  # noqa: PLC0415
+
+    if not isinstance(found, dict):
+        return {"train": _source(found, where)}
+    splits = {SPLITS[name]: table for name, table in found.items() if name in SPLITS}
+    if "train" not in splits:
+        raise DataError(f"{where} has no split named train; it has {', '.join(found)}.")
+    assert issubclass(datasets.DatasetDict, dict)
+    return {name: _source(splits[name], f"{where} ({name})") for name in ("train", "validation", "test") if name in splits}
+
+
+def _source(table: Any, name: str) -> Source:
+    import datasets  # noqa: PLC0415
+
+    names = {
+        position: feature.names
+        for position, feature in enumerate(table.features.values())
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(table), BATCH):
+            yield from table.with_format("arrow")[start : start + BATCH].combine_chunks().to_batches()
+
+    def records() -> Iterator[Any]:
+        for line, values in rows_of(batches()):
+            for position, labels in names.items():
+                if values[position] is not None and 0 <= values[position] < len(labels):
+                    values[position] = labels[values[position]]
+            yield line, values
+
+    return Source(name, list(table.features), records())

@@ -1,0 +1,86 @@
+"""CSV and TSV: read line by line, so that one broken row is one rejected row and any size of file will do."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.data.readers import Record, Source
+from tunesmith.data.rejected import Rejected, excerpt
+from tunesmith.errors import DataError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BROKEN = "\udc80", "\udcff"
+
+
+def read_csv(where: str, encoding: str) -> dict[str, Source]:
+    return {"train": _read(Path(where).expanduser(), where, encoding, ",")}
+
+
+def read_tsv(where: str, encoding: str) -> dict[str, Source]:
+    return {"train": _read(Path(where).expanduser(), where, encoding, "\t")}
+
+
+def encoding_of(path: Path, encoding: str) -> tuple[str, int]:
+    """The encoding that a byte order mark names, or `encoding`; and how many bytes to skip."""
+    with open(path, "rb") as handle:
+        start = handle.read(4)
+    for mark, name in _MARKS:
+        if start.startswith(mark):
+            return name, len(mark)
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(f"data.encoding is {encoding!r}, which is no known encoding.", "Use utf-8.") from None
+    return encoding, 0
+
+
+def broken(text: str) -> bool:
+    """Whether `text` holds bytes that did not decode; they were read as lone surrogates."""
+    return not text.isascii() and any(_BROKEN[0] <= sign <= _BROKEN[1] for sign in text)
+
+
+def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
+    csv.field_size_limit(sys.maxsize)
+    name, skip = encoding_of(path, encoding)
+    # Bytes that do not decode become lone surrogates, so that the row they stand in can be told and set aside.
+    handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115: closed by the generator
+    if skip:
+        handle.read(1)
+    lines = csv.reader(handle, delimiter=delimiter)
+    try:
+        header = next(lines)
+    except (StopIteration, csv.Error):
+        header = []
+    except UnicodeError as error:
+        raise DataError(f"The header of {where} is not {name}: {error}.", "Set data.encoding.") from None
+    if not any(cell.strip() for cell in header):
+        handle.close()
+        raise DataError(f"{where} has no header.", "Its first line should name the columns.")
+
+    def records() -> Iterator[Record | Rejected]:
+        with handle:
+            width = len(header)
+            while True:
+                line = lines.line_num + 1
+                try:
+                    cells = next(lines)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield Rejected("", line, f"not valid CSV: {error}")
+                    continue
+                if not cells:
+                    continue
+                if len(cells) != width:
+                    shown = excerpt(delimiter.join(cells))
+                    yield Rejected("", line, f"wrong column count: {len(cells)} instead of {width}", shown)
+                elif any(map(broken, cells)):
+                    yield Rejected("", line, f"broken encoding: not {name}", excerpt(delimiter.join(cells)))
+                else:
+                    yield line, cells  # type: ignore[misc]
+
+    return Source(where, header, records())

@@ -1,0 +1,74 @@
+"""Cutting rows into splits: stratified, seeded, and with rows that belong together on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith import seeds
+
+Indices = npt.NDArray[np.int64]
+
+
+def cut(strata: Indices, together: Indices, shares: Sequence[float], seed: int) -> Indices:
+    """The split of each row, (rows,), as an index into `shares`.
+
+    Each stratum is shared out as evenly as whole rows allow; what rounding takes from one is made good by the next.
+    A stratum's first row goes to split 0, so that training knows every class.
+
+    Args:
+        strata: (rows,) class, or bin of the score.
+        together: (rows,) cluster; rows of one cluster get the same split.
+        shares: of the splits; they add up to 1.
+        seed: of the run.
+    """
+    random = seeds.generator(seed, "split")
+    _, together, sizes = np.unique(together, return_inverse=True, return_counts=True)
+    split = np.full(len(strata), -1, dtype=np.int64)
+    wanted = np.outer(np.bincount(strata), shares)
+    given = np.zeros_like(wanted)
+    _place_clusters(strata, together, sizes, wanted, given, split, random)
+    carried = np.zeros(len(shares))
+    single = np.flatnonzero(split < 0)
+    single = single[random.permutation(len(single))]
+    single = single[np.argsort(strata[single], kind="stable")]
+    present, starts = np.unique(strata[single], return_index=True)
+    for stratum, rows in zip(present, np.split(single, starts[1:]), strict=True):
+        quota = np.maximum(wanted[stratum] - given[stratum] + carried, 0.0)
+        quota *= len(rows) / quota.sum() if quota.sum() > 0 else 0.0
+        counts = np.floor(quota + 1e-9).astype(np.int64)
+        rest = np.argsort(-(quota - counts), kind="stable")[: len(rows) - counts.sum()]
+        counts[rest] += 1
+        if counts[0] == 0 and given[stratum, 0] == 0:
+            counts[np.argmax(counts)] -= 1
+            counts[0] = 1
+        carried = np.clip(carried + wanted[stratum] - given[stratum] - counts, -1.0, 1.0)
+        split[rows] = np.repeat(np.arange(len(shares)), counts)
+    return split
+
+
+def _place_clusters(
+    strata: Indices,
+    together: Indices,
+    sizes: Indices,
+    wanted: npt.NDArray[np.float64],
+    given: npt.NDArray[np.float64],
+    split: Indices,
+    random: np.random.Generator,
+) -> None:
+    """Give each cluster of several rows, largest first, to the split that lacks its classes most. Fills `given`, `split`."""
+    several = np.flatnonzero(sizes > 1)
+    several = several[random.permutation(len(several))]
+    several = several[np.argsort(-sizes[several], kind="stable")]
+    members = np.argsort(together, kind="stable")
+    ends = np.cumsum(sizes)
+    for cluster in several:
+        rows = members[ends[cluster] - sizes[cluster] : ends[cluster]]
+        found, counts = np.unique(strata[rows], return_counts=True)
+        # What a split still lacks, relative to what it should have: small splits are not starved by large ones.
+        lack = (counts[:, None] * (wanted[found] - given[found]) / np.maximum(wanted[found], 1e-9)).sum(axis=0)
+        target = int(np.argmax(lack))
+        given[found, target] += counts
+        split[rows] = target

@@ -1,0 +1,124 @@
+"""From target cells to class indices or scores: which kind of target it is, the class names, and rows without a good one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.errors import DataError
+
+Problem = Literal["single-label", "multi-label", "regression"]
+MOST_INTEGER_CLASSES = 20
+"""More different whole numbers than this are taken for a score."""
+Parse = Callable[[str | None], Any]
+"""A cell to its value, or to a Reason."""
+
+
+class Reason(str):
+    """Why a cell has no usable target."""
+
+
+def infer(raw: pa.ChunkedArray, several_columns: bool, source: str) -> Problem:
+    """The kind of target that the cells `raw` show.
+
+    Raises:
+        DataError: there is no cell at all with something in it.
+    """
+    distinct = [value.strip() for value in pc.unique(raw).to_pylist() if value is not None and value.strip()]
+    if not distinct:
+        raise DataError(f"The target column of {source} is empty in every row.", "Set data.target to another column.")
+    if several_columns or all(_is_list(value) for value in distinct):
+        return "multi-label"
+    numbers = [_number(value) for value in distinct]
+    if any(number is None for number in numbers):
+        return "single-label"
+    whole = all(number == round(number) for number in numbers if number is not None and math.isfinite(number))
+    return "single-label" if whole and len(distinct) <= MOST_INTEGER_CLASSES else "regression"
+
+
+def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: str) -> tuple[str, ...]:
+    """The classes in the cells `raw`, sorted (numbers by value); empty for scores.
+
+    Raises:
+        DataError: fewer than two classes, or so many that the column must be something else.
+    """
+    if problem == "regression":
+        values = {_number(value) for value in pc.unique(raw).to_pylist() if value is not None}
+        if len(values - {None}) < 2:
+            raise DataError(f"The target of {source} has the same value in every row.", "There is nothing to learn from it.")
+        return ()
+    names: set[str] = set()
+    for value in pc.unique(raw).to_pylist():
+        names.update(labels_of(value, separator) if problem == "multi-label" else [(value or "").strip()])
+    names.discard("")
+    least = 1 if problem == "multi-label" else 2
+    if len(names) < least:
+        only = f"only the class {names.pop()!r}" if names else "no class"
+        raise DataError(f"The target of {source} has {only}.", "At least two classes are needed to tell apart.")
+    if len(names) > 100 and len(names) > raw.length() / 2:
+        raise DataError(
+            f"The target of {source} has {len(names):,} different values in {raw.length():,} rows, "
+            "so it looks like an id or free text, not a class.",
+            "Set data.target to the column of the labels.",
+        )
+    return tuple(sorted(names, key=_natural))
+
+
+def parser(problem: Problem, labels: Sequence[str], separator: str) -> Parse:
+    """The function that turns a cell into a class index, a list of them, or a number."""
+    index = {name: position for position, name in enumerate(labels)}
+
+    def single(cell: str | None) -> Any:
+        name = (cell or "").strip()
+        return index[name] if name in index else Reason("no label" if not name else f"unknown label {name!r}")
+
+    def multiple(cell: str | None) -> Any:
+        if cell is None:
+            return Reason("no label, or one that is not 0 or 1")
+        names = labels_of(cell, separator)
+        unknown = next((name for name in names if name not in index), None)
+        return sorted({index[name] for name in names}) if unknown is None else Reason(f"unknown label {unknown!r}")
+
+    def score(cell: str | None) -> Any:
+        number = _number((cell or "").strip())
+        if number is None or not math.isfinite(number):
+            return Reason("no score" if not (cell or "").strip() else f"score {cell!r} is not a number")
+        return number
+
+    return {"single-label": single, "multi-label": multiple, "regression": score}[problem]
+
+
+TYPES = {"single-label": pa.int64(), "multi-label": pa.list_(pa.int64()), "regression": pa.float64()}
+
+
+def labels_of(cell: str | None, separator: str) -> list[str]:
+    """The labels in a multi-label cell: a JSON list, or names parted by `separator`."""
+    text = (cell or "").strip()
+    parts = json.loads(text) if _is_list(text) else text.split(separator)
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _is_list(text: str) -> bool:
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    try:
+        return isinstance(json.loads(text), list)
+    except json.JSONDecodeError:
+        return False
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    number = _number(name)
+    return (1, 0.0, name) if number is None or math.isnan(number) else (0, number, name)
