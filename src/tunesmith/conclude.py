@@ -186,6 +186,7 @@ def _own_notes(ready: Prepared, temperature: float | None) -> dict[str, Any]:
         "problem": ready.dataset.problem,
         "labels": list(ready.dataset.labels),
         "inputs": list(ready.dataset.columns.inputs),
+        "targets": list(ready.dataset.columns.targets),
         "temperature": temperature,
         "precision": ready.plan.precision,
     }

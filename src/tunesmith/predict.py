@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 from tunesmith import run as runs
 from tunesmith.contracts import Model, Task
 from tunesmith.data import load as data
+from tunesmith.data.columns import Columns
+from tunesmith.data.readers import TABLE
 from tunesmith.errors import DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
@@ -18,6 +20,9 @@ from tunesmith.models.reload import reload
 from tunesmith.prepare import make
 from tunesmith.settings import Named, Settings, parse, read_yaml
 from tunesmith.train import processes
+
+
+FILES = tuple(kind for kind in TABLE if kind.startswith("."))
 
 
 class Predictor:
@@ -39,6 +44,7 @@ class Predictor:
         self.labels: tuple[str, ...] = tuple(notes["labels"])
         self.problem: str = notes["problem"]
         self.inputs: tuple[str, ...] = tuple(notes["inputs"])
+        self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
         self.temperature: float | None = notes["temperature"]
         self.model: Model = reload(place.model)
@@ -69,6 +75,26 @@ def load(run: str | Path) -> Predictor:
     return Predictor(Path(run))
 
 
+def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str]) -> list[dict[str, Any]]:
+    """What the command line predicts: texts as they are, a data file, or `lines` where the input is "-".
+
+    Raises:
+        DataError: nothing usable, or a file that lacks the input column.
+    """
+    predictor = load(run)
+    if list(inputs) == ["-"]:
+        return predictor.predict([line.rstrip("\n") for line in lines if line.strip()])
+    if len(inputs) == 1 and (Path(inputs[0]).suffix.lower() in FILES or Path(inputs[0]).is_dir()):
+        with runs.scratch() as cache:
+            read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache)
+            return predictor.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
+    if len(predictor.inputs) == 2:
+        if len(inputs) != 2:
+            raise DataError(f"The model reads pairs of texts, but {len(inputs)} were given.", "Give two texts, or a file.")
+        return predictor.predict([(inputs[0], inputs[1])])
+    return predictor.predict(list(inputs))
+
+
 def evaluate(run: str | Path, source: str) -> dict[str, Any]:
     """The figures of a finished run's model on other labelled data, with intervals; kept under RUN/evaluations/.
 
@@ -78,14 +104,14 @@ def evaluate(run: str | Path, source: str) -> dict[str, Any]:
     predictor = load(run)
     settings = predictor.settings
     with runs.scratch() as cache:
-        rows, rejected = data.load_labelled(
-            source, settings.data, predictor.inputs, predictor.labels, predictor.problem, cache
-        )
+        columns = Columns(predictor.inputs, predictor.targets, None, settings.data.group, (), ())
+        read = data.load_labelled(source, settings.data, columns, predictor.labels, predictor.problem, cache)
+        rows = read.rows
         examples = predictor.task.encode(rows, predictor.model)
         found = logits(predictor.task, predictor.model, examples, predictor.precision)
         how = Protocol(predictor.task, predictor.labels, settings.evaluate, settings.seed)
         sections = measure(how, Reading(rows, examples, found), predictor.temperature)
-        result = {"data": source, "rows": rows.num_rows, "rejected": len(rejected), **sections}
+        result = {"data": source, "rows": rows.num_rows, "rejected": len(read.rejected), **sections}
     runs.write_json(Path(run) / "evaluations" / f"{Path(source).stem}.json", result)
     return result
 

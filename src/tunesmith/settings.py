@@ -202,28 +202,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def override(values: Mapping[str, Any], assignments: typing.Iterable[str]) -> dict[str, Any]:
     """`values` with each "a.b=value" of `assignments` set; the value is read as YAML, so numbers and lists work."""
-    result = _copy(values)
+    result = dict(values)
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign or not key:
             raise SettingsError(f"--set {assignment!r} is not of the form key=value.", "Example: --set train.epochs=3")
-        place = result
-        *outer, last = key.split(".")
-        for part in outer:
-            inner = place.get(part)
-            if isinstance(inner, str):  # the short forms: `method: full`, `data: rows.csv`
-                inner = {"train" if part == "data" else "name": inner}
-            place[part] = inner = dict(inner or {})
-            place = inner
         try:
-            place[last] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
-            place[last] = text
+            value = text
+        result = put(result, key, value)
     return result
 
 
-def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with `value` at the dotted `key`; short forms on the way (`method: full`) become mappings."""
+    result = dict(values)
+    first, dot, rest = key.partition(".")
+    if not dot:
+        result[first] = value
+        return result
+    inner = result.get(first)
+    if isinstance(inner, str):
+        inner = {"train" if first == "data" else "name": inner}
+    result[first] = put(inner or {}, rest, value)
+    return result
 
 
 def to_yaml(settings: Settings) -> str:

@@ -1,0 +1,203 @@
+"""What the command line prints: progress while something runs, tables at the end. Reads typed events and plain results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tunesmith import run as runs
+from tunesmith.report import verdict
+from tunesmith.report.format import duration, number
+from tunesmith.run import write_json_lines
+
+_console = Console(highlight=False)
+_progress_console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """A listener for api's functions that prints sentences and moves a bar, on standard error; a silent one if `quiet`."""
+    if quiet:
+        yield lambda _: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+        console=_progress_console,
+        transient=True,
+        disable=not _progress_console.is_terminal,
+    )
+    with bar:
+        yield _Listener(bar)
+
+
+class _Listener:
+    """Prints what it is told."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.task: TaskID | None = None
+
+    def __call__(self, event: Any) -> None:
+        # Events are told apart by their names: this file knows no torch, and the classes come with it.
+        say = getattr(self, f"_on_{type(event).__name__}", None)
+        if isinstance(event, str):
+            self.bar.console.print(event, soft_wrap=True, markup=False)
+        elif say is not None:
+            say(event)
+
+    def _on_HeadSolved(self, event: Any) -> None:  # noqa: N802: named after the event
+        tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
+        self(f"Head solved on frozen features in {duration(event.seconds)} (validation by pooling: {tried}).")
+
+    def _on_StepDone(self, event: Any) -> None:  # noqa: N802
+        if self.task is None:
+            self.task = self.bar.add_task("Training", total=event.steps, loss=event.loss)
+        self.bar.update(self.task, completed=event.step, total=event.steps, loss=event.loss)
+
+    def _on_EpochDone(self, event: Any) -> None:  # noqa: N802
+        best = " (best so far)" if event.best else ""
+        self(
+            f"Epoch {event.epoch}: training loss {event.train_loss:.3f}, validation loss {event.validation_loss:.3f}, "
+            f"validation metric {event.metric:.4f}{best}"
+        )
+
+    def _on_MicroBatchHalved(self, event: Any) -> None:  # noqa: N802
+        self(f"Memory ran out: going on with {event.tokens:,} tokens a forward pass and the same batch.")
+
+    def _on_Trained(self, event: Any) -> None:  # noqa: N802
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        early = ", stopped early" if event.stopped_early else ""
+        self(f"Trained in {duration(event.seconds)}{early}.")
+
+
+def show_run(folder: Path, as_json: bool) -> None:
+    """The verdict, and where everything is."""
+    place = runs.Run(folder)
+    report = runs.read_json(place.report)
+    if as_json:
+        print(json.dumps({"run": str(folder), **report}, ensure_ascii=False))
+        return
+    _console.print()
+    for sentence in verdict.verdict(report):
+        _console.print(sentence, soft_wrap=True, markup=False)
+    _console.print(f"\nModel:  {place.model}\nReport: {place.page.resolve()}", soft_wrap=True, markup=False)
+
+
+def show_plan(found: dict[str, Any]) -> None:
+    """One table a phase, then the reasons."""
+    for phase in found["phases"]:
+        head = "solve for the head" if phase["head"] == "solve" else f"{phase['epochs']} epochs"
+        table = Table(title=f"Phase {phase['name']!r}: {head}", title_justify="left")
+        table.add_column("Stage")
+        table.add_column("Parameters", justify="right")
+        table.add_column("Learning rate", justify="right")
+        table.add_column("Weight decay", justify="right")
+        for row in phase["rows"]:
+            rate = row["learning_rate"]
+            solved = row["stage"] == "head" and phase["head"] == "solve"
+            table.add_row(
+                row["stage"],
+                f"{row['parameters']:,}",
+                "solved" if solved else "frozen" if rate is None else f"{rate:.3g}",
+                "" if rate is None else f"{row['weight_decay']:g}",
+            )
+        _console.print(table)
+    batch = found["batch"]
+    _console.print(
+        f"Precision {found['precision']}; batches of {batch['rows']} rows, forward passes of at most "
+        f"{batch['micro_batch_tokens']:,} tokens; {found['parameters_trainable']:,} of {found['parameters_total']:,} "
+        f"parameters train; weights and optimiser take {found['predicted']['weights_and_state_bytes'] / 1e6:,.0f} MB.",
+        soft_wrap=True,
+    )
+    for reason in found["reasons"]:
+        _console.print(f"- {reason}", soft_wrap=True, markup=False)
+
+
+def show_audit(found: dict[str, Any]) -> None:
+    """Splits, classes, repeats, rejected rows, warnings."""
+    table = Table(title="Rows", title_justify="left")
+    table.add_column("")
+    for name in found["rows"]:
+        table.add_column(name, justify="right")
+    table.add_row("rows", *(f"{count:,}" for count in found["rows"].values()))
+    classes = found.get("classes", {})
+    for label in list(next(iter(classes.values()), {}))[:30]:
+        table.add_row(label, *(f"{counts[label]:,}" for counts in classes.values()))
+    _console.print(table)
+    columns = found["columns"]
+    _console.print(
+        f"Input: {', '.join(columns['inputs'])}. Target: {', '.join(columns['targets'])}. "
+        f"Not used: {', '.join(columns['ignored']) or 'none'}.",
+        soft_wrap=True,
+        markup=False,
+    )
+    repeats = found["duplicates"]
+    _console.print(f"Repeats: {repeats['exact']:,} exact, {repeats['near']:,} nearly the same.")
+    for row in found["rejected_rows"][:10]:
+        _console.print(f"Set aside: {row['split']}, line {row['line']}: {row['reason']}", soft_wrap=True, markup=False)
+    if len(found["rejected_rows"]) > 10:
+        _console.print(f"… and {len(found['rejected_rows']) - 10:,} more rows set aside (--json lists them all).")
+    for warning in found["warnings"]:
+        _console.print(f"Note: {warning}", soft_wrap=True, markup=False)
+    if not found["warnings"]:
+        _console.print("Nothing to worry about was found.")
+
+
+def show_predictions(found: Iterable[dict[str, Any]]) -> None:
+    """One line a row: id, prediction, and the calibrated score of what was predicted."""
+    for row in found:
+        prediction = row["prediction"]
+        scores = {key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")}
+        named = prediction if isinstance(prediction, list) else [prediction]
+        shown = ", ".join(f"{name} {scores[name]:.3f}" if name in scores else number(name) for name in named) or "(none)"
+        _console.print(f"{row['id']}\t{shown}", soft_wrap=True, markup=False)
+
+
+def show_metrics(found: dict[str, Any]) -> None:
+    """Every metric with its interval."""
+    table = Table(title=f"{found['data']}: {found['rows']:,} rows", title_justify="left")
+    for name in ("Metric", "Value", "Interval"):
+        table.add_column(name, justify="left" if name == "Metric" else "right")
+    for name, value in found["metrics"]["test"].items():
+        table.add_row(name, f"{value['value']:.4f}", f"{value['low']:.4f} to {value['high']:.4f}")
+    _console.print(table)
+    if found["rejected"]:
+        _console.print(f"{found['rejected']:,} rows could not be used.")
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    """One line a run, best first."""
+    table = Table(title=f"By {found['metric']}, best first", title_justify="left")
+    for name in ("Run", "Method", found["metric"], "Interval", "Difference from best", "Time", "Trained"):
+        table.add_column(name, justify="left" if name in ("Run", "Method") else "right")
+    for entry in found["runs"]:
+        gap = entry.get("difference")
+        table.add_row(
+            entry["run"],
+            entry["method"],
+            f"{entry['value']:.4f}",
+            f"{entry['low']:.4f} to {entry['high']:.4f}",
+            f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else "",
+            duration(entry["seconds"]),
+            f"{entry['parameters_trainable']:,}",
+        )
+    _console.print(table)
+
+
+def write_lines(rows: list[dict[str, Any]], path: Path) -> None:
+    """Predictions as JSON lines."""
+    write_json_lines(path, rows)
+    print(f"{len(rows):,} predictions: {path}", file=sys.stderr)

@@ -1,0 +1,104 @@
+"""The model card: README.md of the saved model, with the block of metadata that the Hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith.report.format import bounds, metric_name, value
+from tunesmith.report.verdict import BASELINES, confidence, verdict
+
+
+def model_card(report: Mapping[str, Any], loading_code: str) -> str:
+    """The card in Markdown.
+
+    Args:
+        report: the content of report.json.
+        loading_code: the lines of Python that open the model without Tunesmith.
+    """
+    metric = report["primary_metric"]
+    figures = report["metrics"]["test"]
+    rows = [f"| {metric_name(name)} | {value(name, one['value'])} | {bounds(name, one['low'], one['high'])} |" for name, one in figures.items()]
+    held = [
+        f"| {BASELINES.get(name, name)} | {value(metric, values[metric]['value'])} |"
+        for name, values in report.get("baselines", {}).items()
+        if metric in values
+    ]
+    data = report["data"]
+    labels = report.get("labels", [])
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True).strip(),
+            "---",
+            "",
+            f"# {report['model']['name']}, fine-tuned for {report['task']}",
+            "",
+            *verdict(report),
+            "",
+            "## Use",
+            "",
+            "```python",
+            loading_code,
+            "```",
+            "",
+            "## Results on the test split",
+            "",
+            f"| Metric | Value | {confidence(report)} interval |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+            f"For comparison, {metric_name(metric)} of:",
+            "",
+            "| Baseline | Value |",
+            "| --- | --- |",
+            *held,
+            "",
+            "## Data",
+            "",
+            f"{data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test rows; "
+            f"{data['rejected']:,} rows could not be used.",
+            *([f"Labels: {', '.join(labels[:50])}{' …' if len(labels) > 50 else ''}."] if labels else []),
+            "",
+            "## Limits",
+            "",
+            "The figures hold for rows like those of the test split. On other kinds of input the model has not been "
+            f"measured. Inputs longer than {report['truncation']['limit']:,} tokens are cut.",
+            *[f"- {warning}" for warning in report.get("warnings", [])],
+            "",
+            f"Made with Tunesmith {report['tunesmith_version']}, method {report['method']}, seed {report['seed']}.",
+            "",
+        ]
+    )
+
+
+def _metadata(report: Mapping[str, Any]) -> dict[str, Any]:
+    metric = report["primary_metric"]
+    name = report["model"]["name"]
+    found: dict[str, Any] = {
+        "library_name": "transformers" if report["model"]["loader"] == "pipeline" else "sentence-transformers",
+        "pipeline_tag": report["task"],
+        "tags": ["tunesmith", report["task"], report["method"]],
+        "metrics": [metric],
+    }
+    if "/" in name and not Path(name).exists():  # a Hub id; a local folder means nothing elsewhere
+        found["base_model"] = name
+    found["model-index"] = [
+        {
+            "name": f"{Path(name).name}-{report['method']}",
+            "results": [
+                {
+                    "task": {"type": report["task"]},
+                    "dataset": {"name": "test split", "type": "custom"},
+                    "metrics": [
+                        {"type": one, "value": round(found_value["value"], 4)}
+                        for one, found_value in report["metrics"]["test"].items()
+                    ],
+                }
+            ],
+        }
+    ]
+    return found

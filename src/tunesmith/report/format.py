@@ -1,0 +1,80 @@
+"""Numbers as people read them: with units, and no more digits than are worth something."""
+
+from __future__ import annotations
+
+SHARES = {
+    "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
+    "hamming_loss",
+}  # fmt: skip
+"""Metrics that are shares of one, shown in per cent."""
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro-F1",
+    "samples_f1": "F1 by row",
+    "exact_match": "exact match",
+    "hamming_loss": "Hamming loss",
+    "mcc": "Matthews correlation",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "log_loss": "log loss",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+
+
+def metric_name(name: str) -> str:
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def value(name: str, amount: float) -> str:
+    """A metric's value: "88.6 %" or "0.731"."""
+    return f"{100 * amount:.1f} %" if name in SHARES else f"{amount:.3f}"
+
+
+def bounds(name: str, low: float, high: float) -> str:
+    """An interval: "87.1 to 90.0 %" or "0.70 to 0.75"."""
+    return f"{100 * low:.1f} to {100 * high:.1f} %" if name in SHARES else f"{low:.3f} to {high:.3f}"
+
+
+def gap(name: str, amount: float) -> str:
+    """The size of a difference: "8.1 points" or "0.120"."""
+    return f"{100 * abs(amount):.1f} points" if name in SHARES else f"{abs(amount):.3f}"
+
+
+def signed(name: str, amount: float) -> str:
+    """A difference with its sign: "+8.1" (points) or "−0.120"."""
+    sign = "−" if amount < 0 else "+"
+    return f"{sign}{100 * abs(amount):.1f}" if name in SHARES else f"{sign}{abs(amount):.3f}"
+
+
+def duration(seconds: float) -> str:
+    """ "0.8 s", "42 s", "1 min 12 s", "2 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    minutes = round(whole / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+
+
+def size(amount: float) -> str:
+    """Bytes: "812 MB", "1.3 GB"."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"
+
+
+def count(amount: float) -> str:
+    """ "22.7 million", "34,512"."""
+    return f"{amount / 1e6:.1f} million" if amount >= 1e6 else f"{amount:,.0f}"
+
+
+def number(amount: object) -> str:
+    """Anything that stands in a cell: floats with four digits, the rest as it is."""
+    return f"{amount:.4g}" if isinstance(amount, float) else str(amount)

@@ -1,0 +1,3 @@
+"""stub"""
+from pathlib import Path
+def write_page(folder): return Path(folder)/'report.html'
