@@ -93,6 +93,7 @@ def conclude(
         "status": "finished",
         "seed": wanted.seed,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "confidence": wanted.evaluate.confidence,
         "data": _data(ready),
         "plan": describe(ready.plan, ready.stages),
         **sections,

@@ -13,7 +13,7 @@ from torch import nn
 from tunesmith.contracts import Array, Batch, Examples, Indices, Model, Task
 from tunesmith.data import batches
 
-INFERENCE_TOKENS = 8192
+INFERENCE_TOKENS = 4096
 """Padded tokens of a forward pass that keeps no activations."""
 
 
