@@ -76,7 +76,7 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
     wanted = as_settings(settings)
     with runs.scratch() as cache:
         ready = prepare.prepare(wanted, cache, processes.state().device, listen)
-        return prepare.describe(ready.plan, ready.model)
+        return prepare.describe(ready.plan, ready.stages)
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -60,13 +61,17 @@ def train(
     json_: Json = False,
 ) -> None:
     """Fine-tune: read the data, plan, train, measure, and write the report."""
-    given = _gather(settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed)
+    given = _gather(
+        settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed
+    )
     if resume and given:
         raise SettingsError("--resume goes on with the settings that the run was begun with.", "Leave the others away.")
     with _printer(quiet or json_) as listen:
         from tunesmith import api  # noqa: PLC0415: torch comes with it
 
-        place = api.resume(resume, listen=listen) if resume else api.finetune(_as_settings(given), run=run, listen=listen)
+        place = (
+            api.resume(resume, listen=listen) if resume else api.finetune(_as_settings(given), run=run, listen=listen)
+        )
     _show_run(place.folder, json_)
 
 
@@ -79,7 +84,7 @@ def demo(
     tickets = Path(__file__).parent / "demo" / "tickets.csv"
     given = {"data": {"train": str(tickets), "input": "message", "target": "topic"}, "model": "builtin:minilm"}
     with _printer(quiet) as listen:
-        from tunesmith import api  # noqa: PLC0415
+        from tunesmith import api
 
         place = api.finetune(_as_settings(given), run=run or _free("demo"), listen=listen)
     _show_run(place.folder, as_json=False)
@@ -99,9 +104,11 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Show what train would do, and why. Trains nothing."""
-    given = _gather(settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed)
+    given = _gather(
+        settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed
+    )
     with _printer(json_) as listen:
-        from tunesmith import api, console  # noqa: PLC0415
+        from tunesmith import api, console
 
         found = api.plan(_as_settings(given), listen=listen)
     print(json.dumps(found, indent=2)) if json_ else console.show_plan(found)
@@ -117,7 +124,7 @@ def check(
 ) -> None:
     """Audit data before anything is spent: rows that cannot be used, repeats, labels, lengths."""
     given = _gather(None, set_, data=data, input=input_, target=target)
-    from tunesmith import api, console  # noqa: PLC0415
+    from tunesmith import api, console
 
     found = api.check(_as_settings(given))
     print(json.dumps(found, indent=2, ensure_ascii=False)) if json_ else console.show_audit(found)
@@ -126,12 +133,15 @@ def check(
 @app.command()
 def predict(
     run: RunFolder,
-    inputs: Annotated[list[str], typer.Argument(help="Texts, a file with the input column, or - for lines on standard input.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Texts, a file with the input column, or - for lines on standard input.")
+    ],
     json_: Json = False,
     output: Annotated[Path | None, typer.Option(help="Write all predictions here, as JSON lines.")] = None,
 ) -> None:
     """Predict with a finished run's model."""
-    from tunesmith import console, predict as predictions  # noqa: PLC0415
+    from tunesmith import console
+    from tunesmith import predict as predictions
 
     found = predictions.predict_inputs(run, inputs, sys.stdin)
     if output:
@@ -146,7 +156,7 @@ def predict(
 @app.command()
 def evaluate(run: RunFolder, data: Annotated[str, typer.Argument(help="Labelled data.")], json_: Json = False) -> None:
     """Measure a finished run's model on other labelled data."""
-    from tunesmith import api, console  # noqa: PLC0415
+    from tunesmith import api, console
 
     found = api.evaluate(run, data)
     print(json.dumps(found, indent=2, ensure_ascii=False)) if json_ else console.show_metrics(found)
@@ -155,15 +165,17 @@ def evaluate(run: RunFolder, data: Annotated[str, typer.Argument(help="Labelled 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write report.html of a run again, from its report.json."""
-    from tunesmith.report.page import write_page  # noqa: PLC0415
+    from tunesmith.report.page import write_page
 
     print(f"Report: {write_page(run)}")
 
 
 @app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(help="Two or more finished runs.")], json_: Json = False) -> None:
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more finished runs.")], json_: Json = False
+) -> None:
     """Put finished runs side by side."""
-    from tunesmith import api, console  # noqa: PLC0415
+    from tunesmith import api, console
 
     found = api.compare(runs)
     print(json.dumps(found, indent=2)) if json_ else console.show_comparison(found)
@@ -184,10 +196,16 @@ def main() -> NoReturn:
 
 def _gather(file: Path | None, assignments: list[str] | None, **flags: Any) -> dict[str, Any]:
     """The settings file, then the flags, then --set."""
-    from tunesmith import settings  # noqa: PLC0415
+    from tunesmith import settings
 
     values = settings.read_yaml(file) if file else {}
-    places = {"data": "data.train", "input": "data.input", "target": "data.target", "task": "task.name", "method": "method.name"}
+    places = {
+        "data": "data.train",
+        "input": "data.input",
+        "target": "data.target",
+        "task": "task.name",
+        "method": "method.name",
+    }
     for flag, value in flags.items():
         if value is None or value == []:
             continue
@@ -197,25 +215,27 @@ def _gather(file: Path | None, assignments: list[str] | None, **flags: Any) -> d
 
 
 def _as_settings(given: dict[str, Any]) -> Any:
-    from tunesmith import settings  # noqa: PLC0415
+    from tunesmith import settings
 
     return settings.parse(given)
 
 
 def _free(stem: str) -> Path:
-    from tunesmith.run import free_folder  # noqa: PLC0415
+    from tunesmith.run import free_folder
 
     return free_folder(Path("runs"), stem)
 
 
 def _printer(quiet: bool) -> Any:
-    from tunesmith import console  # noqa: PLC0415
+    from tunesmith import console
 
     return console.progress(quiet)
 
 
 def _show_run(folder: Path, as_json: bool) -> None:
-    from tunesmith import console  # noqa: PLC0415
+    if os.environ.get("RANK", "0") != "0":  # torchrun's other processes: the first one measures and prints
+        return
+    from tunesmith import console
 
     console.show_run(folder, as_json)
 

@@ -76,7 +76,7 @@ def conclude(
     with timed(timings, "reopen"):
         examples = task.encode(test.rows.take(tried), model)
         opened.compare(logits(task, model, examples, "fp32"), TOLERANCE)
-    memory_warning = memorising(trained.curve)
+    by_heart = memorising(trained.curve)
     report = {
         "tunesmith_version": tunesmith.__version__,
         "task": task.name,
@@ -101,13 +101,13 @@ def conclude(
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "curve": [dict(entry) for entry in trained.curve],
         "truncation": ready.truncation,
-        "warnings": [*ready.dataset.audit["warnings"], *([memory_warning] if memory_warning else [])],
+        "warnings": ready.dataset.audit["warnings"],
         "environment": environment(),
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
     }
     report = {key: value for key, value in report.items() if value not in ([], None)} | {"warnings": report["warnings"]}
-    if memory_warning:
-        report["memorising"] = memory_warning
+    if by_heart:
+        report["memorising"] = by_heart
     with runs.writing(place.predictions):
         place.predictions.parent.mkdir(parents=True, exist_ok=True)
         predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)

@@ -61,22 +61,22 @@ class _Listener:
         tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
         self(f"Head solved on frozen features in {duration(event.seconds)} (validation by pooling: {tried}).")
 
-    def _on_StepDone(self, event: Any) -> None:  # noqa: N802
+    def _on_StepDone(self, event: Any) -> None:
         if self.task is None:
             self.task = self.bar.add_task("Training", total=event.steps, loss=event.loss)
         self.bar.update(self.task, completed=event.step, total=event.steps, loss=event.loss)
 
-    def _on_EpochDone(self, event: Any) -> None:  # noqa: N802
+    def _on_EpochDone(self, event: Any) -> None:
         best = " (best so far)" if event.best else ""
         self(
             f"Epoch {event.epoch}: training loss {event.train_loss:.3f}, validation loss {event.validation_loss:.3f}, "
             f"validation metric {event.metric:.4f}{best}"
         )
 
-    def _on_MicroBatchHalved(self, event: Any) -> None:  # noqa: N802
+    def _on_MicroBatchHalved(self, event: Any) -> None:
         self(f"Memory ran out: going on with {event.tokens:,} tokens a forward pass and the same batch.")
 
-    def _on_Trained(self, event: Any) -> None:  # noqa: N802
+    def _on_Trained(self, event: Any) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
         early = ", stopped early" if event.stopped_early else ""
@@ -162,7 +162,9 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
         prediction = row["prediction"]
         scores = {key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")}
         named = prediction if isinstance(prediction, list) else [prediction]
-        shown = ", ".join(f"{name} {scores[name]:.3f}" if name in scores else number(name) for name in named) or "(none)"
+        shown = (
+            ", ".join(f"{name} {scores[name]:.3f}" if name in scores else number(name) for name in named) or "(none)"
+        )
         _console.print(f"{row['id']}\t{shown}", soft_wrap=True, markup=False)
 
 

@@ -32,7 +32,7 @@ class Loss(NamedTuple):
 
     sum: torch.Tensor
     """Scalar, fp32, with its graph."""
-    count: float
+    count: float  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a loss
     """How many rows (or parts of rows) the sum runs over."""
 
 
@@ -189,9 +189,7 @@ class Task(Protocol):
         """The worst mistakes, as people can read them."""
         ...
 
-    def predictions(
-        self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None
-    ) -> pa.Table:
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
         """id, truth where it is known, prediction, scores."""
         ...
 

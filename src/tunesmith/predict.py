@@ -21,7 +21,6 @@ from tunesmith.prepare import make
 from tunesmith.settings import Named, Settings, parse, read_yaml
 from tunesmith.train import processes
 
-
 FILES = tuple(kind for kind in TABLE if kind.startswith("."))
 
 
@@ -90,7 +89,9 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
             return predictor.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
     if len(predictor.inputs) == 2:
         if len(inputs) != 2:
-            raise DataError(f"The model reads pairs of texts, but {len(inputs)} were given.", "Give two texts, or a file.")
+            raise DataError(
+                f"The model reads pairs of texts, but {len(inputs)} were given.", "Give two texts, or a file."
+            )
         return predictor.predict([(inputs[0], inputs[1])])
     return predictor.predict(list(inputs))
 

@@ -99,7 +99,9 @@ def open_run(folder: Path) -> Run:
     """
     run = Run(folder)
     if not run.settings.is_file():
-        raise RunError(f"{folder} is not a run folder: it has no settings.yaml.", "Give the folder a run was written to.")
+        raise RunError(
+            f"{folder} is not a run folder: it has no settings.yaml.", "Give the folder a run was written to."
+        )
     return run
 
 
@@ -128,13 +130,14 @@ def locked(run: Run) -> Iterator[None]:
         RunError: another process holds it.
     """
     with writing(run.folder):
-        handle = open(run.folder / "lock", "a+")  # noqa: SIM115: it stays open for as long as the lock is held
+        handle = open(run.folder / "lock", "a+")  # noqa: SIM115
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(
-                f"Another process is working in {run.folder}.", "Wait for it to end, or choose another folder with --run."
+                f"Another process is working in {run.folder}.",
+                "Wait for it to end, or choose another folder with --run.",
             ) from None
         yield
     finally:
@@ -178,6 +181,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8."""
     write_bytes(path, content.encode())
 
 
@@ -187,6 +191,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
+    """One JSON value a line; no NaN either."""
     write_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
 
 

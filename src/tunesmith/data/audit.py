@@ -117,9 +117,11 @@ def _overlap(splits: Mapping[str, pa.Table], near: Mapping[str, Indices]) -> dic
 def _conflicts(splits: Mapping[str, pa.Table], exact: Mapping[str, Indices]) -> dict[str, Any]:
     """Texts that stand there with more than one target."""
     cluster = np.concatenate(list(exact.values()))
-    targets = [str(value) for rows in splits.values() for value in rows.column("target").to_pylist()] if len(
-        np.unique(cluster)
-    ) < len(cluster) else []
+    targets = (
+        [str(value) for rows in splits.values() for value in rows.column("target").to_pylist()]
+        if len(np.unique(cluster)) < len(cluster)
+        else []
+    )
     if not targets:
         return {"texts": 0, "examples": []}
     code = np.unique(targets, return_inverse=True)[1]
@@ -136,11 +138,13 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
     rejected = sum(found["rejected"].values())
     if rejected:
         reasons = "; ".join(f"{reason}: {count:,}" for reason, count in list(found["rejected"].items())[:3])
-        warnings.append(f"{_rows(rejected)} could not be used and {'was' if rejected == 1 else 'were'} set aside ({reasons}).")
+        warnings.append(
+            f"{_rows(rejected)} could not be used and {'was' if rejected == 1 else 'were'} set aside ({reasons})."
+        )
     for where, overlap in found["overlap"].items():
         later, _, earlier = where.partition(" in ")
         warnings.append(
-            f"{_rows(overlap['rows'])} of {later} ({overlap['share']:.1%}) stand, exactly or nearly, in {earlier} too: "
+            f"{_rows(overlap['rows'])} of {later} ({overlap['share']:.1%}) {'stands' if overlap['rows'] == 1 else 'stand'}, exactly or nearly, in {earlier} too: "
             f"figures on {later} flatter the model by as much."
         )
     if found["conflicting_labels"]["texts"]:
@@ -151,11 +155,15 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
         rare = [label for label, count in counts.items() if count < 5]
         if rare:
             shown = ", ".join(repr(label) for label in rare[:3]) + (" …" if len(rare) > 3 else "")
-            warnings.append(f"{len(rare):,} class{'es have' if len(rare) > 1 else ' has'} fewer than 5 training rows ({shown}).")
+            warnings.append(
+                f"{len(rare):,} class{'es have' if len(rare) > 1 else ' has'} fewer than 5 training rows ({shown})."
+            )
         absent = [label for label, count in found["classes"].get("test", {}).items() if not count]
         if absent:
             shown = ", ".join(repr(label) for label in absent[:3]) + (" …" if len(absent) > 3 else "")
-            warnings.append(f"The test split has no row of {len(absent):,} class{'es' if len(absent) > 1 else ''} ({shown}).")
+            warnings.append(
+                f"The test split has no row of {len(absent):,} class{'es' if len(absent) > 1 else ''} ({shown})."
+            )
     small = splits["test"].num_rows if "test" in splits else 0
     if 0 < small < 100:
         warnings.append(f"The test split has only {small} rows, so intervals are wide.")

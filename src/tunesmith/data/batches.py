@@ -19,6 +19,7 @@ WINDOW = 50
 
 
 def steps_per_epoch(pieces: int, rows: int) -> int:
+    """Optimiser steps of one epoch."""
     return math.ceil(pieces / rows)
 
 

@@ -27,6 +27,7 @@ class Canonical:
 
 
 def schema_of(columns: Columns) -> pa.Schema:
+    """The fixed columns that `columns` lead to."""
     names = [("id", pa.string()), ("line", pa.int64()), ("input", pa.string())]
     names += [("pair", pa.string())] if len(columns.inputs) == 2 else []
     names += [("raw", pa.string())] if columns.targets else []
@@ -72,7 +73,9 @@ def mapped(path: Path) -> pa.Table:
 
 
 def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(values, type) for values, type in zip(zip(*rows, strict=True), schema.types, strict=True)], schema)
+    return pa.record_batch(
+        [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)], schema
+    )
 
 
 class _Row:

@@ -58,7 +58,13 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
     sources = _sources(settings)
     columns = choose(sources["train"].columns, settings, sources["train"].name)
     read = {
-        name: canonical(source, positions(source.columns, columns, source.name), name, settings.max_characters, cache / f"{name}.raw.arrow")
+        name: canonical(
+            source,
+            positions(source.columns, columns, source.name),
+            name,
+            settings.max_characters,
+            cache / f"{name}.raw.arrow",
+        )
         for name, source in sources.items()
     }
     raw = read["train"].rows
@@ -68,7 +74,9 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
     found = problem or targets.infer(raw.column("raw"), several, sources["train"].name)
     labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
     parse = targets.parser(found, labels, settings.separator)
-    parsed = {name: _parsed(one, parse, targets.TYPES[found], cache / f"{name}.arrow", name) for name, one in read.items()}
+    parsed = {
+        name: _parsed(one, parse, targets.TYPES[found], cache / f"{name}.arrow", name) for name, one in read.items()
+    }
     tables = {name: one.rows for name, one in parsed.items()}
     rejected = [row for one in parsed.values() for row in one.rejected]
     _check_rejected(rejected, tables, settings, sources["train"].name)
@@ -143,7 +151,9 @@ def _refuse_empty(read: Canonical, name: str) -> None:
     if not read.rejected:
         raise DataError(f"{name} has a header but no rows.", "Give a file with rows.")
     reason, count = Counter(row.reason for row in read.rejected).most_common(1)[0]
-    raise DataError(f"None of the {len(read.rejected):,} rows of {name} can be used; the commonest reason is: {reason} ({count:,}).")
+    raise DataError(
+        f"None of the {len(read.rejected):,} rows of {name} can be used; the commonest reason is: {reason} ({count:,})."
+    )
 
 
 def _check_rejected(rejected: list[Rejected], tables: dict[str, pa.Table], settings: DataSettings, name: str) -> None:

@@ -50,7 +50,9 @@ def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: 
     if problem == "regression":
         values = {_number(value) for value in pc.unique(raw).to_pylist() if value is not None}
         if len(values - {None}) < 2:
-            raise DataError(f"The target of {source} has the same value in every row.", "There is nothing to learn from it.")
+            raise DataError(
+                f"The target of {source} has the same value in every row.", "There is nothing to learn from it."
+            )
         return ()
     names: set[str] = set()
     for value in pc.unique(raw).to_pylist():

@@ -30,7 +30,9 @@ def compare(folders: Sequence[str | Path]) -> dict[str, Any]:
     entries = [_entry(Path(folder)) for folder in folders]
     metrics = {entry["metric"] for entry in entries}
     if len(metrics) > 1:
-        raise RunError(f"The runs were judged by different metrics ({', '.join(sorted(metrics))}).", "Set task.metric alike.")
+        raise RunError(
+            f"The runs were judged by different metrics ({', '.join(sorted(metrics))}).", "Set task.metric alike."
+        )
     entries.sort(key=lambda entry: -entry["value"])
     right = [_right(Path(entry["run"])) for entry in entries]
     first = right[0]

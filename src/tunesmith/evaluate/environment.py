@@ -13,6 +13,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "sciki
 
 
 def environment() -> dict[str, Any]:
+    """Name to version or description."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     found |= {package: metadata.version(package) for package in PACKAGES}
     found["processor"] = _processor()

@@ -25,7 +25,13 @@ MOST_WEIGHTS = 1_000_000
 
 
 def single_label_intervals(
-    truth: Array, probabilities: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
+    truth: Array,
+    probabilities: Array,
+    *,
+    seed: int,
+    groups: Groups = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
 ) -> dict[str, Interval]:
     """Every metric of `classification.single_label` with its interval; truth (rows,), probabilities (rows, classes)."""
     values = classification.single_label(truth, probabilities)
@@ -49,7 +55,13 @@ def single_label_intervals(
 
 
 def multi_label_intervals(
-    truth: Array, probabilities: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
+    truth: Array,
+    probabilities: Array,
+    *,
+    seed: int,
+    groups: Groups = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
 ) -> dict[str, Interval]:
     """Every metric of `multilabel.multi_label` with its interval; both (rows, labels)."""
     values = multilabel.multi_label(truth, probabilities)
@@ -64,7 +76,9 @@ def regression_intervals(
 ) -> dict[str, Interval]:
     """Every metric of `regression.regression` with its interval; both (rows,)."""
     values = regression.regression(truth, predicted)
-    drawn = _redraw(lambda rows: regression.regression(truth[rows], predicted[rows]), len(truth), seed, groups, resamples)
+    drawn = _redraw(
+        lambda rows: regression.regression(truth[rows], predicted[rows]), len(truth), seed, groups, resamples
+    )
     return _intervals(values, drawn, confidence)
 
 

@@ -16,7 +16,7 @@ BINS = 10
 
 def softmax(logits: Array, temperature: float = 1.0) -> Array:
     """(rows, classes) probabilities, fp64."""
-    return np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1))
+    return np.asarray(np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1)))
 
 
 def reliability(truth: Array, probabilities: Array, bins: int = BINS) -> list[dict[str, float]]:

@@ -18,7 +18,9 @@ def check_finite(values: Array, what: str) -> None:
     """Raise DataError when `values` hold NaN or infinity: every metric of them would be wrong in silence."""
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise DataError(f"{bad:,} of {values.size:,} {what} are not finite numbers.", "Train in fp32 or at a lower rate.")
+        raise DataError(
+            f"{bad:,} of {values.size:,} {what} are not finite numbers.", "Train in fp32 or at a lower rate."
+        )
 
 
 def confusion(truth: Array, predicted: Array, classes: int) -> npt.NDArray[np.int64]:

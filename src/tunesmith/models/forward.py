@@ -25,10 +25,12 @@ def precision(device: torch.device, name: str) -> Iterator[None]:
 
 
 def device_of(module: nn.Module) -> torch.device:
+    """Where the weights of `module` are."""
     return next(module.parameters()).device
 
 
 def to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """`batch` on `device`."""
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
@@ -36,9 +38,7 @@ Take = Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 Collate = Callable[[Indices], Batch]
 
 
-def outputs(
-    module: nn.Module, lengths: Indices, collate: Collate, take: Take, precision_name: str
-) -> dict[str, Array]:
+def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, precision_name: str) -> dict[str, Array]:
     """One pass in eval mode; what `take` picks from each (network output, batch), in the order of the examples.
 
     Args:

@@ -6,6 +6,8 @@ the backbone and its last layer.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,13 +17,19 @@ from tunesmith.contracts import Model
 from tunesmith.errors import ModelError
 
 
+def outputs_of(model: Model) -> int:
+    """How many logits the network gives a row."""
+    config: Any = model.module.config
+    return int(config.num_labels)
+
+
 def last_linear(model: Model) -> nn.Linear:
     """The linear layer of the head whose output is the logits.
 
     Raises:
         ModelError: the head has no such layer.
     """
-    outputs = model.module.config.num_labels  # type: ignore[union-attr]
+    outputs = outputs_of(model)
     found = [
         child
         for name, child in model.module.named_modules()

@@ -165,7 +165,9 @@ def _longest_input(module: nn.Module, config: Any, tokenizer: Any) -> int:
         tables = [
             child
             for name, child in module.named_modules()
-            if name.endswith("position_embeddings") and isinstance(child, nn.Embedding) and child.padding_idx is not None
+            if name.endswith("position_embeddings")
+            and isinstance(child, nn.Embedding)
+            and child.padding_idx is not None
         ]
         limits.append(positions - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
     return min(limits)

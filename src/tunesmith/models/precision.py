@@ -8,7 +8,7 @@ import torch
 def native_bf16(device: torch.device) -> bool:
     """True where the processor or accelerator multiplies matrices in bf16 itself."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # oneDNN calls AVX-512 without the bf16 extension supported too, and emulates; so the instructions are asked for.
         able = torch.cpu.get_capabilities()

@@ -26,9 +26,11 @@ from tunesmith.models.solver import STRENGTHS, Solution, solve
 from tunesmith.models.stages import find_stages
 from tunesmith.run import writing
 
-START_STRENGTH = 1.0
-"""Of the solution that fine-tuning starts from. A weaker penalty gives larger weights, and their gradients tear at the
-backbone in the first steps: measured on SST-2, the loss of the first epoch is then 0.77 instead of 0.45."""
+START_STRENGTH = 50.0
+"""Penalty of the solution that fine-tuning starts from. A weak one gives large weights, and their gradients tear at the
+backbone in the first steps: measured on SST-2, validation accuracy then ends near 0.870 instead of 0.878."""
+COMPARE_STRENGTH = 1.0
+"""Penalty at which the poolings are compared; only the best one is solved for over all strengths."""
 MOST_ROWS = 20_000
 """A linear map of some hundred inputs gains nothing from more."""
 
@@ -65,19 +67,16 @@ def find(
     bias = layer.bias is not None
     found, seen = (_features(model, reader, examples, precision) for examples in (train, validation))
 
-
     def solved(name: str, strengths: tuple[float, ...]) -> Solution:
         with_bias = bias or name != OWN
         return solve(found[name], targets, seen[name], score, layer.out_features, bias=with_bias, strengths=strengths)
 
-    # The poolings are compared at one strength; only the best one is solved for over all strengths.
-    first = {name: solved(name, (START_STRENGTH,)) for name in found}
-    tried = {name: solution.score for name, solution in first.items()}
+    tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
     chosen = max(tried, key=lambda name: (tried[name], name == OWN))
-    best = solved(chosen, STRENGTHS)
+    best, start = solved(chosen, STRENGTHS), solved(OWN, (START_STRENGTH,))
     tried[chosen] = best.score
-    return Head(chosen, best.weight, best.bias), Head(OWN, first[OWN].weight, first[OWN].bias), tried
+    return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
 
 
 def with_head(model: Model, head: Head) -> Model:

@@ -32,6 +32,7 @@ POOLING_MODES = {
 
 
 def loader_of(model: Model) -> str:
+    """The public loader that opens `model` once it is saved."""
     return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
 
 
@@ -109,7 +110,8 @@ print(json.dumps(model.encode([tuple(row) if len(row) > 1 else row[0] for row in
 
 def loading_code(model: Model, folder: str, problem: str) -> str:
     """The lines of Python, for the model card, that open the saved model with a public loader."""
-    names = model.module.config.id2label  # type: ignore[union-attr]
+    config: Any = model.module.config
+    names: dict[int, str] = config.id2label
     if loader_of(model) == PIPELINE:
         return (
             "from transformers import pipeline\n\n"

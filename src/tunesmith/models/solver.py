@@ -82,7 +82,12 @@ def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, stren
     """Weights and bias, (outputs, width + 1), of least mean loss plus penalty; L-BFGS from `start`."""
     parameters = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [parameters], max_iter=100, tolerance_grad=1e-5, tolerance_change=1e-7, history_size=10, line_search_fn="strong_wolfe"
+        [parameters],
+        max_iter=100,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        history_size=10,
+        line_search_fn="strong_wolfe",
     )
 
     def objective() -> torch.Tensor:
@@ -100,7 +105,11 @@ def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, stren
 
 def _mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if targets.ndim == 2:
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").sum(1).mean()
+        return (
+            torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+            .sum(1)
+            .mean()
+        )
     if targets.is_floating_point():
         return (logits[:, 0] - targets.float()).square().mean() / 2
     return torch.nn.functional.cross_entropy(logits, targets.long())

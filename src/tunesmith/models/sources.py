@@ -25,15 +25,21 @@ def locate(source: str) -> str:
         _check(folder)
         return str(folder)
     if folder.exists():
-        raise ModelError(f"The model {source} is a file.", "Give the folder that holds config.json and model.safetensors.")
+        raise ModelError(
+            f"The model {source} is a file.", "Give the folder that holds config.json and model.safetensors."
+        )
     if source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
-        raise ModelError(f"There is no model folder {source}.", "Give a folder, a Hub id such as owner/name, or builtin:minilm.")
+        raise ModelError(
+            f"There is no model folder {source}.", "Give a folder, a Hub id such as owner/name, or builtin:minilm."
+        )
     return source
 
 
 def _builtin(name: str) -> Path:
     if name not in BUILTIN:
-        raise ModelError(f"There is no builtin model {name!r}{did_you_mean(name, BUILTIN)}", f"Known: {', '.join(BUILTIN)}.")
+        raise ModelError(
+            f"There is no builtin model {name!r}{did_you_mean(name, BUILTIN)}", f"Known: {', '.join(BUILTIN)}."
+        )
     package, inner, extra = BUILTIN[name]
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
@@ -52,4 +58,6 @@ def _check(folder: Path) -> None:
             f"The model folder {folder} holds its weights as a pickle only ({pickles[0]}), and a pickle can run any code.",
             "Save the model again with save_pretrained, which writes model.safetensors.",
         )
-    raise ModelError(f"The model folder {folder} has no weights.", "It should hold model.safetensors beside config.json.")
+    raise ModelError(
+        f"The model folder {folder} has no weights.", "It should hold model.safetensors beside config.json."
+    )

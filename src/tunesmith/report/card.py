@@ -21,7 +21,10 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
     """
     metric = report["primary_metric"]
     figures = report["metrics"]["test"]
-    rows = [f"| {metric_name(name)} | {value(name, one['value'])} | {bounds(name, one['low'], one['high'])} |" for name, one in figures.items()]
+    rows = [
+        f"| {metric_name(name)} | {value(name, one['value'])} | {bounds(name, one['low'], one['high'])} |"
+        for name, one in figures.items()
+    ]
     held = [
         f"| {BASELINES.get(name, name)} | {value(metric, values[metric]['value'])} |"
         for name, values in report.get("baselines", {}).items()

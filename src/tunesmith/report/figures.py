@@ -34,7 +34,7 @@ def whiskers(metric: str, rows: Sequence[tuple[str, Mapping[str, float], bool]])
 
 def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: str) -> str:
     """Lines over one axis; the first series is the accented one."""
-    width, height, left, bottom = 340, 220, 46, 34
+    width, height, left, bottom = 340, 220, 62, 34
     points = [point for _, found in series for point in found]
     if not points:
         return ""
@@ -50,7 +50,9 @@ def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: st
             f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{tick:.3g}</text>'
         )
     for tick in sorted({min(xs), max(xs)}):
-        parts.append(f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{tick:g}</text>')
+        parts.append(
+            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{tick:g}</text>'
+        )
     for index, (name, found) in enumerate(series):
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in found)
         parts.append(f'<polyline points="{path}" class="line s{index}"><title>{escape(name)}</title></polyline>')
@@ -127,8 +129,8 @@ def _axes(width: int, height: int, left: int, bottom: int, x_name: str, y_name: 
     return [
         f'<line x1="{left}" x2="{width - 12}" y1="{height - bottom}" y2="{height - bottom}" class="axis"/>',
         f'<text x="{(left + width) / 2:.0f}" y="{height - 2}" text-anchor="middle" class="tick">{escape(x_name)}</text>',
-        f'<text x="12" y="{(height - bottom) / 2:.0f}" text-anchor="middle" class="tick" '
-        f'transform="rotate(-90 12 {(height - bottom) / 2:.0f})">{escape(y_name)}</text>',
+        f'<text x="10" y="{(height - bottom) / 2:.0f}" text-anchor="middle" class="tick" '
+        f'transform="rotate(-90 10 {(height - bottom) / 2:.0f})">{escape(y_name)}</text>',
     ]
 
 

@@ -28,6 +28,7 @@ NAMES = {
 
 
 def metric_name(name: str) -> str:
+    """The metric as people write it."""
     return NAMES.get(name, name.replace("_", " "))
 
 

@@ -11,7 +11,8 @@ import jinja2
 from markupsafe import Markup
 
 from tunesmith import run as runs
-from tunesmith.report import figures, format
+from tunesmith.report import figures
+from tunesmith.report import format as formats
 from tunesmith.report.verdict import BASELINES, METHODS, confidence, ordered, verdict
 
 LARGEST_MATRIX = 25
@@ -46,7 +47,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["format"] = format
+    environment.globals["format"] = formats
     return environment.get_template("page.html.j2").render(
         report=report,
         audit=audit,
@@ -80,10 +81,12 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
         found["loss"] = figures.lines(
             [("validation", series["validation_loss"]), ("training", series["train_loss"])], "epoch", "loss"
         )
-        found["metric"] = figures.lines([("validation", series["metric"])], "epoch", format.metric_name(metric))
+        found["metric"] = figures.lines([("validation", series["metric"])], "epoch", formats.metric_name(metric))
     if len(log) > 2:
         kept = log[:: -(-len(log) // MOST_POINTS)]
-        found["steps"] = figures.lines([("loss", [(line["step"], line["loss"]) for line in kept])], "step", "training loss")
+        found["steps"] = figures.lines(
+            [("loss", [(line["step"], line["loss"]) for line in kept])], "step", "training loss"
+        )
         rate = [(line["step"], max(line["learning_rates"].values())) for line in kept]
         found["rate"] = figures.lines([("learning rate", rate)], "step", "learning rate")
     if "calibration" in report:
@@ -138,7 +141,9 @@ def _row_groups(phases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 rows[-1]["last"] = row["stage"]
                 rows[-1]["parameters"] += row["parameters"]
             else:
-                rows.append({"first": row["stage"], "last": row["stage"], "rate": rate, "parameters": row["parameters"]})
+                rows.append(
+                    {"first": row["stage"], "last": row["stage"], "rate": rate, "parameters": row["parameters"]}
+                )
         grouped.append({**phase, "rows": rows})
     return grouped
 

@@ -44,6 +44,7 @@ def ordered(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def confidence(report: Mapping[str, Any]) -> str:
+    """ "95 %": of all intervals of the report."""
     return f"{100 * report.get('confidence', 0.95):g} %"
 
 

@@ -96,7 +96,10 @@ class Problem(ABC):
     def score(self, truth: Array, logits: Array) -> dict[str, float]:
         """The primary metric and the mean loss, for the learning curve."""
         loss = float(self.loss(torch.from_numpy(logits), torch.from_numpy(truth)).mean())
-        return {"loss": loss, self.primary_metric: self.primary(truth, self.answers(logits, None)).get(self.primary_metric, 0.0)}
+        return {
+            "loss": loss,
+            self.primary_metric: self.primary(truth, self.answers(logits, None)).get(self.primary_metric, 0.0),
+        }
 
 
 class SingleLabel(Problem):
@@ -107,7 +110,7 @@ class SingleLabel(Problem):
     selectable = ("accuracy", "macro_f1", "weighted_f1", "mcc")
 
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
-        return column.to_numpy().astype(np.int64)
+        return np.array(column.to_numpy(), dtype=np.int64)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
@@ -159,7 +162,9 @@ class SingleLabel(Problem):
     def columns(self, answers: Array, labels: Sequence[str]) -> dict[str, Any]:
         return {"prediction": [labels[index] for index in answers.argmax(axis=1)]} | _scores(answers, labels)
 
-    def intervals(self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups) -> dict[str, Interval]:
+    def intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> dict[str, Interval]:
         return bootstrap.single_label_intervals(truth, self.answers(logits, None), **_how(settings, seed, groups))
 
 
@@ -181,7 +186,7 @@ class MultiLabel(Problem):
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
     def answers(self, logits: Array, temperature: float | None) -> Array:
-        return 1.0 / (1.0 + np.exp(-logits.astype(np.float64) / (temperature or 1.0)))
+        return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64) / (temperature or 1.0))))
 
     def primary(self, truth: Array, answers: Array) -> Mapping[str, float]:
         found = multilabel.counted(truth.astype(bool), answers >= self.threshold, np.ones((1, len(truth))))
@@ -200,26 +205,32 @@ class MultiLabel(Problem):
 
     def wrong(self, truth: Array, answers: Array) -> Array:
         mistaken = (answers >= self.threshold) != truth.astype(bool)
-        return np.where(mistaken, np.abs(answers - truth), 0.0).max(axis=1)
+        return np.asarray(np.where(mistaken, np.abs(answers - truth), 0.0).max(axis=1))
 
     def show(self, truth: Any, answer: Array, labels: Sequence[str]) -> dict[str, Any]:
         chosen = answer >= self.threshold
         return {
             "truth": self._names(np.asarray(truth) > 0, labels),
             "prediction": self._names(chosen, labels),
-            "confidence": float(np.where(chosen, answer, 1 - answer)[chosen != (np.asarray(truth) > 0)].max(initial=0.0)),
+            "confidence": float(
+                np.where(chosen, answer, 1 - answer)[chosen != (np.asarray(truth) > 0)].max(initial=0.0)
+            ),
         }
 
     def columns(self, answers: Array, labels: Sequence[str]) -> dict[str, Any]:
-        chosen = [[labels[index] for index in np.flatnonzero(row >= self.threshold)] for row in answers]
+        chosen = [[labels[int(index)] for index in np.flatnonzero(row >= self.threshold)] for row in answers]
         return {"prediction": chosen} | _scores(answers, labels)
 
     @staticmethod
     def _names(mask: Array, labels: Sequence[str]) -> str:
-        return ", ".join(labels[index] for index in np.flatnonzero(mask)) or "(none)"
+        return ", ".join(labels[int(index)] for index in np.flatnonzero(mask)) or "(none)"
 
-    def intervals(self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups) -> dict[str, Interval]:
-        return bootstrap.multi_label_intervals(truth.astype(bool), self.answers(logits, None), **_how(settings, seed, groups))
+    def intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> dict[str, Interval]:
+        return bootstrap.multi_label_intervals(
+            truth.astype(bool), self.answers(logits, None), **_how(settings, seed, groups)
+        )
 
 
 class Regression(Problem):
@@ -230,7 +241,7 @@ class Regression(Problem):
     selectable = ("spearman", "pearson", "r2")
 
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
-        return column.to_numpy().astype(np.float32)
+        return np.array(column.to_numpy(), dtype=np.float32)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(logits[:, 0], targets, reduction="none")
@@ -252,7 +263,7 @@ class Regression(Problem):
         return {"scatter": pairs[:2000].round(4).tolist()}
 
     def wrong(self, truth: Array, answers: Array) -> Array:
-        return np.abs(answers - truth)
+        return np.asarray(np.abs(answers - truth))
 
     def show(self, truth: Any, answer: Array, labels: Sequence[str]) -> dict[str, Any]:
         return {"truth": round(float(truth), 4), "prediction": round(float(answer), 4)}
@@ -260,7 +271,9 @@ class Regression(Problem):
     def columns(self, answers: Array, labels: Sequence[str]) -> dict[str, Any]:
         return {"prediction": answers.tolist()}
 
-    def intervals(self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups) -> dict[str, Interval]:
+    def intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> dict[str, Interval]:
         return bootstrap.regression_intervals(truth, self.answers(logits, None), **_how(settings, seed, groups))
 
 

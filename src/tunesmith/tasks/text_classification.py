@@ -18,6 +18,7 @@ from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes, save
+from tunesmith.models.heads import outputs_of
 from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize, truncation
 from tunesmith.plan import Plan
@@ -96,7 +97,7 @@ class TextClassification:
             raise SettingsError("task.long_text=windows reads single texts only.", "Use task.long_text=cut for pairs.")
         targets = None
         if "target" in rows.column_names:
-            targets = self.problem.targets(rows.column("target"), model.module.config.num_labels)  # type: ignore[union-attr]
+            targets = self.problem.targets(rows.column("target"), outputs_of(model))
         return tokenize(model.processor, rows, targets, Reading(model.limit, windows))
 
     def truncation(self, examples: Tokens, model: Model) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class TextClassification:
         return self.problem.score(_truth(examples), logits)
 
     def commonest(self, train: Tokens, rows: int, model: Model) -> Array:
-        return self.problem.commonest(_truth(train), rows, model.module.config.num_labels)  # type: ignore[union-attr]
+        return self.problem.commonest(_truth(train), rows, outputs_of(model))
 
     def intervals(
         self, examples: Tokens, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
@@ -156,7 +157,13 @@ class TextClassification:
         return self.problem.details(_truth(examples), logits, labels, temperature)
 
     def mistakes(
-        self, rows: pa.Table, examples: Tokens, logits: Array, labels: Sequence[str], temperature: float | None, most: int
+        self,
+        rows: pa.Table,
+        examples: Tokens,
+        logits: Array,
+        labels: Sequence[str],
+        temperature: float | None,
+        most: int,
     ) -> list[dict[str, Any]]:
         truth, answers = _truth(examples), self.problem.answers(logits, temperature)
         wrong = self.problem.wrong(truth, answers)
@@ -168,9 +175,7 @@ class TextClassification:
             for row, seen in zip(worst, shown.to_pylist(), strict=True)
         ]
 
-    def predictions(
-        self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None
-    ) -> pa.Table:
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
         columns: dict[str, Any] = {"id": rows.column("id")}
         if "target" in rows.column_names:
             columns["truth"] = self.problem.spelled(rows.column("target").to_pylist(), labels)

@@ -57,7 +57,9 @@ class Progress:
 
     def end_epoch(self, metric: float, loss: float) -> EpochDone:
         """Close the epoch with its validation figures (higher metric is better; the lower loss breaks a tie)."""
-        best = self.best_metric is None or self.best_loss is None or (metric, -loss) > (self.best_metric, -self.best_loss)
+        best = (
+            self.best_metric is None or self.best_loss is None or (metric, -loss) > (self.best_metric, -self.best_loss)
+        )
         if best:
             self.best_metric, self.best_loss, self.best_epoch = metric, loss, self.epoch + 1
         self.without_improvement = 0 if best else self.without_improvement + 1
@@ -78,6 +80,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """All that a resumed run needs."""
+
     progress: Progress
     weights: Tensors
     optimiser: Tensors

@@ -20,6 +20,8 @@ class HeadSolved:
 
 @dataclass(frozen=True)
 class StepDone:
+    """One optimiser step is over."""
+
     step: int
     """Optimiser steps done in this phase."""
     steps: int
@@ -39,6 +41,8 @@ class MicroBatchHalved:
 
 @dataclass(frozen=True)
 class EpochDone:
+    """All rows were seen once more, and validation was measured."""
+
     epoch: int
     train_loss: float
     validation_loss: float
@@ -48,6 +52,8 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Saved:
+    """A checkpoint was written."""
+
     folder: Path
 
 

@@ -30,7 +30,7 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
     rows, since = 0, time.perf_counter()
     main = processes.state().is_main_process
     with writing(log):
-        handle = open(log, "a", encoding="utf-8") if main else None  # noqa: SIM115: closed below, after training
+        handle = open(log, "a", encoding="utf-8") if main else None  # noqa: SIM115
     with closing(handle) if handle else nullcontext(), _asked_to_stop() as asked:
         for event in events:
             if isinstance(event, StepDone):
@@ -75,11 +75,11 @@ def _asked_to_stop() -> Iterator[list[int]]:
 
     def note(number: int, _: FrameType | None) -> None:
         asked.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[int(number)])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        for wanted in (signal.SIGINT, signal.SIGTERM):
+            before[int(wanted)] = signal.signal(wanted, note)
     except ValueError:  # not the main thread (a notebook's worker, a server): whoever runs us handles signals
         before.clear()
     try:

@@ -20,11 +20,10 @@ from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
 from tunesmith.plan import Phase, Plan
 from tunesmith.train import checkpoint, optimiser, processes
-from tunesmith.train.checkpoint import Checkpoint, Progress, Tensors
+from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, HeadSolved, MicroBatchHalved, Saved, StepDone, Trained
 from tunesmith.train.step import Stepper
-from tunesmith.train.weights import copy_of, load_into, of
-
+from tunesmith.train.weights import Tensors, copy_of, load_into, of
 
 PROBE_HEAD = "probe.safetensors"
 """In the checkpoints folder: the best linear head on frozen features, a baseline for what follows."""
@@ -144,4 +143,6 @@ class _Course:
     def _save(self) -> Saved:
         self.progress.seconds = time.perf_counter() - self.clock
         state = optimiser.state_tensors(self.adamw, self.module)
-        return Saved(checkpoint.save(self.job.checkpoints, Checkpoint(self.progress, of(self.module), state, self.best)))
+        return Saved(
+            checkpoint.save(self.job.checkpoints, Checkpoint(self.progress, of(self.module), state, self.best))
+        )

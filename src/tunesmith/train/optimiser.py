@@ -27,7 +27,13 @@ def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.opt
             if members:
                 decay = row.weight_decay if decays else 0.0
                 groups.append(
-                    {"params": members, "lr": row.learning_rate, "weight_decay": decay, "stage": stage.name, "full": row.learning_rate}
+                    {
+                        "params": members,
+                        "lr": row.learning_rate,
+                        "weight_decay": decay,
+                        "stage": stage.name,
+                        "full": row.learning_rate,
+                    }
                 )
     return torch.optim.AdamW(groups, fused=True)
 

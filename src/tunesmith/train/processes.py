@@ -1,4 +1,4 @@
-"""Several processes that train one model on parts of each step's rows. accelerate carries the devices and the start-up."""
+"""Several processes that train one model on parts of each step's rows; accelerate carries devices and start-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunesmith.data import batches
 
 def state() -> PartialState:
     """Rank, number of processes and device, as `torchrun` or `accelerate launch` set them; one process otherwise."""
-    return PartialState()
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def agree(value: str) -> str:
@@ -48,7 +48,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
     flat = torch.cat([parameter.grad.reshape(-1) for parameter in trained])  # type: ignore[union-attr]
     torch.distributed.all_reduce(flat)
-    parts = flat.split([parameter.numel() for parameter in trained])
+    parts = torch.split(flat, [parameter.numel() for parameter in trained])
     for parameter, part in zip(trained, parts, strict=True):
         parameter.grad = part.view_as(parameter)
 

@@ -14,6 +14,7 @@ def of(module: nn.Module) -> Tensors:
 
 
 def copy_of(tensors: Tensors) -> Tensors:
+    """The same tensors with memory of their own."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 

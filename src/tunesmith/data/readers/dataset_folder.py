@@ -22,13 +22,15 @@ def read(where: str, encoding: str) -> dict[str, Source]:
 
     path = Path(where).expanduser()
     if not ((path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()):
-        raise DataError(f"The folder {where} was not written by datasets' save_to_disk.", "Give a file, or such a folder.")
+        raise DataError(
+            f"The folder {where} was not written by datasets' save_to_disk.", "Give a file, or such a folder."
+        )
     return sources(datasets.load_from_disk(str(path)), where)
 
 
 def sources(found: Any, where: str) -> dict[str, Source]:
     """The splits of a Dataset or a DatasetDict; class indices become class names."""
-    import datasets  # noqa: PLC0415
+    import datasets
 
     if not isinstance(found, dict):
         return {"train": _source(found, where)}
@@ -36,11 +38,13 @@ def sources(found: Any, where: str) -> dict[str, Source]:
     if "train" not in splits:
         raise DataError(f"{where} has no split named train; it has {', '.join(found)}.")
     assert issubclass(datasets.DatasetDict, dict)
-    return {name: _source(splits[name], f"{where} ({name})") for name in ("train", "validation", "test") if name in splits}
+    return {
+        name: _source(splits[name], f"{where} ({name})") for name in ("train", "validation", "test") if name in splits
+    }
 
 
 def _source(table: Any, name: str) -> Source:
-    import datasets  # noqa: PLC0415
+    import datasets
 
     names = {
         position: feature.names

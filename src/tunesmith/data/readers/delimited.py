@@ -17,10 +17,12 @@ _BROKEN = "\udc80", "\udcff"
 
 
 def read_csv(where: str, encoding: str) -> dict[str, Source]:
+    """Cells parted by commas."""
     return {"train": _read(Path(where).expanduser(), where, encoding, ",")}
 
 
 def read_tsv(where: str, encoding: str) -> dict[str, Source]:
+    """Cells parted by tabs."""
     return {"train": _read(Path(where).expanduser(), where, encoding, "\t")}
 
 
@@ -47,7 +49,7 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
     csv.field_size_limit(sys.maxsize)
     name, skip = encoding_of(path, encoding)
     # Bytes that do not decode become lone surrogates, so that the row they stand in can be told and set aside.
-    handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115: closed by the generator
+    handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115
     if skip:
         handle.read(1)
     lines = csv.reader(handle, delimiter=delimiter)
@@ -81,6 +83,6 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
                 elif any(map(broken, cells)):
                     yield Rejected("", line, f"broken encoding: not {name}", excerpt(delimiter.join(cells)))
                 else:
-                    yield line, cells  # type: ignore[misc]
+                    yield line, cells
 
     return Source(where, header, records())

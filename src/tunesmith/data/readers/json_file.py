@@ -14,6 +14,7 @@ from tunesmith.errors import DataError
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
+    """The objects of the array; raises DataError where there is none."""
     path = Path(where).expanduser()
     name, skip = encoding_of(path, encoding)
     try:
@@ -21,7 +22,9 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not {name}: byte {error.start:,} does not decode.", "Set data.encoding.") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{where} is not valid JSON: {error}.", "One object a line belongs into a .jsonl file.") from None
+        raise DataError(
+            f"{where} is not valid JSON: {error}.", "One object a line belongs into a .jsonl file."
+        ) from None
     rows = _rows(value)
     if not rows:
         raise DataError(f"{where} holds no array of objects.", 'Expected: [{"text": …, "label": …}, …].')

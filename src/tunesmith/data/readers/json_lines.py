@@ -15,6 +15,7 @@ SEEN_FOR_COLUMNS = 100
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
+    """The objects; columns are the keys of the first hundred."""
     path = Path(where).expanduser()
     columns: dict[str, None] = {}
     for _, found in zip(range(SEEN_FOR_COLUMNS), _objects(path, encoding), strict=False):

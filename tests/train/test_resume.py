@@ -1,0 +1,175 @@
+"""A killed run ends with the weights of one that was never killed; a damaged checkpoint is never used."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tunesmith import api, prepare, run, settings
+from tunesmith.errors import Interrupted, RunError
+from tunesmith.train import checkpoint
+from tunesmith.train.events import StepDone, Trained
+from tunesmith.train.follow import follow
+from tunesmith.train.loop import Job, train
+
+
+def begin(values: dict[str, object], folder: Path) -> Job:
+    ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
+    return Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", 0.0)
+
+
+def finish(job: Job) -> dict[str, torch.Tensor]:
+    for event in train(job):
+        if isinstance(event, Trained):
+            return {name: tensor.clone() for name, tensor in event.model.module.state_dict().items()}
+    raise AssertionError("no end")
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 7, 11])
+def test_a_run_that_is_closed_and_resumed_ends_with_the_same_weights(
+    settings: dict[str, object], tmp_path: Path, stop_after: int
+) -> None:
+    settings["train"] = {**settings["train"], "dropout": "model"}  # type: ignore[dict-item]
+    whole = finish(begin(settings, tmp_path / "whole"))
+    events = train(begin(settings, tmp_path / "cut"))
+    for event in events:
+        if isinstance(event, StepDone) and event.step == stop_after:
+            break
+    events.close()  # type: ignore[attr-defined]
+    resumed = finish(begin(settings, tmp_path / "cut"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_half_written_or_damaged_checkpoint_is_passed_over(settings: dict[str, object], tmp_path: Path) -> None:
+    events = train(begin(settings, tmp_path))
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 5:
+            break
+    events.close()  # type: ignore[attr-defined]
+    kept = sorted((tmp_path / "checkpoints").glob("step-*"))
+    assert len(kept) == 2
+    weights = kept[-1] / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7] + b"garbage")
+    found = checkpoint.newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert f"step-{found.progress.step:08d}" == kept[0].name
+    (kept[0] / "manifest.json").unlink()
+    assert checkpoint.newest(tmp_path / "checkpoints") is None
+
+
+def test_a_full_disk_stops_with_one_sentence_and_keeps_the_checkpoint_before(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = checkpoint.save_file, []
+
+    def full(tensors: Any, path: Path) -> None:
+        written.append(path)
+        if len(written) > 7:
+            raise OSError(28, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        finish(begin(settings, tmp_path))
+    assert checkpoint.newest(tmp_path / "checkpoints") is not None
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_a_signal_saves_and_says_how_to_go_on(settings: dict[str, object], tmp_path: Path) -> None:
+    job = begin(settings, tmp_path)
+
+    def listen(event: Any) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="--resume"):
+        follow(train(job), tmp_path / "log.jsonl", 1, tmp_path, listen)
+    found = checkpoint.newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.progress.step == 3
+
+
+@pytest.fixture
+def command(settings: dict[str, object], tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    settings["train"] = {**settings["train"], "epochs": 6, "checkpoint_seconds": 0}  # type: ignore[dict-item]
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(settings))
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tunesmith.cli", "train", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    return start
+
+
+def test_sigkill_at_random_moments_changes_nothing(
+    command: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Checkpoints are written after every step here, so some of the kills fall into the writing of one."""
+    whole = command("settings.yaml", "--run", "whole")
+    assert whole.wait() == 0
+    draw = random.Random(0)
+    killed = 0
+    process = command("settings.yaml", "--run", "killed")
+    for _ in range(4):
+        for _ in _while_running(process, until=(tmp_path / "killed" / "checkpoints").is_dir):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0.0, 0.25))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+        if (tmp_path / "killed" / "report.json").exists():
+            break
+        process = command("--resume", "killed")
+    assert process.wait() == 0
+    assert killed
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed")]
+    assert reports[0]["curve"] == reports[1]["curve"]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+
+
+def _while_running(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> Iterator[None]:
+    end = time.monotonic() + 60
+    while process.poll() is None and not until() and time.monotonic() < end:
+        yield
+
+
+def test_a_second_process_on_the_same_run_is_refused(settings: dict[str, object], tmp_path: Path) -> None:
+    place = run.create(tmp_path / "run")
+    with run.locked(place), pytest.raises(RunError, match="Another process"), run.locked(place):
+        pass
+
+
+def test_data_that_changed_since_the_run_began_are_refused(
+    settings: dict[str, object], rows: Path, tmp_path: Path
+) -> None:
+    def stop(event: Any) -> None:
+        if isinstance(event, StepDone):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        api.finetune(settings, run=tmp_path / "run", listen=stop)
+    with open(rows, "a") as handle:
+        handle.write("word1 word2,good\n")
+    with pytest.raises(RunError, match="data have changed"):
+        api.resume(tmp_path / "run")
