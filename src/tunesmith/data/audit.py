@@ -144,7 +144,8 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
     for where, overlap in found["overlap"].items():
         later, _, earlier = where.partition(" in ")
         warnings.append(
-            f"{_rows(overlap['rows'])} of {later} ({overlap['share']:.1%}) {'stands' if overlap['rows'] == 1 else 'stand'}, exactly or nearly, in {earlier} too: "
+            f"{_rows(overlap['rows'])} of {later} ({overlap['share']:.1%}) {'stands' if overlap['rows'] == 1 else 'stand'}, "
+            f"exactly or nearly, in {earlier} too: "
             f"figures on {later} flatter the model by as much."
         )
     if found["conflicting_labels"]["texts"]:

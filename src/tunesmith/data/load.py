@@ -163,7 +163,8 @@ def _check_rejected(rejected: list[Rejected], tables: dict[str, pa.Table], setti
         first = next(row for row in rejected if row.reason == reason)
         raise DataError(
             f"{len(rejected):,} of {total:,} rows cannot be used, more than data.max_rejected allows "
-            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} ({count:,}, first in {first.split}, line {first.line}).",
+            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} ({count:,}, first in {first.split}, "
+            f"line {first.line}).",
             "Mend the file, or raise data.max_rejected if this is meant. `tunesmith check` lists the rows.",
         )
     empty = next((split for split, table in tables.items() if not table.num_rows), None)

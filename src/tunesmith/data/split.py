@@ -34,10 +34,14 @@ def cut(strata: Indices, together: Indices, shares: Sequence[float], seed: int) 
     single = np.flatnonzero(split < 0)
     single = single[random.permutation(len(single))]
     single = single[np.argsort(strata[single], kind="stable")]
+    if not len(single):
+        return split
     present, starts = np.unique(strata[single], return_index=True)
     for stratum, rows in zip(present, np.split(single, starts[1:]), strict=True):
         quota = np.maximum(wanted[stratum] - given[stratum] + carried, 0.0)
-        quota *= len(rows) / quota.sum() if quota.sum() > 0 else 0.0
+        if quota.sum() <= 0:  # clusters filled every split already
+            quota = np.array(shares, dtype=np.float64)
+        quota *= len(rows) / quota.sum()
         counts = np.floor(quota + 1e-9).astype(np.int64)
         rest = np.argsort(-(quota - counts), kind="stable")[: len(rows) - counts.sum()]
         counts[rest] += 1

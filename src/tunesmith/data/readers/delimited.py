@@ -7,6 +7,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from tunesmith.data.readers import Record, Source
 from tunesmith.data.rejected import Rejected, excerpt
@@ -48,24 +49,21 @@ def broken(text: str) -> bool:
 def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
     csv.field_size_limit(sys.maxsize)
     name, skip = encoding_of(path, encoding)
-    # Bytes that do not decode become lone surrogates, so that the row they stand in can be told and set aside.
-    handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115
-    if skip:
-        handle.read(1)
-    lines = csv.reader(handle, delimiter=delimiter)
-    try:
-        header = next(lines)
-    except (StopIteration, csv.Error):
-        header = []
-    except UnicodeError as error:
-        raise DataError(f"The header of {where} is not {name}: {error}.", "Set data.encoding.") from None
-    if not any(cell.strip() for cell in header):
-        handle.close()
-        raise DataError(f"{where} has no header.", "Its first line should name the columns.")
+
+    def open_lines() -> TextIO:
+        # Bytes that do not decode become lone surrogates, so that the row they stand in can be told and set aside.
+        handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115
+        if skip:
+            handle.read(1)
+        return handle
+
+    with open_lines() as start:
+        header = _header(start, delimiter, where)
 
     def records() -> Iterator[Record | Rejected]:
-        with handle:
-            width = len(header)
+        with open_lines() as handle:
+            lines = csv.reader(handle, delimiter=delimiter)
+            next(lines)
             while True:
                 line = lines.line_num + 1
                 try:
@@ -77,12 +75,22 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
                     continue
                 if not cells:
                     continue
-                if len(cells) != width:
+                if len(cells) != len(header):
                     shown = excerpt(delimiter.join(cells))
-                    yield Rejected("", line, f"wrong column count: {len(cells)} instead of {width}", shown)
+                    yield Rejected("", line, f"wrong column count: {len(cells)} instead of {len(header)}", shown)
                 elif any(map(broken, cells)):
                     yield Rejected("", line, f"broken encoding: not {name}", excerpt(delimiter.join(cells)))
                 else:
                     yield line, cells
 
     return Source(where, header, records())
+
+
+def _header(start: TextIO, delimiter: str, where: str) -> list[str]:
+    try:
+        header = next(csv.reader(start, delimiter=delimiter))
+    except (StopIteration, csv.Error, UnicodeError):
+        header = []
+    if not any(cell.strip() for cell in header):
+        raise DataError(f"{where} has no header.", "Its first line should name the columns.")
+    return header
