@@ -54,9 +54,19 @@ ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
         vocab_size=_SMALL["vocab_size"], n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3
     ),
     "llama": lambda: transformers.LlamaConfig(**_SMALL | _DECODER | {"pad_token_id": None}),
-    "qwen2": lambda: transformers.Qwen2Config(**_SMALL | _DECODER | {"pad_token_id": None}),
+    "qwen2": lambda: transformers.Qwen2Config(**_SMALL | _DECODER | {"pad_token_id": None, "vocab_size": 270}),
 }
 DECODERS = ("gpt2", "llama", "qwen2")
+
+
+def _words(decoder: bool) -> Tokenizer:
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    if not decoder:
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return core
 
 
 def write_model(folder: Path, architecture: str = "bert") -> Path:
@@ -65,12 +75,12 @@ def write_model(folder: Path, architecture: str = "bert") -> Path:
     config = ARCHITECTURES[architecture]()
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     decoder = architecture in DECODERS
-    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    if not decoder:
-        core.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
+    if architecture == "qwen2":  # its tokenizer class knows byte-level pieces only
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        core = Tokenizer(models.BPE({piece: index for index, piece in enumerate([*SPECIAL, *alphabet])}, []))
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        core = _words(decoder)
     names = {"unk_token": "[UNK]", "eos_token": "[SEP]"} | (
         {} if decoder else {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     )

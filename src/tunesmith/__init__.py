@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tunesmith.api import check, compare, evaluate, finetune, load, plan
+    from tunesmith.api import check, compare, finetune, load, plan, resume
     from tunesmith.errors import TunesmithError
     from tunesmith.settings import Settings
 
 _HOMES = {
     "check": "tunesmith.api",
     "compare": "tunesmith.api",
-    "evaluate": "tunesmith.api",
     "finetune": "tunesmith.api",
     "load": "tunesmith.api",
     "plan": "tunesmith.api",
+    "resume": "tunesmith.api",
     "Settings": "tunesmith.settings",
     "TunesmithError": "tunesmith.errors",
 }
@@ -32,10 +32,10 @@ __all__ = [
     "__version__",
     "check",
     "compare",
-    "evaluate",
     "finetune",
     "load",
     "plan",
+    "resume",
 ]
 
 

@@ -13,14 +13,14 @@ from tunesmith import settings as settings_
 from tunesmith.conclude import conclude, timed
 from tunesmith.errors import RunError
 from tunesmith.evaluate.compare import compare
-from tunesmith.predict import Predictor, evaluate, load
+from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
 from tunesmith.train import memory, processes
 from tunesmith.train.follow import follow
 from tunesmith.train.loop import Job, train
 
-__all__ = ["Predictor", "check", "compare", "evaluate", "finetune", "load", "plan", "resume"]
+__all__ = ["Predictor", "check", "compare", "finetune", "load", "plan", "resume"]
 
 Listener = Callable[[Any], None]
 """Hears what happens: sentences, and the events of training."""

@@ -158,7 +158,7 @@ def evaluate(run: RunFolder, data: Annotated[str, typer.Argument(help="Labelled 
     """Measure a finished run's model on other labelled data."""
     from tunesmith import api, console
 
-    found = api.evaluate(run, data)
+    found = api.load(run).evaluate(data)
     print(json.dumps(found, indent=2, ensure_ascii=False)) if json_ else console.show_metrics(found)
 
 

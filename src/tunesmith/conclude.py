@@ -60,7 +60,7 @@ def conclude(
     task, wanted, model = ready.task, ready.settings, trained.model
     peak = memory.peak_bytes()
     test = _split(ready, trained, "test")
-    tried, raw = task.sample(test.rows, test.examples, TRIED_ROWS)
+    raw, tried = task.tried(test.rows, model, TRIED_ROWS)
     with timed(timings, "save"):
         save.save(model, place.model)
         opened = save.Reopening(place.model, save.loader_of(model), raw)
@@ -74,8 +74,7 @@ def conclude(
     with timed(timings, "baselines"):
         sections |= against(how, test, _baselines(ready, job, test, place, listen))
     with timed(timings, "reopen"):
-        examples = task.encode(test.rows.take(tried), model)
-        opened.compare(logits(task, model, examples, "fp32"), TOLERANCE)
+        opened.compare(logits(task, model, tried, "fp32"), TOLERANCE)
     by_heart = memorising(trained.curve)
     report = {
         "tunesmith_version": tunesmith.__version__,

@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
-from tunesmith.plan import Plan
+from tunesmith.plans import Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
 
 Indices = npt.NDArray[np.int64]
@@ -193,8 +193,8 @@ class Task(Protocol):
         """id, truth where it is known, prediction, scores."""
         ...
 
-    def sample(self, rows: pa.Table, examples: Any, most: int) -> tuple[Indices, list[list[str]]]:
-        """Positions and raw inputs of a few rows that were not cut, to try a saved model with."""
+    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Any]:
+        """A few raw inputs to try a saved model with, and the Examples that its public loader makes of them."""
         ...
 
     def loading_code(self, model: Model, folder: str) -> str:

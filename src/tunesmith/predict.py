@@ -33,6 +33,7 @@ class Predictor:
         Raises:
             RunError: no such run, or one that is not finished.
         """
+        self.run = run
         place = runs.open_run(run)
         if not (place.model / "tunesmith.json").is_file():
             raise RunError(f"The run {run} has no finished model.", f"Go on with it: tunesmith train --resume {run}")
@@ -68,6 +69,24 @@ class Predictor:
         found = logits(self.task, self.model, examples, self.precision)
         return self.task.predictions(rows, found, self.labels, self.temperature)
 
+    def evaluate(self, source: str) -> dict[str, Any]:
+        """The figures on other labelled data, with intervals; kept under RUN/evaluations/ too.
+
+        Raises:
+            DataError: the columns that the run was trained on are not there, or nothing is usable.
+        """
+        wanted = self.settings
+        with runs.scratch() as cache:
+            columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
+            read = data.load_labelled(source, wanted.data, columns, self.labels, self.problem, cache)
+            examples = self.task.encode(read.rows, self.model)
+            found = logits(self.task, self.model, examples, self.precision)
+            how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
+            sections = measure(how, Reading(read.rows, examples, found), self.temperature)
+        result = {"data": source, "rows": read.rows.num_rows, "rejected": len(read.rejected), **sections}
+        runs.write_json(self.run / "evaluations" / f"{Path(source).stem}.json", result)
+        return result
+
 
 def load(run: str | Path) -> Predictor:
     """Open a finished run for predictions: `tunesmith.load("runs/tickets-full").predict(["where is my parcel"])`."""
@@ -94,27 +113,6 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
             )
         return predictor.predict([(inputs[0], inputs[1])])
     return predictor.predict(list(inputs))
-
-
-def evaluate(run: str | Path, source: str) -> dict[str, Any]:
-    """The figures of a finished run's model on other labelled data, with intervals; kept under RUN/evaluations/.
-
-    Raises:
-        DataError: the columns that the run was trained on are not there, or nothing is usable.
-    """
-    predictor = load(run)
-    settings = predictor.settings
-    with runs.scratch() as cache:
-        columns = Columns(predictor.inputs, predictor.targets, None, settings.data.group, (), ())
-        read = data.load_labelled(source, settings.data, columns, predictor.labels, predictor.problem, cache)
-        rows = read.rows
-        examples = predictor.task.encode(rows, predictor.model)
-        found = logits(predictor.task, predictor.model, examples, predictor.precision)
-        how = Protocol(predictor.task, predictor.labels, settings.evaluate, settings.seed)
-        sections = measure(how, Reading(rows, examples, found), predictor.temperature)
-        result = {"data": source, "rows": rows.num_rows, "rejected": len(read.rejected), **sections}
-    runs.write_json(Path(run) / "evaluations" / f"{Path(source).stem}.json", result)
-    return result
 
 
 def _table(inputs: Sequence[Any], width: int) -> pa.Table:

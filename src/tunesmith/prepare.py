@@ -19,7 +19,7 @@ from tunesmith.data.audit import splits_json
 from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
 from tunesmith.models import precision
-from tunesmith.plan import HEAD, Plan
+from tunesmith.plans import HEAD, Plan
 from tunesmith.registry import look_up
 from tunesmith.run import Run
 from tunesmith.settings import Named, Settings, TrainSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 import tunesmith
-from tiny import ARCHITECTURES, write_model
+from tiny import ARCHITECTURES, WORDS, write_model
 from tunesmith import api
 from tunesmith.errors import DataError, ModelError, RunError, SettingsError, TunesmithError
 from tunesmith.run import Run
@@ -85,7 +86,9 @@ def test_the_saved_model_opens_with_pipeline_and_says_what_predict_says(finished
 
 def test_the_page_is_one_file_that_loads_nothing(finished: Run) -> None:
     class Reader(HTMLParser):
-        tags: list[tuple[str, dict[str, str | None]]] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[tuple[str, dict[str, str | None]]] = []
 
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             self.tags.append((tag, dict(attrs)))
@@ -173,7 +176,8 @@ def test_pairs_scores_and_several_labels_go_down_the_line(settings: dict[str, ob
 
 
 def test_long_texts_are_cut_and_counted_or_read_in_windows(settings: dict[str, object], tmp_path: Path) -> None:
-    lines = [" ".join(f"word{(n * 7 + k) % 200}" for k in range(150)) + f",{'ab'[n % 2]}" for n in range(60)]
+    draw = random.Random(0)
+    lines = [" ".join(draw.choices(WORDS, k=150)) + f",{'ab'[n % 2]}" for n in range(60)]
     data = rows_of(tmp_path / "long.csv", "text,label", lines)
     said: list[object] = []
     place = api.finetune(settings | {"data": data}, run=tmp_path / "cut", listen=said.append)
@@ -197,7 +201,7 @@ def test_predict_evaluate_and_compare_work_on_finished_runs(
     from tiny import write_rows  # noqa: PLC0415
 
     other = write_rows(tmp_path / "other.csv", 60, seed=5)
-    found = tunesmith.evaluate(finished.folder, str(other))
+    found = tunesmith.load(finished.folder).evaluate(str(other))
     assert found["rows"] == 60
     assert found["metrics"]["test"]["accuracy"]["value"] > 0.6
     settings["data"] = yaml.safe_load(finished.settings.read_text())["data"]

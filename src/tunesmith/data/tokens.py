@@ -50,10 +50,6 @@ class Tokens:
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.weights[indices].sum(dtype=np.float64))
 
-    def whole_rows(self) -> npt.NDArray[np.int64]:
-        """Rows that lie in one piece, with nothing cut."""
-        return np.flatnonzero((self.lost == 0) & (np.bincount(self.owner, minlength=self.rows) == 1))
-
     def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
         """Only the given rows, in their order of appearance."""
         keep = np.zeros(self.rows, dtype=bool)

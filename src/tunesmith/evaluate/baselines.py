@@ -12,7 +12,7 @@ import pyarrow as pa
 from tunesmith.contracts import Array, Model, Task
 from tunesmith.models import probes
 from tunesmith.models.forward import logits
-from tunesmith.plan import Plan
+from tunesmith.plans import Plan
 from tunesmith.train.follow import follow
 from tunesmith.train.loop import Job, train
 

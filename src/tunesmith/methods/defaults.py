@@ -8,7 +8,7 @@ from typing import Literal
 
 from tunesmith.contracts import Facts
 from tunesmith.errors import SettingsError
-from tunesmith.plan import BatchShape
+from tunesmith.plans import BatchShape
 
 RATE_AT_384 = 1e-4
 """Rate for all weights of a network of width 384; wider ones bear less (inverse to the width)."""

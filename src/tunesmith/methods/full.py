@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tunesmith.contracts import Facts, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.plan import Phase, Plan, Row, Schedule
+from tunesmith.plans import Phase, Plan, Row, Schedule
 from tunesmith.settings import Strict
 
 

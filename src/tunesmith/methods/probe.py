@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.plan import Phase, Plan, Row
+from tunesmith.plans import Phase, Plan, Row
 from tunesmith.settings import Strict
 
 

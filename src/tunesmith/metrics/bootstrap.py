@@ -1,27 +1,51 @@
 """Percentile bootstrap (Efron & Tibshirani 1993, chapter 13): every number with its interval, every comparison paired.
 
-A resample is a vector of weights: how often each row was drawn. Where rows belong together, whole groups are drawn.
-What follows from counts is computed for all resamples in a few matrix products; ranking metrics, which need a sort
-each, are given `RANKING_RESAMPLES` resamples only.
+What follows from counts is computed for all resamples in a few matrix products. Ranking metrics cost a pass over the
+rows for each class, and are given the first `RANKING_RESAMPLES` resamples only.
+
+Shared by all functions:
+    seed: the resamples depend on it and on nothing else, so that two models see the same ones.
+    groups: (rows,), of any kind of value; rows with the same one are drawn together. None: each row stands alone.
+    resamples, confidence: how many are drawn, and the share of them that lies within an interval.
+Every function raises DataError when there are no rows, when lengths differ, or when a number is not finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith import seeds
-from tunesmith.metrics import classification, multilabel, regression
+from tunesmith.metrics import classification, multilabel, ranking, regression
+from tunesmith.metrics.checks import check_finite, check_rows
 from tunesmith.metrics.interval import Interval
+from tunesmith.metrics.resampling import Groups, percentiles, redraw, weigh
 
 Array = npt.NDArray[Any]
-Groups = npt.NDArray[np.int64] | None
-RANKING_RESAMPLES = 100
-MOST_WEIGHTS = 1_000_000
-"""Weights held at once: resamples are drawn in blocks of this many numbers."""
+RANKING_RESAMPLES = 200
+
+
+def intervals(
+    metric: Callable[..., Mapping[str, float]],
+    arrays: tuple[Array, ...],
+    *,
+    seed: int,
+    groups: Groups = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Interval]:
+    """Every value that `metric` returns, with its interval; for metrics that need the drawn rows themselves.
+
+    Args:
+        metric: takes the arrays, gives named values; a resample where a name is absent is left out of its interval.
+        arrays: each (rows, …).
+    """
+    check_rows(*arrays)
+    values = metric(*arrays)
+    drawn = redraw(lambda rows: metric(*(array[rows] for array in arrays)), len(arrays[0]), seed, groups, resamples)
+    return percentiles(values, drawn, confidence)
 
 
 def single_label_intervals(
@@ -37,7 +61,7 @@ def single_label_intervals(
     values = classification.single_label(truth, probabilities)
     predicted = probabilities.argmax(axis=1)
     classes = probabilities.shape[1]
-    losses = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-12, 1.0))
+    losses = classification.log_losses(truth, probabilities)
 
     def counted(weights: Array) -> dict[str, Array]:
         hits, truths, predictions = (
@@ -47,11 +71,9 @@ def single_label_intervals(
         mean_loss = weights @ losses / weights.sum(axis=1)
         return classification.from_counts(hits, truths, predictions) | {"log_loss": mean_loss}
 
-    drawn = _draw(counted, len(truth), seed, groups, resamples)
-    binary = probabilities.shape[1] == 2
-    hits = truth[:, None] == np.arange(probabilities.shape[1])
-    ranked = _ranking(hits[:, 1:] if binary else hits, probabilities[:, 1:] if binary else probabilities, seed, groups)
-    return _intervals(values, drawn | ranked, confidence)
+    drawn = weigh(counted, len(truth), seed, groups, resamples)
+    ranked = _ranking(*classification.one_against_rest(truth, probabilities), seed, groups, resamples)
+    return percentiles(values, drawn | ranked, confidence)
 
 
 def multi_label_intervals(
@@ -62,24 +84,23 @@ def multi_label_intervals(
     groups: Groups = None,
     resamples: int = 1000,
     confidence: float = 0.95,
+    threshold: float = 0.5,
 ) -> dict[str, Interval]:
-    """Every metric of `multilabel.multi_label` with its interval; both (rows, labels)."""
-    values = multilabel.multi_label(truth, probabilities)
-    chosen = probabilities >= 0.5
-    drawn = _draw(lambda weights: multilabel.counted(truth, chosen, weights), len(truth), seed, groups, resamples)
-    ranked = _ranking(truth, probabilities, seed, groups)
-    return _intervals(values, drawn | ranked, confidence)
+    """Every metric of `multilabel.multi_label` with its interval; truth (rows, labels) bool, probabilities alike."""
+    values = multilabel.multi_label(truth, probabilities, threshold)
+    chosen = probabilities >= threshold
+    drawn = weigh(lambda weights: multilabel.counted(truth, chosen, weights), len(truth), seed, groups, resamples)
+    return percentiles(values, drawn | _ranking(truth, probabilities, seed, groups, resamples), confidence)
 
 
 def regression_intervals(
     truth: Array, predicted: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
 ) -> dict[str, Interval]:
     """Every metric of `regression.regression` with its interval; both (rows,)."""
-    values = regression.regression(truth, predicted)
-    drawn = _redraw(
-        lambda rows: regression.regression(truth[rows], predicted[rows]), len(truth), seed, groups, resamples
-    )
-    return _intervals(values, drawn, confidence)
+    return intervals(
+        regression.regression, (truth, predicted),
+        seed=seed, groups=groups, resamples=resamples, confidence=confidence,
+    )  # fmt: skip
 
 
 def paired_difference(
@@ -96,53 +117,40 @@ def paired_difference(
 ) -> Interval:
     """Metric `name` of `first` minus that of `second`, both on the same resampled rows.
 
+    Where `metric` leaves `name` out for one of the two, it counts as 0 (a constant answer correlates with nothing);
+    where for both, the resample is left out, and the difference is 0 when that is so in all of them.
+
     Args:
-        metric: (truth, answers) to named values; a name that is absent counts as 0 (undefined for a constant answer).
+        metric: (truth, answers) to named values; called twice a resample, so give it what is cheap.
         truth, first, second: (rows, …).
     """
+    check_rows(truth, first, second)
 
     def difference(rows: Array) -> dict[str, float]:
-        one, other = (metric(truth[rows], answers[rows]).get(name, 0.0) for answers in (first, second))
-        return {name: one - other}
+        one, other = (metric(truth[rows], answers[rows]) for answers in (first, second))
+        return {name: one.get(name, 0.0) - other.get(name, 0.0)} if name in one or name in other else {}
 
     value = difference(np.arange(len(truth)))
-    return _intervals(value, _redraw(difference, len(truth), seed, groups, resamples), confidence)[name]
+    drawn = redraw(difference, len(truth), seed, groups, resamples)
+    return percentiles(value, drawn, confidence).get(name, Interval(0.0, 0.0, 0.0))
 
 
 def paired_mean_difference(
     first: Array, second: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
     """Mean of `first` minus mean of `second`, (rows,) each, drawn by row."""
+    check_rows(first, second)
     gap = first.astype(np.float64) - second
-    drawn = _draw(lambda weights: {"gap": weights @ gap / weights.sum(axis=1)}, len(gap), seed, groups, resamples)
-    return _intervals({"gap": float(gap.mean())}, drawn, confidence)["gap"]
+    check_finite(gap, "differences")
+    drawn = weigh(lambda weights: {"gap": weights @ gap / weights.sum(axis=1)}, len(gap), seed, groups, resamples)
+    return percentiles({"gap": float(gap.mean())}, drawn, confidence)["gap"]
 
 
-def _ranking(hits: Array, scores: Array, seed: int, groups: Groups) -> dict[str, Array]:
-    """auroc and average_precision of weighted rows, the mean over columns that have both kinds of row in a resample.
-
-    Each column is sorted once; a resample only changes the weights that are summed along the order.
-    """
-    weights = np.concatenate(list(_weights(len(hits), seed, groups, RANKING_RESAMPLES)))
-    sums = {name: np.zeros(len(weights)) for name in ("auroc", "average_precision")}
-    defined = np.zeros(len(weights))
-    for column in range(hits.shape[1]):
-        order = np.argsort(-scores[:, column], kind="stable")
-        ranked = scores[order, column]
-        last = np.flatnonzero(np.r_[np.diff(ranked) != 0, True])  # rows of one score stand or fall together
-        drawn = weights[:, order]
-        positive = np.cumsum(drawn * hits[order, column], axis=1)[:, last]
-        negative = np.cumsum(drawn, axis=1)[:, last] - positive
-        enough = (positive[:, -1] > 0) & (negative[:, -1] > 0)
-        gained = np.diff(positive, axis=1, prepend=0.0)
-        fallen = np.diff(negative, axis=1, prepend=0.0)
-        precision = positive / np.maximum(positive + negative, 1e-12)
-        area = (fallen * (positive - gained / 2)).sum(axis=1)
-        sums["auroc"] += np.where(enough, area / np.maximum(positive[:, -1] * negative[:, -1], 1e-12), 0.0)
-        average = (gained * precision).sum(axis=1) / np.maximum(positive[:, -1], 1e-12)
-        sums["average_precision"] += np.where(enough, average, 0.0)
-        defined += enough
-    return {name: total[defined > 0] / defined[defined > 0] for name, total in sums.items() if defined.any()}
+def _ranking(hits: Array, scores: Array, seed: int, groups: Groups, resamples: int) -> dict[str, Array]:
+    """auroc and average_precision of the first resamples; see `ranking.measure`."""
+    columns = ranking.rank(hits, scores)
+    count = min(resamples, RANKING_RESAMPLES)
+    return weigh(lambda weights: ranking.measure(columns, weights), len(hits), seed, groups, count)
 
 
 def _by_class(weights: Array, index: Array, classes: int, mask: Array | None) -> Array:
@@ -154,48 +162,3 @@ def _by_class(weights: Array, index: Array, classes: int, mask: Array | None) ->
         starts = np.flatnonzero(np.r_[True, np.diff(index[order]) > 0])
         sums[:, index[order][starts]] = np.add.reduceat(weights[:, order], starts, axis=1)
     return sums
-
-
-def _draw(
-    metrics: Callable[[Array], dict[str, Array]], rows: int, seed: int, groups: Groups, resamples: int
-) -> dict[str, Array]:
-    """Metrics of weights (resamples, rows), for all resamples, in blocks."""
-    blocks = [metrics(weights) for weights in _weights(rows, seed, groups, resamples)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def _redraw(
-    metrics: Callable[[Array], Mapping[str, float]],
-    rows: int,
-    seed: int,
-    groups: Groups,
-    resamples: int = RANKING_RESAMPLES,
-) -> dict[str, Array]:
-    """The same for metrics that need the drawn rows themselves; a resample where one is undefined is left out of it."""
-    found: dict[str, list[float]] = {}
-    for block in _weights(rows, seed, groups, resamples):
-        for weights in block:
-            for name, value in metrics(np.repeat(np.arange(rows), weights.astype(np.int64))).items():
-                found.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in found.items()}
-
-
-def _weights(rows: int, seed: int, groups: Groups, resamples: int) -> Iterator[Array]:
-    """Blocks of (some resamples, rows): how often each row is drawn."""
-    random = seeds.generator(seed, "bootstrap")
-    units = rows if groups is None else int(groups.max()) + 1
-    block = max(1, min(resamples, MOST_WEIGHTS // max(1, rows)))
-    for start in range(0, resamples, block):
-        count = min(block, resamples - start)
-        drawn = random.integers(units, size=(count, units)) + np.arange(count)[:, None] * units
-        weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units).astype(np.float64)
-        yield weights if groups is None else weights[:, groups]
-
-
-def _intervals(values: Mapping[str, float], drawn: Mapping[str, Array], confidence: float) -> dict[str, Interval]:
-    tail = (1 - confidence) / 2
-    return {
-        name: Interval(value, *(float(end) for end in np.quantile(drawn[name], [tail, 1 - tail])))
-        for name, value in values.items()
-        if name in drawn and len(drawn[name])
-    }

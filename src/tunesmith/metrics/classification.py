@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tunesmith.errors import DataError
+from tunesmith.metrics import ranking
+from tunesmith.metrics.checks import check_classes, check_finite, check_rows
 
 Array = npt.NDArray[Any]
 
 
-def check_finite(values: Array, what: str) -> None:
-    """Raise DataError when `values` hold NaN or infinity: every metric of them would be wrong in silence."""
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise DataError(
-            f"{bad:,} of {values.size:,} {what} are not finite numbers.", "Train in fp32 or at a lower rate."
-        )
-
-
 def confusion(truth: Array, predicted: Array, classes: int) -> npt.NDArray[np.int64]:
-    """(classes, classes) counts; rows are the truth, columns the prediction."""
+    """(classes, classes) counts; rows are the truth, columns the prediction.
+
+    Args:
+        truth, predicted: (rows,) class indices.
+
+    Raises:
+        DataError: lengths differ, there are no rows, or an index is none of the classes.
+    """
+    check_rows(truth, predicted)
+    check_classes(truth, classes, "true")
+    check_classes(predicted, classes, "predicted")
     return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def from_counts(hits: Array, truths: Array, predictions: Array) -> dict[str, Array]:
     """Accuracy, F1 scores and Matthews' coefficient (Gorodkin 2004, eq. 8) from what a confusion matrix sums to.
+
+    macro_f1 is the mean over the classes that occur in truth or prediction, as scikit-learn has it. mcc is 0 where all
+    truths, or all predictions, are of one class.
 
     Args:
         hits, truths, predictions: (…, classes): diagonal, row sums and column sums.
@@ -63,27 +66,31 @@ def single_label(truth: Array, probabilities: Array) -> dict[str, float]:
 
     Returns:
         accuracy, macro_f1, weighted_f1, mcc, log_loss and, where they are defined, auroc and average_precision: of
-        class 1 for two classes, otherwise the mean over the classes that some rows have and some have not.
+        class 1 for two classes, otherwise the mean over the classes that some rows have and some have not. log_loss
+        is in nats, a probability counting as at least 1e-12.
 
     Raises:
-        DataError: a probability is not finite.
+        DataError: a probability is not finite, lengths differ, there are no rows, or a truth is none of the classes.
     """
+    check_rows(truth, probabilities)
     check_finite(probabilities, "probabilities")
     classes = probabilities.shape[1]
     counts = confusion(truth, probabilities.argmax(axis=1), classes).astype(np.float64)
     found = {name: float(value) for name, value in from_counts(np.diag(counts), counts.sum(1), counts.sum(0)).items()}
-    chosen = np.clip(probabilities[np.arange(len(truth)), truth], 1e-12, 1.0)
-    return found | {"log_loss": float(-np.log(chosen).mean())} | ranking(truth, probabilities)
+    found["log_loss"] = float(log_losses(truth, probabilities).mean())
+    return found | ranking.plain(*one_against_rest(truth, probabilities))
 
 
-def ranking(truth: Array, probabilities: Array) -> dict[str, float]:
-    """auroc and average_precision, as `single_label` describes them; empty where they are not defined."""
-    classes = probabilities.shape[1]
-    columns = [1] if classes == 2 else range(classes)
-    hits = [(truth == column, probabilities[:, column]) for column in columns]
-    usable = [(hit, score) for hit, score in hits if hit.any() and not hit.all()]
-    scores: dict[str, Callable[..., float]] = {"auroc": roc_auc_score, "average_precision": average_precision_score}
-    return {name: float(np.mean([score(*pair) for pair in usable])) for name, score in scores.items() if usable}
+def log_losses(truth: Array, probabilities: Array) -> Array:
+    """(rows,) negative logarithms of the true class's probability, in nats."""
+    chosen = probabilities[np.arange(len(truth)), truth].astype(np.float64)
+    return np.asarray(-np.log(np.clip(chosen, 1e-12, 1.0)))
+
+
+def one_against_rest(truth: Array, probabilities: Array) -> tuple[Array, Array]:
+    """Hits and scores, (rows, columns) each, that are ranked: one column a class, for two classes that of class 1."""
+    hits = truth[:, None] == np.arange(probabilities.shape[1])
+    return (hits[:, 1:], probabilities[:, 1:]) if probabilities.shape[1] == 2 else (hits, probabilities)
 
 
 def per_class(truth: Array, predicted: Array, classes: int) -> list[dict[str, float]]:

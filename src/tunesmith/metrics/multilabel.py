@@ -6,15 +6,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tunesmith.metrics.classification import check_finite, table
+from tunesmith.errors import DataError
+from tunesmith.metrics import ranking
+from tunesmith.metrics.checks import check_finite, check_rows
+from tunesmith.metrics.classification import table
 
 Array = npt.NDArray[Any]
 
 
 def counted(truth: Array, chosen: Array, weights: Array) -> dict[str, Array]:
-    """F1 scores and exact matches for rows that count `weights` times.
+    """F1 scores, exact matches and Hamming loss (Tsoumakas et al. 2010, section 7) for rows that count `weights` times.
+
+    macro_f1 is the mean over the labels that occur in truth or prediction (scikit-learn's `zero_division=nan`).
+    In samples_f1, a row with no label, and none chosen, is right (`zero_division=1`).
 
     Args:
         truth, chosen: (rows, labels) bool.
@@ -28,7 +33,6 @@ def counted(truth: Array, chosen: Array, weights: Array) -> dict[str, Array]:
     hits, sizes = weights @ both, weights @ sums
     f1 = np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=sizes > 0)
     row_sizes = sums.sum(axis=1)
-    # A row with no label, and none chosen, is right.
     row_f1 = np.divide(2 * both.sum(axis=1), row_sizes, out=np.ones(len(truth)), where=row_sizes > 0)
     total = weights.sum(axis=1)
     size = sizes.sum(axis=1)
@@ -50,32 +54,22 @@ def multi_label(truth: Array, probabilities: Array, threshold: float = 0.5) -> d
 
     Returns:
         micro_f1, macro_f1, samples_f1, exact_match, hamming_loss and, over the labels that some rows have and some
-        have not, auroc and average_precision.
+        have not, auroc and average_precision. exact_match is also called subset accuracy.
 
     Raises:
-        DataError: a probability is not finite.
+        DataError: a probability is not finite, there are no rows, or the shapes differ.
     """
+    check_rows(truth, probabilities)
+    if truth.shape != probabilities.shape:
+        raise DataError(f"Truth is {truth.shape}, probabilities are {probabilities.shape}: the shapes must agree.")
     check_finite(probabilities, "probabilities")
     counts = counted(truth, probabilities >= threshold, np.ones((1, len(truth))))
     found = {name: float(value[0]) for name, value in counts.items()}
-    return found | ranking(truth, probabilities)
-
-
-def ranking(truth: Array, probabilities: Array) -> dict[str, float]:
-    """Mean auroc and average_precision over the labels where they are defined; empty when there are none."""
-    usable = [label for label in range(truth.shape[1]) if truth[:, label].any() and not truth[:, label].all()]
-    if not usable:
-        return {}
-    return {
-        "auroc": float(np.mean([roc_auc_score(truth[:, label], probabilities[:, label]) for label in usable])),
-        "average_precision": float(
-            np.mean([average_precision_score(truth[:, label], probabilities[:, label]) for label in usable])
-        ),
-    }
+    return found | ranking.plain(truth, probabilities)
 
 
 def per_label(truth: Array, probabilities: Array, threshold: float = 0.5) -> list[dict[str, float]]:
-    """Precision, recall, F1 and support of each label."""
+    """Precision, recall, F1 and support of each label; truth (rows, labels) bool, probabilities alike."""
     chosen = probabilities >= threshold
     hits = (truth & chosen).sum(axis=0).astype(np.float64)
     return table(hits, truth.sum(axis=0).astype(np.float64), chosen.sum(axis=0).astype(np.float64))

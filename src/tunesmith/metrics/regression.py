@@ -8,26 +8,31 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from tunesmith.metrics.classification import check_finite
+from tunesmith.metrics.checks import check_finite, check_rows, check_truth
 
 Array = npt.NDArray[Any]
 
 
 def regression(truth: Array, predicted: Array) -> dict[str, float]:
-    """mae, rmse and, where they are defined (neither side constant), r2, pearson and spearman.
+    """mae and rmse in the unit of the truth, and r2, pearson and spearman where they are defined.
+
+    r2 needs a truth that is not constant (a single row is), the two correlations a prediction that is not either.
 
     Args:
         truth, predicted: (rows,).
 
     Raises:
-        DataError: a prediction is not finite.
+        DataError: a number is not finite, lengths differ, or there are no rows.
     """
+    check_rows(truth, predicted)
+    check_truth(truth)
     check_finite(predicted, "predictions")
-    error = predicted.astype(np.float64) - truth
+    truth, predicted = truth.astype(np.float64), predicted.astype(np.float64)
+    error = predicted - truth
     found = {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
-    spread = float(np.square(truth - truth.mean()).mean())
-    if spread > 0:
-        found["r2"] = 1.0 - float(np.square(error).mean()) / spread
+    # The range, not the variance: the mean of equal numbers may differ from them by rounding.
+    if np.ptp(truth) > 0:
+        found["r2"] = 1.0 - float(np.square(error).sum() / np.square(truth - truth.mean()).sum())
         if np.ptp(predicted) > 0:
             found["pearson"] = _correlation(truth, predicted)
             found["spearman"] = _correlation(rankdata(truth), rankdata(predicted))
@@ -35,4 +40,4 @@ def regression(truth: Array, predicted: Array) -> dict[str, float]:
 
 
 def _correlation(first: Array, second: Array) -> float:
-    return float(np.corrcoef(first.astype(np.float64), second.astype(np.float64))[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])

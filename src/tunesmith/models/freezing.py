@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from tunesmith.contracts import Stage
-from tunesmith.plan import Phase
+from tunesmith.plans import Phase
 
 
 def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> list[nn.Parameter]:

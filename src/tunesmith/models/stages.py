@@ -14,7 +14,7 @@ from torch import nn
 
 from tunesmith.contracts import Stage
 from tunesmith.errors import ModelError
-from tunesmith.plan import HEAD
+from tunesmith.plans import HEAD
 
 EMBEDDINGS = "embeddings"
 FINAL = "final"

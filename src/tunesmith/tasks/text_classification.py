@@ -21,7 +21,7 @@ from tunesmith.models import probes, save
 from tunesmith.models.heads import outputs_of
 from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize, truncation
-from tunesmith.plan import Plan
+from tunesmith.plans import Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
 from tunesmith.tasks.problems import PROBLEMS, Problem
 
@@ -168,7 +168,8 @@ class TextClassification:
         truth, answers = _truth(examples), self.problem.answers(logits, temperature)
         wrong = self.problem.wrong(truth, answers)
         worst = [int(row) for row in np.argsort(-wrong, kind="stable")[:most] if wrong[row] > 0]
-        shown = rows.select([name for name in ("id", "input", "pair") if name in rows.column_names]).take(worst)
+        shown = rows.select([name for name in ("id", "input", "pair") if name in rows.column_names])
+        shown = shown.take(np.array(worst, dtype=np.int64))
         return [
             {"text" if key == "input" else key: value for key, value in seen.items()}
             | self.problem.show(truth[row], answers[row], labels)
@@ -181,10 +182,11 @@ class TextClassification:
             columns["truth"] = self.problem.spelled(rows.column("target").to_pylist(), labels)
         return pa.table(columns | self.problem.columns(self.problem.answers(logits, temperature), labels))
 
-    def sample(self, rows: pa.Table, examples: Tokens, most: int) -> tuple[Indices, list[list[str]]]:
+    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Tokens]:
         names = [name for name in ("input", "pair") if name in rows.column_names]
-        chosen = examples.whole_rows()[:most]
-        return chosen, [[row[name] for name in names] for row in rows.select(names).take(chosen).to_pylist()]
+        few = rows.slice(0, most)
+        raw = [[row[name] for name in names] for row in few.select(names).to_pylist()]
+        return raw, tokenize(model.processor, few, None, Reading(model.limit))
 
     def loading_code(self, model: Model, folder: str) -> str:
         return save.loading_code(model, folder, self.problem.name)

@@ -18,7 +18,7 @@ from tunesmith.models import probes
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
-from tunesmith.plan import Phase, Plan
+from tunesmith.plans import Phase, Plan
 from tunesmith.train import checkpoint, optimiser, processes
 from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, HeadSolved, MicroBatchHalved, Saved, StepDone, Trained

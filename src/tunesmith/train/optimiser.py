@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tunesmith.contracts import Stage
-from tunesmith.plan import Phase
+from tunesmith.plans import Phase
 
 
 def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.optim.AdamW:

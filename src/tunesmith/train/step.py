@@ -12,7 +12,7 @@ from tunesmith.contracts import Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models.forward import device_of, precision, to
-from tunesmith.plan import Plan
+from tunesmith.plans import Plan
 from tunesmith.train import processes
 
 
