@@ -14,7 +14,7 @@ from tunesmith.metrics.checks import check_classes, check_finite, check_rows
 
 Array = npt.NDArray[Any]
 BINS = 15
-"""As in the paper's section 5."""
+"""As in the paper's table 1."""
 
 
 def softmax(logits: Array, temperature: float = 1.0) -> Array:
@@ -78,7 +78,7 @@ def brier(truth: Array, probabilities: Array) -> float:
 def fit_temperature(logits: Array, truth: Array) -> float:
     """The temperature, from 0.05 to 20, that makes `truth` likeliest (section 4.2).
 
-    Divide logits by it (`softmax`). It ends near a bound where no finite one is best: all rows right, or all wrong.
+    Divide logits by it (`softmax`). Where no finite one is best, all rows being right or all wrong, it ends low or high.
 
     Args:
         logits: (rows, classes).

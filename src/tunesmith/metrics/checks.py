@@ -28,7 +28,7 @@ def check_rows(*arrays: Array) -> None:
     """Raise DataError unless all `arrays`, each (rows, …), have equally many rows, and at least one."""
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
-        raise DataError(f"Truth and predictions differ in length: {' and '.join(f'{n:,}' for n in lengths)} rows.")
+        raise DataError(f"Arrays about the same rows differ in length: {' and '.join(f'{n:,}' for n in lengths)} rows.")
     if not lengths[0]:
         raise DataError("There are no rows to measure.", "Give the split at least one row.")
 
@@ -37,6 +37,6 @@ def check_classes(indices: Array, classes: int, what: str) -> None:
     """Raise DataError unless `indices`, (rows,), are integers from 0 to `classes` - 1."""
     if not np.issubdtype(indices.dtype, np.integer):
         raise DataError(f"The {what} classes are {indices.dtype}, not integers.", "Give the index of each row's class.")
-    if len(indices) and not (0 <= indices.min() and indices.max() < classes):
+    if len(indices) and (indices.min() < 0 or indices.max() >= classes):
         wrong = indices[(indices < 0) | (indices >= classes)][0]
         raise DataError(f"The {what} class {wrong} is none of the {classes} classes, 0 to {classes - 1}.")

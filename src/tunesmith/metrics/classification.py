@@ -25,7 +25,8 @@ def confusion(truth: Array, predicted: Array, classes: int) -> npt.NDArray[np.in
     check_rows(truth, predicted)
     check_classes(truth, classes, "true")
     check_classes(predicted, classes, "predicted")
-    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    cells = truth.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def from_counts(hits: Array, truths: Array, predictions: Array) -> dict[str, Array]:

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def counted(truth: Array, chosen: Array, weights: Array) -> dict[str, Array]:
-    """F1 scores, exact matches and Hamming loss (Tsoumakas et al. 2010, section 7) for rows that count `weights` times.
+    """F1 scores, exact matches and Hamming loss (Tsoumakas et al. 2010) for rows that count `weights` times.
 
     macro_f1 is the mean over the labels that occur in truth or prediction (scikit-learn's `zero_division=nan`).
     In samples_f1, a row with no label, and none chosen, is right (`zero_division=1`).
