@@ -27,6 +27,7 @@ def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
     import datasets  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
     import transformers  # noqa: PLC0415
+
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
     started = time.perf_counter()
