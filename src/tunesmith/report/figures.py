@@ -13,7 +13,7 @@ Point = tuple[float, float]
 
 def whiskers(metric: str, rows: Sequence[tuple[str, Mapping[str, float], bool]]) -> str:
     """A dot and its interval for each row (name, {value, low, high}, whether it is the model itself)."""
-    width, left, right, step = 720, 190, 90, 38
+    width, left, right, step = 520, 104, 74, 36
     low = min(entry["low"] for _, entry, _ in rows)
     high = max(entry["high"] for _, entry, _ in rows)
     margin = 0.06 * (high - low or 1.0)
@@ -105,13 +105,13 @@ def scatter(pairs: Sequence[Sequence[float]]) -> str:
 
 def bars(rows: Sequence[tuple[str, float]]) -> str:
     """Horizontal bars with their counts."""
-    width, left, right, step = 720, 190, 70, 24
+    width, left, right, step = 520, 130, 56, 24
     most = max((amount for _, amount in rows), default=1) or 1
     at = _scale(0, most, 0, width - left - right)
     parts = []
     for index, (name, amount) in enumerate(rows):
         y = 4 + index * step
-        shown = name if len(name) <= 26 else f"{name[:25]}…"
+        shown = name if len(name) <= 17 else f"{name[:16]}…"
         parts.append(
             f'<text x="{left - 12}" y="{y + 13}" text-anchor="end" class="label">{escape(shown)}</text>'
             f'<rect x="{left}" y="{y}" width="{max(1.0, at(amount)):.1f}" height="16" rx="3" class="bar"/>'
@@ -138,5 +138,5 @@ def _svg(width: int, height: int, title: str, parts: Sequence[Any]) -> str:
     body = "".join(map(str, parts))
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        f'style="max-width:{width}px"><title>{escape(title)}</title>{body}</svg>'
+        f'style="max-width:{1.3 * width:.0f}px"><title>{escape(title)}</title>{body}</svg>'
     )

@@ -1,0 +1,50 @@
+"""Real weights and real data, from the folder shared/ beside the checkout; skipped, and said so, where it is absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tunesmith
+
+SHARED = Path(__file__).parents[3] / "shared"
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder shared/ beside the checkout")
+
+
+def test_a_probe_of_minilm_on_sst2_has_the_accuracy_that_is_claimed(tmp_path: Path) -> None:
+    files = {split: str(SHARED / "data" / "sst2" / f"{split}.csv") for split in ("train", "validation", "test")}
+    run = tunesmith.finetune({"data": files, "method": "probe", "evaluate": {"resamples": 200}}, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert report["metrics"]["test"]["accuracy"]["value"] >= 0.805
+    assert report["model"]["loader"] == "sentence-transformers"
+
+
+def test_sentence_pairs_with_scores_are_read_and_probed(tmp_path: Path) -> None:
+    data = {"train": str(SHARED / "data" / "stsb" / "test.csv")}
+    run = tunesmith.finetune({"data": data, "method": "probe", "evaluate": {"resamples": 200}}, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert report["data"]["columns"]["inputs"] == ["sentence1", "sentence2"]
+    assert report["primary_metric"] == "spearman"
+
+
+def test_a_real_decoder_is_fine_tuned_and_opens_again(tmp_path: Path) -> None:
+    lines = (SHARED / "data" / "trec" / "train.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(lines[:301]) + "\n")
+    settings = {
+        "model": str(SHARED / "weights" / "gpt2-books"),
+        "data": {"train": str(tmp_path / "few.csv"), "target": "label"},
+        "train": {"epochs": 1},
+        "evaluate": {"resamples": 200},
+    }
+    run = tunesmith.finetune(settings, run=tmp_path / "run")
+    assert json.loads(run.report.read_text())["model"]["loader"] == "pipeline"
+
+
+def test_trec_repeats_between_splits_are_found() -> None:
+    folder = SHARED / "data" / "trec"
+    found = tunesmith.check(
+        {"data": {"train": str(folder / "train.csv"), "test": str(folder / "test.csv"), "target": "label"}}
+    )
+    assert sum(entry["rows"] for entry in found["overlap"].values()) >= 10
