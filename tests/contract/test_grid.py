@@ -1,0 +1,58 @@
+"""Every method on every task, from the tables: freezes exactly what its plan says, saves, opens again, predicts the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tunesmith
+from tunesmith import methods, prepare, settings, tasks
+from tunesmith.models.forward import logits
+from tunesmith.train.events import Trained
+from tunesmith.train.loop import Job, train
+
+
+@pytest.mark.parametrize("task", tasks.TABLE)
+@pytest.mark.parametrize("method", methods.TABLE)
+def test_a_method_changes_what_its_plan_says_and_nothing_else(
+    settings: dict[str, Any], tmp_path: Path, task: str, method: str
+) -> None:
+    ready = prepare.prepare(
+        parse(settings | {"task": task, "method": method}), tmp_path / "cache", torch.device("cpu"), lambda _: None
+    )
+    before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
+    job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints")
+    trained = next(event for event in train(job) if isinstance(event, Trained))
+    trains = {row.stage for phase in ready.plan.phases for row in phase.rows if row.learning_rate is not None} | {
+        "head"
+    }
+    after = dict(ready.model.module.named_parameters())
+    for stage in ready.stages:
+        for name in stage.parameters:
+            if stage.name not in trains:
+                assert torch.equal(before[name], after[name]), name
+    assert set(ready.plan.stages) == {stage.name for stage in ready.stages}
+    found = logits(ready.task, trained.model, ready.validation, "fp32")
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("method", methods.TABLE)
+def test_a_saved_run_predicts_what_it_predicted(settings: dict[str, Any], tmp_path: Path, method: str) -> None:
+    import pyarrow.parquet  # noqa: PLC0415
+
+    run = tunesmith.finetune(settings | {"method": method}, run=tmp_path / "run")
+    table = pyarrow.parquet.read_table(run.predictions).to_pylist()
+    lines = Path(settings["data"]["train"]).read_text().splitlines()
+    texts = {f"train:{number}": line.rpartition(",")[0] for number, line in enumerate(lines, 1)}
+    again = tunesmith.load(run.folder).predict([texts[row["id"]] for row in table])
+    assert [row["prediction"] for row in again] == [row["prediction"] for row in table]
+    for one, other in zip(again, table, strict=True):
+        assert one["score_good"] == pytest.approx(other["score_good"], abs=1e-4)
+
+
+def parse(values: dict[str, Any]) -> settings.Settings:
+    return settings.parse(values)

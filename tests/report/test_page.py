@@ -1,0 +1,88 @@
+"""The verdict says what the figures say, and the page shows users' text as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tunesmith.report import format as formats
+from tunesmith.report.card import model_card
+from tunesmith.report.page import page
+from tunesmith.report.verdict import verdict
+
+
+def report(gain: tuple[float, float, float] = (0.08, 0.05, 0.11), **more: Any) -> dict[str, Any]:
+    value = {"value": 0.88, "low": 0.86, "high": 0.9}
+    return {
+        "tunesmith_version": "0.1.0", "task": "text-classification", "problem": "single-label", "labels": ["a", "b<script>"],
+        "model": {"name": "builtin:minilm", "architecture": "X", "parameters": 10, "loader": "pipeline", "pooling": "own"},
+        "method": "full", "status": "finished", "seed": 0, "created": "2026-01-01T00:00:00+00:00", "confidence": 0.95,
+        "data": {
+            "train": 800, "validation": 100, "test": 100, "rejected": 0,
+            "columns": {"inputs": ["text"], "target": "label", "ignored": [], "guesses": []},
+        },
+        "plan": {"phases": [], "reasons": ["because"]},
+        "primary_metric": "accuracy",
+        "metrics": {"test": {"accuracy": value, "mcc": value}, "validation": {}},
+        "baselines": {"probe": {"accuracy": value}},
+        "comparisons": [
+            {"against": "probe", "metric": "accuracy", "difference": dict(zip(("value", "low", "high"), gain, strict=True))}
+        ],
+        "training": {
+            "seconds": 72.0, "epochs": 2, "steps": 10, "peak_memory_bytes": 1.1e9, "parameters_total": 22_713_986,
+            "parameters_trainable": 770, "precision": "bf16", "stopped_early": False, "best_epoch": 1,
+        },
+        "timings": {"train": 72.0}, "warnings": [], "environment": {"python": "3.11"}, "command": "tunesmith train x",
+        "truncation": {"limit": 512, "rows_cut": 0, "share_of_tokens": 0.0, "longest": 40},
+    } | more  # fmt: skip
+
+
+AUDIT = {"duplicates": {"exact": 0, "near": 0}, "rejected": {}, "classes": {"train": {"a": 1, "b<script>": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("gain", "sentence"),
+    [
+        ((0.08, 0.05, 0.11), "That is 8.0 points more than a probe on the frozen backbone (interval +5.0 to +11.0)."),
+        ((0.01, -0.01, 0.03), "A gain over a probe on the frozen backbone is not proven"),
+        ((-0.04, -0.06, -0.02), "That is 4.0 points less than a probe on the frozen backbone"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_interval(gain: tuple[float, float, float], sentence: str) -> None:
+    assert any(found.startswith(sentence) or found == sentence for found in verdict(report(gain)))
+
+
+def test_a_baseline_that_is_better_is_recommended() -> None:
+    assert any(sentence.startswith("Use a probe") for sentence in verdict(report((-0.04, -0.06, -0.02))))
+
+
+def test_text_of_users_is_shown_as_text() -> None:
+    evil = {"id": "1", "text": "<script>alert(1)</script>" * 100, "truth": "a", "prediction": "<b>", "confidence": 0.9}
+    shown = page(report(mistakes=[evil], memorising="The model is <i>memorising</i>."), AUDIT, [])
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "<i>memorising" not in shown
+
+
+def test_sections_that_were_not_asked_for_are_absent() -> None:
+    shown = page(report(baselines={}, comparisons=[]), AUDIT, [])
+    for title in ("Can its confidence be trusted", "mistakes</h2>", "Learning</h2>", "By class"):
+        assert title not in shown
+
+
+def test_the_card_has_the_hubs_block_and_the_code() -> None:
+    card = model_card(report(), "print('open me')")
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
+    assert "print('open me')" in card
+    assert "88.0 %" in card
+
+
+def test_amounts_have_units() -> None:
+    assert formats.duration(72) == "1 min 12 s"
+    assert formats.duration(0.84) == "0.8 s"
+    assert formats.duration(3600 * 2 + 300) == "2 h 5 min"
+    assert formats.size(1.13e9) == "1.1 GB"
+    assert formats.value("accuracy", 0.886) == "88.6 %"
+    assert formats.value("mcc", 0.7312) == "0.731"
+    assert formats.signed("accuracy", -0.012) == "−1.2"
