@@ -30,12 +30,14 @@ def audit(
     near: Mapping[str, Indices],
     *,
     brought: bool,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of audit.json.
 
     Args:
         exact, near: per split, the cluster of each row (see `duplicates.clusters`).
         brought: whether the user brought more than one split, so that they may overlap.
+        notes: warnings of earlier steps.
     """
     found: dict[str, Any] = {
         "rows": {name: rows.num_rows for name, rows in splits.items()},
@@ -50,12 +52,13 @@ def audit(
         },
         "characters": {name: _lengths(rows) for name, rows in splits.items()},
         "duplicates": _duplicates(splits, exact, near),
-        "overlap": _overlap(splits, near) if brought else {},
+        "overlap": _overlap(splits, exact, near) if brought else {},
         "conflicting_labels": _conflicts(splits, exact),
     }
     if labels:
         found["classes"] = {name: _classes(rows, labels) for name, rows in splits.items()}
-    found["warnings"] = _warnings(found, splits, labels)
+        found["imbalance"] = _imbalance(found["classes"]["train"])
+    found["warnings"] = [*notes, *_warnings(found, splits, labels)]
     return found
 
 
@@ -65,7 +68,9 @@ def splits_json(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def _lengths(rows: pa.Table) -> dict[str, float]:
-    lengths = pc.utf8_length(rows.column("input")).to_numpy()
+    lengths = sum(
+        pc.utf8_length(rows.column(name)).to_numpy() for name in ("input", "pair") if name in rows.column_names
+    )
     names = ("min", "median", "p95", "max")
     return {name: float(value) for name, value in zip(names, np.quantile(lengths, [0, 0.5, 0.95, 1]), strict=True)}
 
@@ -75,6 +80,13 @@ def _classes(rows: pa.Table, labels: Sequence[str]) -> dict[str, int]:
     flat = pc.list_flatten(target) if pa.types.is_list(target.type) else target
     counts = np.bincount(flat.to_numpy(), minlength=len(labels)) if len(flat) else np.zeros(len(labels), dtype=int)
     return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def _imbalance(counts: Mapping[str, int]) -> dict[str, Any]:
+    """The largest and the smallest class of the training split; the ratio is absent where the smallest has no row."""
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    found: dict[str, Any] = {"largest": largest, "smallest": smallest}
+    return found | ({"ratio": counts[largest] / counts[smallest]} if counts[smallest] else {})
 
 
 def _duplicates(
@@ -98,7 +110,9 @@ def _pairs(splits: Mapping[str, pa.Table], cluster: Indices) -> list[list[str]]:
     return [[excerpt(text) for text in pair] for pair in sorted(pairs, key=lambda pair: pair[0] == pair[1])]
 
 
-def _overlap(splits: Mapping[str, pa.Table], near: Mapping[str, Indices]) -> dict[str, Any]:
+def _overlap(
+    splits: Mapping[str, pa.Table], exact: Mapping[str, Indices], near: Mapping[str, Indices]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names = list(splits)
     for index, later in enumerate(names):
@@ -108,6 +122,7 @@ def _overlap(splits: Mapping[str, pa.Table], near: Mapping[str, Indices]) -> dic
                 examples = splits[later].column("input").take(np.flatnonzero(inside)[:EXAMPLES]).to_pylist()
                 found[f"{later} in {earlier}"] = {
                     "rows": int(inside.sum()),
+                    "exact": int(np.isin(exact[later], exact[earlier]).sum()),
                     "share": float(inside.mean()),
                     "examples": [excerpt(text) for text in examples],
                 }

@@ -90,7 +90,7 @@ class _Row:
         self.split, self.most = split, most_characters
 
     def read(self, line: int, values: Sequence[Any]) -> tuple[Any, ...] | Rejected:
-        row: list[Any] = [f"{self.split}:{line}" if self.id is None else str(values[self.id]), line]
+        row: list[Any] = [self._named(self.id, line, values), line]
         for name, position in self.inputs:
             text = values[position]
             if reason := self._unusable(text):
@@ -99,8 +99,13 @@ class _Row:
         if self.targets:
             row.append(self._raw(values))
         if self.group is not None:
-            row.append(str(values[self.group]))
+            row.append(self._named(self.group, line, values))
         return tuple(row)
+
+    def _named(self, position: int | None, line: int, values: Sequence[Any]) -> str:
+        """What the cell says; a row without one is named by its line, and so belongs to no other row."""
+        cell = None if position is None else values[position]
+        return f"{self.split}:{line}" if cell is None or not str(cell).strip() else str(cell)
 
     def _unusable(self, text: Any) -> str | None:
         if text is None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tunesmith.data import duplicates, targets
+from tunesmith.data import duplicates, ids, targets
 from tunesmith.data.audit import audit
 from tunesmith.data.canonical import Canonical, canonical, mapped, store
 from tunesmith.data.columns import Columns, choose, positions
@@ -26,6 +26,7 @@ from tunesmith.settings import DataSettings
 
 SPLITS = ("train", "validation", "test")
 FEWEST_ROWS = 10
+LINES_SHOWN = 3
 SCORE_BINS = 10
 Indices = npt.NDArray[np.int64]
 
@@ -70,6 +71,7 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
     raw = read["train"].rows
     if not raw.num_rows:
         _refuse_empty(read["train"], sources["train"].name)
+    read, notes = _without_hidden(read, settings)
     several = len(columns.targets) > 1
     found = problem or targets.infer(raw.column("raw"), several, sources["train"].name)
     labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
@@ -80,12 +82,14 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
     tables = {name: one.rows for name, one in parsed.items()}
     rejected = [row for one in parsed.values() for row in one.rejected]
     _check_rejected(rejected, tables, settings, sources["train"].name)
-    for name, table in tables.items():
-        _check_ids(table, columns, sources[name].name, chosen=settings.id is not None)
+    tables, columns = ids.with_unique(
+        tables, columns, {name: one.name for name, one in sources.items()}, chosen=settings.id is not None
+    )
+    notes += _merged_notes(targets.merged(raw.column("raw"), found))
     exact, near = _clusters(tables, settings.near_duplicate)
     brought = len(tables) > 1
     tables, exact, near = _complete(tables, exact, near, settings, seed, cache)
-    report = audit(tables, labels, columns, rejected, exact, near, brought=brought)
+    report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes)
     return Dataset(tables, found, labels, columns, report, rejected)
 
 
@@ -160,31 +164,43 @@ def _check_rejected(rejected: list[Rejected], tables: dict[str, pa.Table], setti
     total = len(rejected) + sum(table.num_rows for table in tables.values())
     if len(rejected) > settings.max_rejected * total:
         reason, count = Counter(row.reason for row in rejected).most_common(1)[0]
-        first = next(row for row in rejected if row.reason == reason)
+        rows = [row for row in rejected if row.reason == reason]
+        lines = ", ".join(f"{row.line}" for row in rows[:LINES_SHOWN] if row.split == rows[0].split)
         raise DataError(
             f"{len(rejected):,} of {total:,} rows cannot be used, more than data.max_rejected allows "
-            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} ({count:,}, first in {first.split}, "
-            f"line {first.line}).",
-            "Mend the file, or raise data.max_rejected if this is meant. `tunesmith check` lists the rows.",
+            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} "
+            f"({count:,}, first in {rows[0].split}, {'lines' if ',' in lines else 'line'} {lines}).",
+            "Mend the file, or raise data.max_rejected if this is meant: the rows are then listed in data/rejected.jsonl.",
         )
     empty = next((split for split, table in tables.items() if not table.num_rows), None)
     if empty:
-        raise DataError(f"The {empty} split has no usable row.", "Leave it away to have it cut from the training data.")
+        own = Counter(row.reason for row in rejected if row.split == empty).most_common(1)
+        why = f"; the commonest reason is: {own[0][0]} ({own[0][1]:,})" if own else ""
+        raise DataError(
+            f"The {empty} split has no usable row{why}.", "Leave it away to have it cut from the training data."
+        )
 
 
-def _check_ids(table: pa.Table, columns: Columns, name: str, *, chosen: bool) -> None:
-    ids = table.column("id").to_pylist()
-    if len(set(ids)) == len(ids):
-        return
-    seen: dict[str, int] = {}
-    for one, line in zip(ids, table.column("line").to_pylist(), strict=True):
-        if one in seen:
-            how = "data.id names" if chosen else "by its name, rows are told apart by"
-            raise DataError(
-                f"{name}: {how} the column {columns.id!r}, but {one!r} stands in line {seen[one]} and in line {line}.",
-                "Ids must be unique; mend them, or rename the column to have rows named by line.",
-            )
-        seen[one] = line
+def _without_hidden(read: dict[str, Canonical], settings: DataSettings) -> tuple[dict[str, Canonical], list[str]]:
+    """Leave away splits that came with the training source and have no label at all, as test splits of the Hub do."""
+    named = {"train", *(name for name in SPLITS if getattr(settings, name) is not None)}
+    hidden = [
+        name
+        for name, one in read.items()
+        if name not in named and one.rows.num_rows and one.rows.column("raw").null_count == one.rows.num_rows
+    ]
+    notes = [f"The {name} split of {settings.train} has no labels; another one is cut from train." for name in hidden]
+    return {name: one for name, one in read.items() if name not in hidden}, notes
+
+
+def _merged_notes(names: list[str]) -> list[str]:
+    shown = ", ".join(map(repr, names[:LINES_SHOWN])) + (" …" if len(names) > LINES_SHOWN else "")
+    one = len(names) == 1
+    note = (
+        f"{len(names):,} class{' stands' if one else 'es stand'} there with and without white space around, "
+        f"and count{'s' if one else ''} as one ({shown})."
+    )
+    return [note] if names else []
 
 
 def _clusters(tables: dict[str, pa.Table], threshold: float) -> tuple[dict[str, Indices], dict[str, Indices]]:
@@ -216,21 +232,29 @@ def _complete(
             f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
             "Give more rows, or bring data.validation and data.test yourself.",
         )
-    split = cut(_strata(train.column("target")), _together(train, near["train"]), shares, seed)
+    strata, together = _strata(train.column("target")), _together(train, near["train"])
+    split = cut(strata, together, shares, seed)
     pieces: dict[str, pa.Table] = dict(tables)
     clusters = {"exact": dict(exact), "near": dict(near)}
     for index, name in enumerate(["train", *missing]):
         rows = np.flatnonzero(split == index)
         if not len(rows):
-            raise DataError(
-                f"No row is left for the {name} split: the rows belong together in too few groups.",
-                "Give more rows, or bring the splits yourself.",
-            )
+            raise DataError(*_why_none_left(name, strata, together))
         pieces[name] = _taken(train, rows, cache / f"{name}.cut.arrow")
         for kind, found in (("exact", exact), ("near", near)):
             clusters[kind][name] = found["train"][rows]
     ordered = [{name: one[name] for name in SPLITS} for one in (pieces, clusters["exact"], clusters["near"])]
     return ordered[0], ordered[1], ordered[2]
+
+
+def _why_none_left(split: str, strata: Indices, together: Indices) -> tuple[str, str]:
+    classes, clusters = int(strata.max()) + 1, len(np.unique(together))
+    if 2 * classes > len(strata):
+        why = f"most of the {classes:,} classes have a single row, and training needs that one"
+    else:
+        of = f"{clusters:,} cluster{'' if clusters == 1 else 's'}"
+        why = f"the {len(strata):,} rows belong together in {of} of near-duplicates or groups"
+    return f"No row is left for the {split} split: {why}.", "Give more rows, or bring the splits yourself."
 
 
 def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:

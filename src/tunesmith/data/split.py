@@ -15,7 +15,8 @@ Indices = npt.NDArray[np.int64]
 def cut(strata: Indices, together: Indices, shares: Sequence[float], seed: int) -> Indices:
     """The split of each row, (rows,), as an index into `shares`.
 
-    Each stratum is shared out as evenly as whole rows allow; what rounding takes from one is made good by the next.
+    Each stratum is shared out to within one row; which split gets the rows that rounding leaves over is chosen so that
+    what one stratum takes from a split is made good by the next.
     A stratum's first row goes to split 0, so that training knows every class.
 
     Args:
@@ -38,17 +39,17 @@ def cut(strata: Indices, together: Indices, shares: Sequence[float], seed: int) 
         return split
     present, starts = np.unique(strata[single], return_index=True)
     for stratum, rows in zip(present, np.split(single, starts[1:]), strict=True):
-        quota = np.maximum(wanted[stratum] - given[stratum] + carried, 0.0)
+        quota = np.maximum(wanted[stratum] - given[stratum], 0.0)
         if quota.sum() <= 0:  # clusters filled every split already
             quota = np.array(shares, dtype=np.float64)
         quota *= len(rows) / quota.sum()
         counts = np.floor(quota + 1e-9).astype(np.int64)
-        rest = np.argsort(-(quota - counts), kind="stable")[: len(rows) - counts.sum()]
+        rest = np.argsort(-(quota - counts + carried), kind="stable")[: len(rows) - counts.sum()]
         counts[rest] += 1
         if counts[0] == 0 and given[stratum, 0] == 0:
             counts[np.argmax(counts)] -= 1
             counts[0] = 1
-        carried = np.clip(carried + wanted[stratum] - given[stratum] - counts, -1.0, 1.0)
+        carried += quota - counts
         split[rows] = np.repeat(np.arange(len(shares)), counts)
     return split
 

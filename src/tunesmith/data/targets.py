@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,10 @@ from tunesmith.errors import DataError
 Problem = Literal["single-label", "multi-label", "regression"]
 MOST_INTEGER_CLASSES = 20
 """More different whole numbers than this are taken for a score."""
+ROWS_PER_CLASS = 2
+"""Whole numbers that repeat less than this, on average, are taken for a score."""
+MOST_WORDS = 0.1
+"""A smaller share of words among numbers may be cells that mean "no score"."""
 Parse = Callable[[str | None], Any]
 """A cell to its value, or to a Reason."""
 
@@ -35,10 +40,17 @@ def infer(raw: pa.ChunkedArray, several_columns: bool, source: str) -> Problem:
     if several_columns or all(_is_list(value) for value in distinct):
         return "multi-label"
     numbers = [_number(value) for value in distinct]
-    if any(number is None for number in numbers):
+    words = [value for value, number in zip(distinct, numbers, strict=True) if number is None]
+    if words and len(distinct) > MOST_INTEGER_CLASSES and len(words) < MOST_WORDS * len(distinct):
+        raise DataError(
+            f"The target of {source} holds {len(distinct) - len(words):,} different numbers, but also {words[0]!r}.",
+            "Say which it is with task.problem: regression (rows without a number are set aside) or single-label.",
+        )
+    if words:
         return "single-label"
     whole = all(number == round(number) for number in numbers if number is not None and math.isfinite(number))
-    return "single-label" if whole and len(distinct) <= MOST_INTEGER_CLASSES else "regression"
+    few = len(distinct) <= MOST_INTEGER_CLASSES and len(distinct) * ROWS_PER_CLASS <= raw.length()
+    return "single-label" if whole and few else "regression"
 
 
 def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: str) -> tuple[str, ...]:
@@ -48,8 +60,9 @@ def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: 
         DataError: fewer than two classes, or so many that the column must be something else.
     """
     if problem == "regression":
-        values = {_number(value) for value in pc.unique(raw).to_pylist() if value is not None}
-        if len(values - {None}) < 2:
+        numbers = (_number(value) for value in pc.unique(raw).to_pylist() if value is not None)
+        values = {number for number in numbers if number is not None and math.isfinite(number)}
+        if len(values) == 1:
             raise DataError(
                 f"The target of {source} has the same value in every row.", "There is nothing to learn from it."
             )
@@ -69,6 +82,15 @@ def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: 
             "Set data.target to the column of the labels.",
         )
     return tuple(sorted(names, key=_natural))
+
+
+def merged(raw: pa.ChunkedArray, problem: Problem) -> list[str]:
+    """Class names that stand there with and without white space around them, and are read as one."""
+    if problem != "single-label":
+        return []
+    spellings = [value for value in pc.unique(raw).to_pylist() if value and value.strip()]
+    count = Counter(value.strip() for value in spellings)
+    return sorted(name for name, times in count.items() if times > 1)
 
 
 def parser(problem: Problem, labels: Sequence[str], separator: str) -> Parse:

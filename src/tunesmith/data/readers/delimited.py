@@ -14,7 +14,11 @@ from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_BROKEN = "\udc80", "\udcff"
+_BROKEN = "\udcff"
+# Surrogateescape cannot stand in for UTF-16, so bytes that do not decode become a mark of our own, in any encoding.
+codecs.register_error("tunesmith.mark", lambda error: (_BROKEN, error.end))  # type: ignore[attr-defined]
+MANY_LINES = 20
+"""A bad row that runs over more lines than this has probably swallowed its neighbours."""
 
 
 def read_csv(where: str, encoding: str) -> dict[str, Source]:
@@ -35,15 +39,15 @@ def encoding_of(path: Path, encoding: str) -> tuple[str, int]:
         if start.startswith(mark):
             return name, len(mark)
     try:
-        codecs.lookup(encoding)
+        " ".encode(encoding)
     except LookupError:
-        raise DataError(f"data.encoding is {encoding!r}, which is no known encoding.", "Use utf-8.") from None
+        raise DataError(f"data.encoding is {encoding!r}, which is no known text encoding.", "Use utf-8.") from None
     return encoding, 0
 
 
 def broken(text: str) -> bool:
-    """Whether `text` holds bytes that did not decode; they were read as lone surrogates."""
-    return not text.isascii() and any(_BROKEN[0] <= sign <= _BROKEN[1] for sign in text)
+    """Whether `text` holds bytes that did not decode; they were read as a mark."""
+    return _BROKEN in text
 
 
 def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
@@ -51,8 +55,7 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
     name, skip = encoding_of(path, encoding)
 
     def open_lines() -> TextIO:
-        # Bytes that do not decode become lone surrogates, so that the row they stand in can be told and set aside.
-        handle = open(path, encoding=name, errors="surrogateescape", newline="")  # noqa: SIM115
+        handle = open(path, encoding=name, errors="tunesmith.mark", newline="")  # noqa: SIM115
         if skip:
             handle.read(1)
         return handle
@@ -64,11 +67,15 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
         with open_lines() as handle:
             lines = csv.reader(handle, delimiter=delimiter)
             next(lines)
+            line = 1
             while True:
-                line = lines.line_num + 1
+                before, line = line, lines.line_num + 1
                 try:
                     cells = next(lines)
                 except StopIteration:
+                    if line > before + 1:
+                        with open_lines() as again:
+                            _refuse_open_quote(again, before, line - 1, delimiter, where)
                     return
                 except csv.Error as error:
                     yield Rejected("", line, f"not valid CSV: {error}")
@@ -77,13 +84,31 @@ def _read(path: Path, where: str, encoding: str, delimiter: str) -> Source:
                     continue
                 if len(cells) != len(header):
                     shown = excerpt(delimiter.join(cells))
-                    yield Rejected("", line, f"wrong column count: {len(cells)} instead of {len(header)}", shown)
+                    reason = f"wrong column count: {len(cells)} instead of {len(header)}"
+                    if lines.line_num - line >= MANY_LINES:
+                        reason += f", over {lines.line_num - line + 1:,} lines: a quotation mark may be open"
+                    yield Rejected("", line, reason, shown)
                 elif any(map(broken, cells)):
                     yield Rejected("", line, f"broken encoding: not {name}", excerpt(delimiter.join(cells)))
                 else:
                     yield line, cells
 
     return Source(where, header, records())
+
+
+def _refuse_open_quote(handle: TextIO, first: int, last: int, delimiter: str, where: str) -> None:
+    """Raise DataError when the row in lines `first` to `last`, the end of the file, only ended because the file did."""
+    for _ in range(first - 1):
+        next(handle)
+    try:
+        next(csv.reader(handle, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise DataError(
+                f"{where}: a quotation mark opened in line {first} is never closed, "
+                f"so lines {first} to {last} would be read as one row.",
+                'Close it, or double it ("") where it belongs to the text.',
+            ) from None
 
 
 def _header(start: TextIO, delimiter: str, where: str) -> list[str]:

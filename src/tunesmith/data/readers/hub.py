@@ -9,7 +9,7 @@ from tunesmith.errors import DataError
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """`encoding` is for text files; the Hub's tables have their own."""
-    import datasets  # noqa: PLC0415: slow to import, and only needed here
+    import datasets  # slow to import, and only needed here
 
     try:
         found = datasets.load_dataset(where)

@@ -21,7 +21,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         value = json.loads(path.read_bytes()[skip:].decode(name))
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not {name}: byte {error.start:,} does not decode.", "Set data.encoding.") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise DataError(
             f"{where} is not valid JSON: {error}.", "One object a line belongs into a .jsonl file."
         ) from None

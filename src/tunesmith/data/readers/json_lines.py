@@ -37,7 +37,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
 
 def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, object]] | Rejected]:
     name, skip = encoding_of(path, encoding)
-    with open(path, encoding=name, errors="surrogateescape", newline="\n") as handle:
+    with open(path, encoding=name, errors="tunesmith.mark", newline="\n") as handle:
         if skip:
             handle.read(1)
         for number, line in enumerate(handle, 1):
@@ -46,9 +46,9 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, object]
             if broken(line):
                 yield Rejected("", number, f"broken encoding: not {name}", excerpt(line))
                 continue
-            try:
+            try:  # a number of thousands of digits is a plain ValueError
                 value = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 yield Rejected("", number, f"not valid JSON: {error}", excerpt(line))
                 continue
             if isinstance(value, dict):
