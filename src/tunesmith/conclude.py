@@ -15,7 +15,8 @@ import pyarrow.parquet
 
 import tunesmith
 from tunesmith import run as runs
-from tunesmith.contracts import Array
+from tunesmith.contracts import Array, Task
+from tunesmith.errors import ModelError
 from tunesmith.evaluate import baselines
 from tunesmith.evaluate.environment import environment
 from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
@@ -56,17 +57,21 @@ def conclude(
 
     Returns:
         The content of report.json.
+
+    Raises:
+        ModelError: what is saved is not what was trained.
     """
     task, wanted, model = ready.task, ready.settings, trained.model
     peak = memory.peak_bytes()
-    test = _split(ready, trained, "test")
-    raw, tried = task.tried(test.rows, model, TRIED_ROWS)
-    with timed(timings, "save"):
-        save.save(model, place.model)
-        opened = save.Reopening(place.model, save.loader_of(model), raw)
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
-        validation = _split(ready, trained, "validation")
+        test, validation = (_split(ready, trained, name) for name in ("test", "validation"))
+        _check_restored(task, trained, validation)
+    with timed(timings, "save"):
+        raw, tried = task.tried(test.rows, model, TRIED_ROWS)
+        save.save(model, place.model)
+        opened = save.Reopening(place.model, save.loader_of(model), raw)
+    with timed(timings, "evaluate"):
         how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
         temperature = task.temperature(validation.examples, validation.logits)
         sections = measure(how, test, temperature)
@@ -75,10 +80,28 @@ def conclude(
         sections |= against(how, test, _baselines(ready, job, test, place, listen))
     with timed(timings, "reopen"):
         opened.compare(logits(task, model, tried, "fp32"), TOLERANCE)
-    by_heart = memorising(trained.curve)
-    report = {
+    report = _report(ready, trained, sections, peak, timings, place)
+    with runs.writing(place.predictions):
+        place.predictions.parent.mkdir(parents=True, exist_ok=True)
+        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
+        pyarrow.parquet.write_table(predictions, place.predictions)
+    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature))
+    runs.write_text(place.model / "README.md", model_card(report, task.loading_code(model, str(place.model))))
+    runs.write_json(place.report, report)
+    write_page(place.folder)
+    shutil.rmtree(place.cache, ignore_errors=True)
+    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    return report
+
+
+def _report(
+    ready: Prepared, trained: Trained, sections: dict[str, Any], peak: int, timings: dict[str, float], place: Run
+) -> dict[str, Any]:
+    """The content of report.json; a section with nothing in it is absent."""
+    wanted, model = ready.settings, trained.model
+    found = {
         "tunesmith_version": tunesmith.__version__,
-        "task": task.name,
+        "task": ready.task.name,
         "problem": ready.dataset.problem,
         "labels": list(ready.dataset.labels),
         "model": {
@@ -99,25 +122,26 @@ def conclude(
         "training": _training(ready, trained, peak),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "curve": [dict(entry) for entry in trained.curve],
+        "memorising": memorising(trained.curve),
         "truncation": ready.truncation,
-        "warnings": ready.dataset.audit["warnings"],
         "environment": environment(),
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
     }
-    report = {key: value for key, value in report.items() if value not in ([], None)} | {"warnings": report["warnings"]}
-    if by_heart:
-        report["memorising"] = by_heart
-    with runs.writing(place.predictions):
-        place.predictions.parent.mkdir(parents=True, exist_ok=True)
-        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
-        pyarrow.parquet.write_table(predictions, place.predictions)
-    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature))
-    runs.write_text(place.model / "README.md", model_card(report, task.loading_code(model, str(place.model))))
-    runs.write_json(place.report, report)
-    write_page(place.folder)
-    shutil.rmtree(place.cache, ignore_errors=True)
-    shutil.rmtree(place.checkpoints, ignore_errors=True)
-    return report
+    kept = {key: value for key, value in found.items() if value not in ([], None)}
+    return kept | {"warnings": ready.dataset.audit["warnings"]}
+
+
+def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
+    """Insist that the weights in hand are those of the best epoch, whole: their loss is measured again."""
+    if trained.best_loss is None:
+        return
+    again = task.score(validation.examples, validation.logits)["loss"]
+    if abs(again - trained.best_loss) > TOLERANCE * max(1.0, abs(trained.best_loss)):
+        raise ModelError(
+            f"The best weights did not come back whole: their validation loss was {trained.best_loss:.6g} in epoch "
+            f"{trained.best_epoch} and is {again:.6g} now.",
+            "Please report this; the checkpoints are in the run folder.",
+        )
 
 
 def _split(ready: Prepared, trained: Trained, name: str) -> Reading:

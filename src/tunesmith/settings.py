@@ -42,7 +42,7 @@ class DataSettings(Strict):
     """Where the rows are and which column plays which part."""
 
     train: str
-    """File (.csv .tsv .json .jsonl .parquet), folder written by `datasets`, or Hub id."""
+    """File (.csv .tsv .json .jsonl .parquet), folder with one file a split or written by `datasets`, or Hub id."""
     validation: str | None = None
     """Cut from train when absent."""
     test: str | None = None

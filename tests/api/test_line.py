@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 import yaml
 
 import tunesmith
 from tiny import ARCHITECTURES, WORDS, write_model
 from tunesmith import api
-from tunesmith.errors import DataError, ModelError, RunError, SettingsError, TunesmithError
+from tunesmith.errors import DataError, ModelError, RunError, SettingsError, TrainingError, TunesmithError
 from tunesmith.run import Run
+from tunesmith.train import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,40 @@ def test_a_folder_that_is_not_empty_is_not_written_over(settings: dict[str, obje
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty"):
         api.finetune(settings, run=tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody may write")
+def test_a_folder_that_cannot_be_written_is_one_sentence(settings: dict[str, object]) -> None:
+    with pytest.raises(RunError, match=r"/proc/run cannot be written: .*choose another folder with --run"):
+        api.finetune(settings, run="/proc/run")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_weights_from_before(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    wild = settings | {"train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e30, "precision": "fp32"}}
+    with pytest.raises(TrainingError, match=r"at step \d+, so training cannot go on.*lower train.learning_rate"):
+        api.finetune(wild, run=tmp_path / "run")
+    found = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    assert all(np.isfinite(weights.numpy()).all() for weights in found.weights.values())
+
+
+def test_best_weights_that_do_not_come_back_whole_fail_the_run(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 11 of the known failures: the head, or the pooling, is left as the last step had it."""
+    from tunesmith.train import loop  # noqa: PLC0415
+
+    real = loop.load_into
+
+    def half(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+        real(module, tensors | {"classifier.weight": torch.randn(2, 32, generator=torch.Generator().manual_seed(0))})
+
+    monkeypatch.setattr(loop, "load_into", half)
+    with pytest.raises(ModelError, match="did not come back whole"):
+        api.finetune(settings, run=tmp_path / "run")
+    assert not (tmp_path / "run" / "report.json").exists()
 
 
 @pytest.mark.parametrize("breakage", ["no weights", "pickle", "other shapes", "no config", "garbage"])

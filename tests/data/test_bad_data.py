@@ -197,3 +197,30 @@ def test_several_columns_of_zero_and_one_are_labels(tmp_path: Path) -> None:
     found = read(tmp_path, path, target=["toxic", "rude"])
     assert found.problem == "multi-label"
     assert found.labels == ("rude", "toxic")
+
+
+def test_a_folder_with_a_file_a_split_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "train.csv", GOOD + BAD)
+    write(folder / "dev.csv", [("yes it is fine", "good"), ("no not at all", "bad")])
+    write(folder / "notes.csv", [("not a split", "good")])
+    found = read(tmp_path, folder)
+    assert {name: rows.num_rows for name, rows in found.splits.items()} == {"train": 36, "validation": 2, "test": 4}
+
+
+def test_a_folder_without_a_training_file_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "rows.csv", GOOD + BAD)
+    with pytest.raises(DataError, match=r"no training file such as train\.csv.*it holds rows\.csv"):
+        read(tmp_path, folder)
+
+
+def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("train.csv", "valid.csv", "validation.csv"):
+        write(folder / name, GOOD + BAD)
+    with pytest.raises(DataError, match=r"two files for the validation split: valid\.csv and validation\.csv"):
+        read(tmp_path, folder)

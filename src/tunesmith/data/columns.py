@@ -48,16 +48,17 @@ def choose(header: Sequence[str], settings: DataSettings, source: str) -> Column
         DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely.
     """
     names = _stripped(header, source)
-    guesses = [f"{source}: the column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
+    guesses = [f"The column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
     targets = [_present(name, names, source) for name in _listed(settings.target)]
     inputs = [_present(name, names, source) for name in _listed(settings.input)]
     if not targets:
         targets = [_guess_target(names, inputs, source)]
-        guesses.append(f"{source}: target is column {targets[0]!r}, by its name (data.target sets another).")
+        guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
         inputs = _guess_inputs([name for name in names if name not in targets], source)
         quoted = " and ".join(repr(name) for name in inputs)
-        guesses.append(f"{source}: input is column {quoted}, by name (data.input sets another).")
+        what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
+        guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
     if len(inputs) > 2:
         raise DataError(f"data.input names {len(inputs)} columns; one text or a pair of texts is read.")
     identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)

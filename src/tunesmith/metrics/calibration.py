@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import beta
+from scipy.special import betaincinv, log_softmax
 
 from tunesmith.metrics.checks import check_classes, check_finite, check_rows
 
@@ -50,8 +49,8 @@ def reliability(truth: Array, probabilities: Array, bins: int = BINS) -> list[di
                 "confidence": float(top[inside].mean()),
                 "accuracy": hits / count,
                 "count": count,
-                "low": float(beta.ppf(0.025, hits, count - hits + 1)) if hits else 0.0,
-                "high": float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0,
+                "low": float(betaincinv(hits, count - hits + 1, 0.025)) if hits else 0.0,
+                "high": float(betaincinv(hits + 1, count - hits, 0.975)) if hits < count else 1.0,
             }
         )
     return found

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from tunesmith.metrics.checks import check_finite, check_rows, check_truth
 
@@ -35,9 +34,15 @@ def regression(truth: Array, predicted: Array) -> dict[str, float]:
         found["r2"] = 1.0 - float(np.square(error).sum() / np.square(truth - truth.mean()).sum())
         if np.ptp(predicted) > 0:
             found["pearson"] = _correlation(truth, predicted)
-            found["spearman"] = _correlation(rankdata(truth), rankdata(predicted))
+            found["spearman"] = _correlation(_ranks(truth), _ranks(predicted))
     return found
 
 
 def _correlation(first: Array, second: Array) -> float:
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    """Places in order; equal values share the mean of theirs. scipy.stats has it, and takes half a second to import."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])

@@ -11,6 +11,8 @@ import yaml
 from tunesmith.report.format import bounds, metric_name, value
 from tunesmith.report.verdict import BASELINES, confidence, verdict
 
+LABELS_SHOWN = 50
+
 
 def model_card(report: Mapping[str, Any], loading_code: str) -> str:
     """The card in Markdown.
@@ -19,63 +21,53 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
         report: the content of report.json.
         loading_code: the lines of Python that open the model without Tunesmith.
     """
+    metadata = yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True).strip()
+    lines = [
+        *("---", metadata, "---", ""),
+        *(f"# {report['model']['name']}, fine-tuned for {report['task']}", "", *verdict(report), ""),
+        *("## Use", "", "```python", loading_code, "```", ""),
+        *_results(report),
+        *_data(report),
+        *("## Limits", ""),
+        "The figures hold for rows like those of the test split. On other kinds of input the model has not been "
+        f"measured. Inputs longer than {report['truncation']['limit']:,} tokens are cut.",
+        *[f"- {warning}" for warning in report.get("warnings", [])],
+        "",
+        f"Made with Tunesmith {report['tunesmith_version']}, method {report['method']}, seed {report['seed']}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _results(report: Mapping[str, Any]) -> list[str]:
     metric = report["primary_metric"]
-    figures = report["metrics"]["test"]
     rows = [
         f"| {metric_name(name)} | {value(name, one['value'])} | {bounds(name, one['low'], one['high'])} |"
-        for name, one in figures.items()
+        for name, one in report["metrics"]["test"].items()
     ]
     held = [
         f"| {BASELINES.get(name, name)} | {value(metric, values[metric]['value'])} |"
         for name, values in report.get("baselines", {}).items()
         if metric in values
     ]
-    data = report["data"]
-    labels = report.get("labels", [])
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True).strip(),
-            "---",
-            "",
-            f"# {report['model']['name']}, fine-tuned for {report['task']}",
-            "",
-            *verdict(report),
-            "",
-            "## Use",
-            "",
-            "```python",
-            loading_code,
-            "```",
-            "",
-            "## Results on the test split",
-            "",
-            f"| Metric | Value | {confidence(report)} interval |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
-            f"For comparison, {metric_name(metric)} of:",
-            "",
-            "| Baseline | Value |",
-            "| --- | --- |",
-            *held,
-            "",
-            "## Data",
-            "",
-            f"{data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test rows; "
-            f"{data['rejected']:,} rows could not be used.",
-            *([f"Labels: {', '.join(labels[:50])}{' …' if len(labels) > 50 else ''}."] if labels else []),
-            "",
-            "## Limits",
-            "",
-            "The figures hold for rows like those of the test split. On other kinds of input the model has not been "
-            f"measured. Inputs longer than {report['truncation']['limit']:,} tokens are cut.",
-            *[f"- {warning}" for warning in report.get("warnings", [])],
-            "",
-            f"Made with Tunesmith {report['tunesmith_version']}, method {report['method']}, seed {report['seed']}.",
-            "",
-        ]
-    )
+    return [
+        *("## Results on the test split", ""),
+        *(f"| Metric | Value | {confidence(report)} interval |", "| --- | --- | --- |", *rows, ""),
+        *(f"For comparison, {metric_name(metric)} of:", ""),
+        *("| Baseline | Value |", "| --- | --- |", *held, ""),
+    ]
+
+
+def _data(report: Mapping[str, Any]) -> list[str]:
+    data, labels = report["data"], report.get("labels", [])
+    shown = ", ".join(labels[:LABELS_SHOWN]) + (" …" if len(labels) > LABELS_SHOWN else "")
+    return [
+        *("## Data", ""),
+        f"{data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test rows; "
+        f"{data['rejected']:,} rows could not be used.",
+        *([f"Labels: {shown}."] if labels else []),
+        "",
+    ]
 
 
 def _metadata(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Trained:
     steps: int
     epochs: int
     best_epoch: int | None
+    best_loss: float | None
+    """On validation, of the weights that are kept; None where no epoch was trained."""
     stopped_early: bool
     rows_seen: int
     curve: tuple[Mapping[str, Any], ...]

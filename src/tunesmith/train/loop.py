@@ -74,6 +74,7 @@ def train(job: Job) -> Iterator[Event]:
         steps=progress.steps_before,
         epochs=len(progress.curve),
         best_epoch=progress.best_epoch,
+        best_loss=progress.best_loss,
         stopped_early=progress.stopped_early,
         rows_seen=progress.rows_seen,
         curve=tuple(progress.curve),

@@ -18,9 +18,13 @@ TABLE = {
     ".jsonl": "tunesmith.data.readers.json_lines:read",
     ".ndjson": "tunesmith.data.readers.json_lines:read",
     ".parquet": "tunesmith.data.readers.parquet:read",
-    "folder": "tunesmith.data.readers.dataset_folder:read",
+    "folder": "tunesmith.data.readers.split_files:read",
+    "dataset": "tunesmith.data.readers.dataset_folder:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
+
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+"""Names that splits go by, and ours for them."""
 
 Record = tuple[int, list[Any]]
 """Line, and the values in the order of the columns."""
@@ -45,7 +49,8 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
     """
     path = Path(where).expanduser()
     if path.is_dir():
-        kind = "folder"
+        saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+        kind = "dataset" if saved else "folder"
     elif path.exists():
         kind = path.suffix.lower()
         if kind not in TABLE:

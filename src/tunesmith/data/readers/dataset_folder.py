@@ -8,24 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from tunesmith.data.readers import Source
+from tunesmith.data.readers import SPLITS, Source
 from tunesmith.data.readers.parquet import BATCH, rows_of
 from tunesmith.errors import DataError
-
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
-"""Names that splits go by, and ours for them."""
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """`encoding` is for text files; Arrow has its own."""
     import datasets  # slow to import, and only needed here
 
-    path = Path(where).expanduser()
-    if not ((path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()):
-        raise DataError(
-            f"The folder {where} was not written by datasets' save_to_disk.", "Give a file, or such a folder."
-        )
-    return sources(datasets.load_from_disk(str(path)), where)
+    return sources(datasets.load_from_disk(str(Path(where).expanduser())), where)
 
 
 def sources(found: Any, where: str) -> dict[str, Source]:

@@ -1,0 +1,36 @@
+"""A folder with one file a split: train.csv, validation.csv, test.csv, or the same of another kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith.data.readers import SPLITS, TABLE, Source, open_source
+from tunesmith.errors import DataError
+
+
+def read(where: str, encoding: str) -> dict[str, Source]:
+    """The file of each split that is there.
+
+    Raises:
+        DataError: none is named for the training split, or two are named for one split.
+    """
+    folder = Path(where).expanduser()
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = SPLITS.get(path.stem.lower())
+        if split is None or path.suffix.lower() not in TABLE or not path.is_file():
+            continue
+        if split in files:
+            raise DataError(
+                f"The folder {where} has two files for the {split} split: {files[split].name} and {path.name}.",
+                "Name the files by data.train, data.validation and data.test.",
+            )
+        files[split] = path
+    if "train" not in files:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        raise DataError(
+            f"The folder {where} has no training file such as train.csv, and was not written by datasets' "
+            f"save_to_disk; it holds {found}.",
+            "Give a file, a folder with train, validation and test files, or one written by save_to_disk.",
+        )
+    return {split: open_source(str(path), encoding)["train"] for split, path in files.items()}
