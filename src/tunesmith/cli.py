@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tunesmith import __version__
+from tunesmith import __version__, methods
 from tunesmith.errors import SettingsError, TunesmithError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ Model = Annotated[str | None, typer.Option(help="Hub id, local folder, or builti
 Data = Annotated[str | None, typer.Option(help="Training data: file, folder, or Hub id.")]
 Input = Annotated[list[str] | None, typer.Option("--input", help="Column of the text; twice for a pair of texts.")]
 Target = Annotated[str | None, typer.Option(help="Column of the label or score.")]
-Method = Annotated[str | None, typer.Option(help="How the weights change: full or probe.")]
+Method = Annotated[str | None, typer.Option(help=f"How the weights change: {' or '.join(methods.TABLE)}.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]

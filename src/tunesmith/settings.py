@@ -23,7 +23,7 @@ Auto = Literal["auto"]
 class Strict(BaseModel):
     """A settings class: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Named(BaseModel):
@@ -80,7 +80,9 @@ class TrainSettings(Strict):
     """How the weights are trained; a method reads what concerns it and its plan says what came of it."""
 
     epochs: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Passes over the training rows, at most; training stops earlier when validation no longer improves."""
     learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """The highest rate of the schedule."""
     batch_size: Auto | Annotated[int, Field(gt=0)] = "auto"
     """Rows of one optimiser step, over all processes."""
     micro_batch_tokens: Auto | Annotated[int, Field(gt=0)] = "auto"
@@ -90,7 +92,9 @@ class TrainSettings(Strict):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate climbs."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient is scaled down to this norm where it is longer."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of matrix products; bf16 where the machine has it, when it is `auto`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = 0.0
     """Hidden and attention dropout while training; `model` keeps what the model's configuration says."""
     patience: Annotated[int, Field(gt=0)] = 2
@@ -98,6 +102,7 @@ class TrainSettings(Strict):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Least time between two checkpoints inside an epoch; one is written at each epoch's end anyway."""
     log_steps: Annotated[int, Field(gt=0)] = 10
+    """Steps between two lines of log.jsonl."""
 
 
 class EvaluateSettings(Strict):
@@ -106,23 +111,30 @@ class EvaluateSettings(Strict):
     baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
     """majority and probe are always measured; `scratch` trains the same network from fresh weights too."""
     resamples: Annotated[int, Field(ge=100)] = 1000
+    """Bootstrap resamples behind each interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Share of intervals that are to hold the true value."""
     mistakes: Annotated[int, Field(ge=0)] = 20
+    """How many of the worst mistakes the report shows."""
 
 
 class Settings(Strict):
     """All of a run: re-running them gives the same run."""
 
     task: Named = Named(name="text-classification")
+    """A name, or `{name: …}` with settings of the task's own."""
     model: str = "builtin:minilm"
     """Hub id, local folder, or builtin:minilm."""
     trust_remote_code: bool = False
     """Run the Python code that a model folder or Hub repository brings."""
     data: DataSettings
+    """The training file, or the settings under `data.`."""
     method: Named = Named(name="full")
+    """A name, or `{name: …}` with settings of the method's own."""
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of everything that is drawn: splits, order, dropout, resamples."""
 
     @pydantic.field_validator("task", "method", mode="before")
     @classmethod

@@ -13,14 +13,17 @@ def memorising(curve: Sequence[Mapping[str, Any]]) -> str | None:
     """The sentence, or None when the curve shows nothing of the kind.
 
     Args:
-        curve: per epoch: epoch, train_loss, validation_loss.
+        curve: per epoch: epoch, train_loss, validation_loss, metric (higher is better).
     """
     if len(curve) < 2:
         return None
     least = min(curve, key=lambda entry: entry["validation_loss"])
     last = curve[-1]
     fell = last["train_loss"] < least["train_loss"]
-    if least is last or not fell or last["validation_loss"] < RISE * least["validation_loss"]:
+    rose = last["validation_loss"] >= RISE * least["validation_loss"]
+    # Where the answers still get better, a rising loss only says that the model is too sure; the temperature mends that.
+    better = last["metric"] > least["metric"]
+    if least is last or not fell or not rose or better:
         return None
     return (
         f"The model is memorising: after epoch {least['epoch']} the training loss went on falling, from "

@@ -1,0 +1,82 @@
+"""Writes docs/settings.md and docs/settings.schema.json from the settings classes: `make reference`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tunesmith import methods, tasks
+from tunesmith.registry import look_up
+from tunesmith.settings import DataSettings, EvaluateSettings, Settings, TrainSettings
+
+FOLDER = Path(__file__).parent
+KINDS = {"task": tasks.TABLE, "method": methods.TABLE}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a settings file, with the settings of every task and method."""
+    found = Settings.model_json_schema()
+    found.get("$defs", {}).pop("Named", None)
+    for kind, table in KINDS.items():
+        named = [_named(kind, name, table) for name in table]
+        found["properties"][kind] = {"anyOf": [{"enum": list(table)}, *named], "default": _default(kind)}
+    found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
+
+
+def page() -> str:
+    """The settings in Markdown, a table for each group."""
+    parts = [
+        "# Settings",
+        "",
+        "All keys of a settings file, with their defaults. `--set group.key=value` sets one on the command line. This page",
+        "and `settings.schema.json` (for editors) are written by `make reference`.",
+        "",
+        *_table("The run", "", Settings),
+        *_table("Data", "data.", DataSettings),
+        *_table("Training", "train.", TrainSettings),
+        *_table("Measuring", "evaluate.", EvaluateSettings),
+    ]
+    for kind, table in KINDS.items():
+        for name in table:
+            parts += _table(f"The {kind} `{name}`", f"{kind}.", look_up(kind, name, table).Settings)
+    return "\n".join(parts)
+
+
+def _named(kind: str, name: str, table: dict[str, str]) -> dict[str, Any]:
+    own = look_up(kind, name, table).Settings.model_json_schema()
+    own["properties"] = {"name": {"const": name}} | own.get("properties", {})
+    return own | {"title": name, "required": ["name"]}
+
+
+def _default(kind: str) -> str:
+    named = Settings.model_fields[kind].default
+    return str(named.name)
+
+
+def _table(title: str, prefix: str, group: type[BaseModel]) -> list[str]:
+    rows = [
+        f"| `{prefix}{name}` | {_spelled(field.get_default(call_default_factory=True), required=field.is_required())} "
+        f"| {' '.join((field.description or '').split())} |"
+        for name, field in group.model_fields.items()
+        if not isinstance(field.default, BaseModel) or prefix or hasattr(field.default, "name")
+    ]
+    if not rows:
+        return [f"## {title}", "", "No settings of its own.", ""]
+    return [f"## {title}", "", "| key | default | meaning |", "| --- | --- | --- |", *rows, ""]
+
+
+def _spelled(value: Any, *, required: bool) -> str:
+    if required:
+        return "required"
+    if isinstance(value, BaseModel):
+        return f"`{value.name}`" if hasattr(value, "name") else ""
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    (FOLDER / "settings.md").write_text(page(), encoding="utf-8")
+    (FOLDER / "settings.schema.json").write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

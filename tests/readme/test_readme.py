@@ -1,0 +1,94 @@
+"""The README's commands, one after the other, as a reader would type them; and the reference that the code writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS = 160
+"""Of the demo's data: enough for every class, few enough to train in seconds."""
+FEWER = ["train.epochs=1"]
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(language, content) of each block of the README in order; an indented block's language is empty."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w+)\n(.*?)^```$|((?:^    \S.*\n)+)", text, flags=re.MULTILINE | re.DOTALL)
+    return [(language, fenced or indented) for language, fenced, indented in found]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the reader has a file tickets.csv."""
+    folder = tmp_path_factory.mktemp("reader")
+    source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
+    with open(source, newline="", encoding="utf-8") as handle:
+        header, *rows = csv.reader(handle)
+    with open(folder / "tickets.csv", "w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([header, *rows[:ROWS]])
+    return folder
+
+
+def test_every_command_of_the_readme_works(folder: Path) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    ran = 0
+    for language, content in blocks():
+        if language == "yaml":
+            (folder / "settings.yaml").write_text(content, encoding="utf-8")
+        elif language == "python":
+            _run([sys.executable, "-c", content], folder, environment)
+            ran += 1
+        elif not language:
+            for line in content.splitlines():
+                command = shlex.split(line, comments=True)
+                if command[0] != "tunesmith":
+                    continue  # make is what runs these tests
+                if command[1] == "train" and "--set" not in command:
+                    command += ["--set", *FEWER]
+                _run(command, folder, environment)
+                ran += 1
+    assert ran >= 8
+
+
+def test_the_example_can_be_planned(folder: Path) -> None:
+    command = [sys.executable, "-m", "tunesmith.cli", "plan", "examples/text-classification/settings.yaml"]
+    _run(command, ROOT, dict(os.environ))
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert done.stdout.strip()
+
+
+def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    written = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == written["page"](), "run make reference"
+    schema = json.loads((ROOT / "docs" / "settings.schema.json").read_text(encoding="utf-8"))
+    assert schema == written["schema"](), "run make reference"
+    rows = [line for line in written["page"]().splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    for line in rows:
+        assert not line.endswith("|  |"), f"a setting without its meaning: {line}"
