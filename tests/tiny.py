@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import random
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-WORDS = [f"word{number}" for number in range(200)]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-GOOD, BAD = WORDS[:20], WORDS[20:40]
+from tunesmith.tasks.tiny import SMALL, SPECIAL, WORDS, words, write_rows
 
-_SMALL = {
-    "vocab_size": len(SPECIAL) + len(WORDS) + 3,  # some tokenizers add tokens of their own
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+__all__ = ["ARCHITECTURES", "DECODERS", "WORDS", "write_model", "write_rows"]
+
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}
 ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
-    "bert": lambda: transformers.BertConfig(**_SMALL),
-    "roberta": lambda: transformers.RobertaConfig(**_SMALL | {"max_position_embeddings": 66}),
+    "bert": lambda: transformers.BertConfig(**SMALL),
+    "roberta": lambda: transformers.RobertaConfig(**SMALL | {"max_position_embeddings": 66}),
     "distilbert": lambda: transformers.DistilBertConfig(
-        vocab_size=_SMALL["vocab_size"], dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64
+        vocab_size=SMALL["vocab_size"], dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64
     ),
-    "electra": lambda: transformers.ElectraConfig(**_SMALL, embedding_size=16),
+    "electra": lambda: transformers.ElectraConfig(**SMALL, embedding_size=16),
     "deberta-v2": lambda: transformers.DebertaV2Config(
-        **_SMALL,
+        **SMALL,
         relative_attention=True,
         pos_att_type=["p2c", "c2p"],
         position_buckets=16,
@@ -44,29 +33,19 @@ ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
         position_biased_input=False,
         type_vocab_size=0,
     ),
-    "albert": lambda: transformers.AlbertConfig(**_SMALL, embedding_size=16),
-    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_SMALL | {"max_position_embeddings": 66}),
-    "mpnet": lambda: transformers.MPNetConfig(**_SMALL | {"max_position_embeddings": 66}),
+    "albert": lambda: transformers.AlbertConfig(**SMALL, embedding_size=16),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SMALL | {"max_position_embeddings": 66}),
+    "mpnet": lambda: transformers.MPNetConfig(**SMALL | {"max_position_embeddings": 66}),
     "modernbert": lambda: transformers.ModernBertConfig(
-        **_SMALL, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, local_attention=16
+        **SMALL, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, local_attention=16
     ),
     "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=_SMALL["vocab_size"], n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3
+        vocab_size=SMALL["vocab_size"], n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3
     ),
-    "llama": lambda: transformers.LlamaConfig(**_SMALL | _DECODER | {"pad_token_id": None}),
-    "qwen2": lambda: transformers.Qwen2Config(**_SMALL | _DECODER | {"pad_token_id": None, "vocab_size": 270}),
+    "llama": lambda: transformers.LlamaConfig(**SMALL | _DECODER | {"pad_token_id": None}),
+    "qwen2": lambda: transformers.Qwen2Config(**SMALL | _DECODER | {"pad_token_id": None, "vocab_size": 270}),
 }
 DECODERS = ("gpt2", "llama", "qwen2")
-
-
-def _words(decoder: bool) -> Tokenizer:
-    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    if not decoder:
-        core.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-    return core
 
 
 def write_model(folder: Path, architecture: str = "bert") -> Path:
@@ -80,7 +59,7 @@ def write_model(folder: Path, architecture: str = "bert") -> Path:
         core = Tokenizer(models.BPE({piece: index for index, piece in enumerate([*SPECIAL, *alphabet])}, []))
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
-        core = _words(decoder)
+        core = words(decoder=decoder)
     names = {"unk_token": "[UNK]", "eos_token": "[SEP]"} | (
         {} if decoder else {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     )
@@ -91,17 +70,3 @@ def write_model(folder: Path, architecture: str = "bert") -> Path:
         tokenizer_object=core, model_max_length=64, model_input_names=inputs, **names
     ).save_pretrained(folder)
     return folder
-
-
-def write_rows(path: Path, rows: int = 120, seed: int = 0) -> Path:
-    """A CSV of two classes that can be told apart by their words."""
-    draw = random.Random(seed)
-    with open(path, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["text", "label"])
-        for number in range(rows):
-            good = number % 2 == 0
-            words = draw.sample(GOOD if good else BAD, 3) + draw.sample(WORDS[40:], draw.randint(2, 12))
-            draw.shuffle(words)
-            writer.writerow([" ".join(words), "good" if good else "bad"])
-    return path

@@ -114,6 +114,11 @@ class Task(Protocol):
     name: str
     Settings: type[BaseModel]
 
+    @staticmethod
+    def tiny(folder: Path) -> dict[str, Any]:
+        """Settings (model, data) of a run that takes a second, with a few rows and a two-block backbone in `folder`."""
+        ...
+
     @property
     def primary_metric(self) -> str:
         """The metric that chooses weights and heads; higher is better."""

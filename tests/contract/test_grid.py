@@ -12,18 +12,18 @@ import torch
 import tunesmith
 from tunesmith import methods, prepare, settings, tasks
 from tunesmith.models.forward import logits
+from tunesmith.registry import look_up
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import Job, train
+
+TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
 
 @pytest.mark.parametrize("task", tasks.TABLE)
 @pytest.mark.parametrize("method", methods.TABLE)
-def test_a_method_changes_what_its_plan_says_and_nothing_else(
-    settings: dict[str, Any], tmp_path: Path, task: str, method: str
-) -> None:
-    ready = prepare.prepare(
-        parse(settings | {"task": task, "method": method}), tmp_path / "cache", torch.device("cpu"), lambda _: None
-    )
+def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, task: str, method: str) -> None:
+    given = {"task": task, "method": method, "train": TRAIN, **look_up("task", task, tasks.TABLE).tiny(tmp_path)}
+    ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
     before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
     job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints")
     trained = next(event for event in train(job) if isinstance(event, Trained))
@@ -52,7 +52,3 @@ def test_a_saved_run_predicts_what_it_predicted(settings: dict[str, Any], tmp_pa
     assert [row["prediction"] for row in again] == [row["prediction"] for row in table]
     for one, other in zip(again, table, strict=True):
         assert one["score_good"] == pytest.approx(other["score_good"], abs=1e-4)
-
-
-def parse(values: dict[str, Any]) -> settings.Settings:
-    return settings.parse(values)

@@ -23,6 +23,7 @@ from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize, truncation
 from tunesmith.plans import Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
+from tunesmith.tasks import tiny
 from tunesmith.tasks.problems import PROBLEMS, Problem
 
 
@@ -46,6 +47,10 @@ class TextClassification:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._problem: Problem | None = None
+
+    @staticmethod
+    def tiny(folder: Path) -> dict[str, Any]:
+        return {"model": str(tiny.write_bert(folder / "model")), "data": str(tiny.write_rows(folder / "rows.csv"))}
 
     @property
     def problem(self) -> Problem:
