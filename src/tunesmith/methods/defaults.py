@@ -11,7 +11,7 @@ from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape
 
 RATE_AT_384 = 1e-4
-"""Rate for all weights of a network of width 384; wider ones bear less (inverse to the width)."""
+"""Rate for all weights of a network of width 384 at batches of 64; wider networks bear less (inverse to the width)."""
 HIGHEST_RATE = 5e-4
 
 
@@ -48,11 +48,12 @@ def choose(facts: Facts) -> Choices:
             f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows and {max(1, facts.classes)} "
             f"{'class' if facts.classes == 1 else 'outputs'}; training stops earlier when validation no longer improves."
         )
-    rate = min(HIGHEST_RATE, RATE_AT_384 * 384 / facts.hidden)
+    # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
+    rate = min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
     if wanted.learning_rate != "auto":
         rate = wanted.learning_rate
     else:
-        reasons.append(f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide.")
+        reasons.append(f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows.")
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     return Choices(epochs, rate, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
 
@@ -60,7 +61,7 @@ def choose(facts: Facts) -> Choices:
 def _epochs(facts: Facts, batch: int) -> int:
     """Enough steps for the head's classes to be told apart, at least two passes, at most ten."""
     steps = 200 + 10 * min(facts.classes, 100)
-    return max(2, min(10, round(steps * batch / facts.rows / 1.0)) if facts.rows else 2)
+    return max(2, min(10, round(steps * batch / facts.rows)) if facts.rows else 2)
 
 
 def _precision(facts: Facts, reasons: list[str]) -> Literal["bf16", "fp32"]:
