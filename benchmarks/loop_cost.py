@@ -91,7 +91,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--blocks", type=int, default=5)
     given = options.parse_args()
-    memory.keep_freed_memory()
+    memory.tune()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows(folder / "rows.csv")

@@ -100,7 +100,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     """The line itself, for a run that is new or that was begun before."""
     timings: dict[str, float] = {}
     state = processes.state()
-    memory.keep_freed_memory()
+    memory.tune()
     with timed(timings, "prepare"):
         ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
         if state.is_main_process:

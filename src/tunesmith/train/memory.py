@@ -1,8 +1,9 @@
-"""Memory: keeping what was freed for the next step, and the peak that the report shows."""
+"""Memory: what the process keeps between steps, and the peak that the report shows."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 
@@ -11,12 +12,14 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
-def keep_freed_memory() -> None:
-    """Ask glibc to hand freed blocks to the next allocation instead of the operating system.
+def tune() -> None:
+    """Set up the process's memory for training on a CPU; call it before the first forward pass.
 
-    A training step frees and asks for the same large blocks again; each time the kernel clears every page. Measured
-    on two cores with MiniLM: a step of 32 rows takes 6.3 ms a row instead of 8.8. Does nothing where there is no glibc.
+    glibc hands freed blocks to the next allocation instead of the operating system: a training step frees and asks for
+    the same large blocks again, and each time the kernel would clear every page. oneDNN keeps fewer compiled products:
+    each length of a batch asks for its own, and what it keeps of them adds up. docs/benchmarks.md has the figures.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
