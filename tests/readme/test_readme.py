@@ -23,7 +23,7 @@ FEWER = ["train.epochs=1"]
 def blocks() -> list[tuple[str, str]]:
     """(language, content) of each block of the README in order; an indented block's language is empty."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^```(\w+)\n(.*?)^```$|((?:^    \S.*\n)+)", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w+)\n(.*?)^```$|((?:^    \S[^\n]*\n)+)", text, flags=re.MULTILINE | re.DOTALL)
     return [(language, fenced or indented) for language, fenced, indented in found]
 
 
