@@ -53,7 +53,9 @@ def choose(facts: Facts) -> Choices:
     if wanted.learning_rate != "auto":
         rate = wanted.learning_rate
     else:
-        reasons.append(f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows.")
+        reasons.append(
+            f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows."
+        )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     return Choices(epochs, rate, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
 

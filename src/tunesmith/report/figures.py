@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from tunesmith.report.format import metric_name, value
+
+SMALL = 1e-3
+"""Axes that span less have their numbers with an exponent."""
 
 Point = tuple[float, float]
 
@@ -34,7 +38,7 @@ def whiskers(metric: str, rows: Sequence[tuple[str, Mapping[str, float], bool]])
 
 def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: str) -> str:
     """Lines over one axis; the first series is the accented one."""
-    width, height, left, bottom = 340, 220, 62, 34
+    width, height, left, bottom = 340, 220, 66, 34
     points = [point for _, found in series for point in found]
     if not points:
         return ""
@@ -47,7 +51,7 @@ def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: st
     for tick in (low, (low + high) / 2, high):
         parts.append(
             f'<line x1="{left}" x2="{width - 12}" y1="{up(tick):.1f}" y2="{up(tick):.1f}" class="rule"/>'
-            f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{tick:.3g}</text>'
+            f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{_tick(tick, high - low)}</text>'
         )
     for tick in sorted({min(xs), max(xs)}):
         parts.append(
@@ -95,9 +99,10 @@ def scatter(pairs: Sequence[Sequence[float]]) -> str:
     parts = _axes(width, height, left, bottom, "truth", "prediction")
     parts.append(f'<line x1="{across(low)}" y1="{up(low)}" x2="{across(high)}" y2="{up(high)}" class="ideal"/>')
     for tick in (low, high):
+        shown = _tick(tick, high - low)
         parts.append(
-            f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{tick:.3g}</text>'
-            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{tick:.3g}</text>'
+            f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{shown}</text>'
+            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{shown}</text>'
         )
     parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="2.5" class="cloud"/>' for x, y in pairs]
     return _svg(width, height, "Prediction against truth", parts)
@@ -118,6 +123,14 @@ def bars(rows: Sequence[tuple[str, float]]) -> str:
             f'<text x="{left + max(1.0, at(amount)) + 8:.1f}" y="{y + 13}" class="tick">{amount:,.0f}</text>'
         )
     return _svg(width, 8 + len(rows) * step, "Rows by class", parts)
+
+
+def _tick(number: float, span: float) -> str:
+    """A number with as many digits as tell the ends of `span` apart."""
+    size = max(span, abs(number) / 100) or 1.0
+    if size < SMALL:
+        return f"{number:.1e}"
+    return f"{number:.{max(0, 2 - math.floor(math.log10(size)))}f}"
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
