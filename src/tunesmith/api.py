@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,9 +53,13 @@ def finetune(
     folder = Path(run) if run else processes.agree(str(runs.free_folder(Path("runs"), stem)) if main else "")
     place = runs.create(Path(folder)) if main else Run(Path(folder))
     with runs.locked(place) if main else nullcontext():
-        if main:
-            runs.write_text(place.settings, settings_.to_yaml(wanted))
-        return _carry_out(wanted, place, listen)
+        try:
+            if main:
+                runs.write_text(place.settings, settings_.to_yaml(wanted))
+            return _carry_out(wanted, place, listen)
+        finally:
+            if main and not place.plan.exists():  # nothing was begun, so the name stays free for the next try
+                shutil.rmtree(place.folder, ignore_errors=True)
 
 
 def resume(folder: str | Path, *, listen: Listener = ignore) -> Run:

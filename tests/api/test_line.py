@@ -239,6 +239,13 @@ def test_a_folder_that_is_not_empty_is_not_written_over(settings: dict[str, obje
         api.finetune(settings, run=tmp_path / "run")
 
 
+def test_a_run_that_fails_before_its_plan_leaves_its_name_free(settings: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        api.finetune(settings | {"model": str(tmp_path / "nowhere")}, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert api.finetune(settings | {"method": "probe"}, run=tmp_path / "run").report.exists()
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody may write")
 def test_a_folder_that_cannot_be_written_is_one_sentence(settings: dict[str, object]) -> None:
     with pytest.raises(RunError, match=r"/proc/run cannot be written: .*choose another folder with --run"):
