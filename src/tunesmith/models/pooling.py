@@ -49,4 +49,7 @@ class PooledClassifier(nn.Module):
 
     def forward(self, **batch: Any) -> SimpleNamespace:
         hidden = self.backbone(**batch).last_hidden_state
-        return SimpleNamespace(logits=self.head(pool(hidden, batch["attention_mask"], self.how)))
+        pooled = pool(hidden, batch["attention_mask"], self.how)
+        # One small product in full precision: logits rounded to bf16 would tie rows that differ.
+        with torch.autocast(pooled.device.type, enabled=False):
+            return SimpleNamespace(logits=self.head(pooled))
