@@ -79,6 +79,7 @@ class _Listener:
     def _on_Trained(self, event: Any) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
+            self.task = None  # another training may follow, of the baseline from scratch
         early = ", stopped early" if event.stopped_early else ""
         self(f"Trained in {duration(event.seconds)}{early}.")
 

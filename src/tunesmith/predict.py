@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
     predictor = load(run)
     if list(inputs) == ["-"]:
         return predictor.predict([line.rstrip("\n") for line in lines if line.strip()])
-    if len(inputs) == 1 and (Path(inputs[0]).suffix.lower() in FILES or Path(inputs[0]).is_dir()):
+    if len(inputs) == 1 and (Path(inputs[0]).suffix.lower() in FILES or os.path.isdir(inputs[0])):
         with runs.scratch() as cache:
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache)
             return predictor.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
@@ -116,6 +117,8 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
 
 
 def _table(inputs: Sequence[Any], width: int) -> pa.Table:
+    if isinstance(inputs, str):
+        raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
     names = ["input", "pair"][:width]
     rows = [(row,) if isinstance(row, str) else tuple(row) for row in inputs]
     for number, row in enumerate(rows):

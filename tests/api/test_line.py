@@ -315,3 +315,26 @@ def test_layer_decay_lowers_the_rate_of_each_lower_stage(settings: dict[str, obj
     found = tunesmith.plan(settings | {"method": {"name": "full", "layer_decay": 0.5}})
     rates = [row["learning_rate"] for row in found["phases"][1]["rows"]]
     assert rates == pytest.approx([1e-3 * 0.5**depth for depth in (4, 3, 2, 1, 0)])
+
+
+def test_a_long_text_is_a_text_and_a_bare_text_is_no_list(finished: Run) -> None:
+    from tunesmith.predict import predict_inputs  # noqa: PLC0415
+
+    assert len(predict_inputs(finished.folder, [" ".join(WORDS[:60])], [])) == 1
+    with pytest.raises(DataError, match="where a list of texts is needed"):
+        tunesmith.load(finished.folder).predict("parcel")
+
+
+def test_a_second_training_is_shown_after_the_first(settings: dict[str, object], tmp_path: Path) -> None:
+    """The baseline from scratch sends its steps to the same listener as the run itself."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from tunesmith.console import _Listener  # noqa: PLC0415
+
+    listener = _Listener(Progress(console=Console(quiet=True)))
+    wanted = settings | {"evaluate": {"resamples": 100, "baselines": ["scratch"]}}
+    assert (
+        "scratch"
+        in json.loads(api.finetune(wanted, run=tmp_path / "run", listen=listener).report.read_text())["baselines"]
+    )

@@ -161,7 +161,7 @@ class Reopening:
             raise ModelError(f"The saved model {self._folder} does not open in a fresh process: {last}")
         found = np.array(json.loads(answer.strip().splitlines()[-1])).reshape(expected.shape)
         difference = float(np.abs(found - expected).max())
-        if difference > tolerance * max(1.0, float(np.abs(expected).max())):
+        if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):  # true of NaN too
             raise ModelError(
                 f"The saved model {self._folder} is not the trained one: its outputs differ by up to {difference:.3g}.",
                 "The trained weights are in the checkpoints folder; please report this.",

@@ -27,7 +27,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     sentences += [_compared(metric, entry) for entry in ordered(report)]
     better = [entry["against"] for entry in ordered(report) if entry["difference"]["high"] < 0]
     if better:
-        sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better and cheaper.")
+        sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
     training = report["training"]
     sentences.append(
         f"Training took {duration(training['seconds'])} and at most {size(training['peak_memory_bytes'])} of memory; "
