@@ -26,8 +26,9 @@ from tunesmith.data import batches
 from tunesmith.models.forward import precision
 from tunesmith.prepare import Prepared
 from tunesmith.train import memory
+from tunesmith.train.course import Job
 from tunesmith.train.events import EpochDone, StepDone
-from tunesmith.train.loop import Job, train
+from tunesmith.train.loop import train
 
 STEPS = 8
 """Of one block."""

@@ -11,15 +11,16 @@ from typing import Any
 from tunesmith import prepare
 from tunesmith import run as runs
 from tunesmith import settings as settings_
-from tunesmith.conclude import conclude, timed
+from tunesmith.conclude import conclude, timed, train_from_scratch
 from tunesmith.errors import RunError
 from tunesmith.evaluate.compare import compare
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
 from tunesmith.train import memory, processes
+from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
-from tunesmith.train.loop import Job, train
+from tunesmith.train.loop import train
 
 __all__ = ["Predictor", "check", "compare", "finetune", "load", "plan", "resume"]
 
@@ -50,8 +51,10 @@ def finetune(
     wanted = as_settings(settings)
     main = processes.state().is_main_process
     stem = f"{Path(wanted.data.train).stem}-{wanted.method.name}"
-    folder = Path(run) if run else processes.agree(str(runs.free_folder(Path("runs"), stem)) if main else "")
-    place = runs.create(Path(folder)) if main else Run(Path(folder))
+    place = Run(Path(run) if run else runs.free_folder(Path("runs"), stem))
+    if main:
+        runs.create(place.folder)
+    place = processes.agree(place)  # the others come only once the folder is there
     with runs.locked(place) if main else nullcontext():
         try:
             if main:
@@ -122,6 +125,10 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     )
     with timed(timings, "train"):
         trained = follow(train(job), place.log, wanted.train.log_steps, place.folder, listen)
+    scratch = None
+    if "scratch" in wanted.evaluate.baselines:
+        with timed(timings, "baselines"):
+            scratch = train_from_scratch(ready, job, listen)
     if state.is_main_process:
-        conclude(ready, job, trained, place, timings, listen)
+        conclude(ready, trained, scratch, place, timings, listen)
     return place

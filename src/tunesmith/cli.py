@@ -66,8 +66,10 @@ def train(
     )
     if resume and given:
         raise SettingsError("--resume goes on with the settings that the run was begun with.", "Leave the others away.")
+    if resume and run:
+        raise SettingsError(f"--resume goes on in {resume}, so --run has nothing to name.", "Leave --run away.")
     with _printer(quiet or json_) as listen:
-        from tunesmith import api  # noqa: PLC0415: torch comes with it
+        from tunesmith import api
 
         place = (
             api.resume(resume, listen=listen) if resume else api.finetune(_as_settings(given), run=run, listen=listen)
@@ -140,10 +142,19 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="Write all predictions here, as JSON lines.")] = None,
 ) -> None:
     """Predict with a finished run's model."""
+    import warnings
+
     from tunesmith import console
     from tunesmith import predict as predictions
+    from tunesmith.errors import CutWarning
 
-    found = predictions.predict_inputs(run, inputs, sys.stdin)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always", CutWarning)
+        found = predictions.predict_inputs(run, inputs, sys.stdin)
+    for note in noted:
+        print(f"Note: {note.message}", file=sys.stderr)
+    if unusable := sum(row["prediction"] is None for row in found):
+        print(f"Note: {unusable:,} of {len(found):,} inputs cannot be used and have no prediction.", file=sys.stderr)
     if output:
         console.write_lines(found, output)
     elif json_:

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow.parquet
+import torch
 
 import tunesmith
 from tunesmith import run as runs
-from tunesmith.contracts import Array, Task
+from tunesmith.contracts import Array, Model, Task
 from tunesmith.errors import ModelError
 from tunesmith.evaluate import baselines
 from tunesmith.evaluate.environment import environment
@@ -28,9 +29,9 @@ from tunesmith.prepare import Prepared, describe, facts_of
 from tunesmith.report.card import model_card
 from tunesmith.report.page import write_page
 from tunesmith.run import Run
-from tunesmith.train import memory
+from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
-from tunesmith.train.loop import PROBE_HEAD, Job
+from tunesmith.train.loop import PROBE_HEAD
 
 Listener = Callable[[Any], None]
 TRIED_ROWS = 8
@@ -48,11 +49,12 @@ def timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 
 def conclude(
-    ready: Prepared, job: Job, trained: Trained, place: Run, timings: dict[str, float], listen: Listener
+    ready: Prepared, trained: Trained, scratch: Model | None, place: Run, timings: dict[str, float], listen: Listener
 ) -> dict[str, Any]:
     """Save, reopen, measure, compare, report.
 
     Args:
+        scratch: the same network trained from fresh weights, where that was asked for.
         timings: seconds by step so far; completed here.
 
     Returns:
@@ -62,7 +64,6 @@ def conclude(
         ModelError: what is saved is not what was trained.
     """
     task, wanted, model = ready.task, ready.settings, trained.model
-    peak = memory.peak_bytes()
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
         test, validation = (_split(ready, trained, name) for name in ("test", "validation"))
@@ -70,23 +71,29 @@ def conclude(
     with timed(timings, "save"):
         raw, tried = task.tried(test.rows, model, TRIED_ROWS)
         save.save(model, place.model)
-        opened = save.Reopening(place.model, save.loader_of(model), raw)
-    with timed(timings, "evaluate"):
-        how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
-        temperature = task.temperature(validation.examples, validation.logits)
-        sections = measure(how, test, temperature)
-        sections["metrics"]["validation"] = intervals(how, validation)
-    with timed(timings, "baselines"):
-        sections |= against(how, test, _baselines(ready, job, test, place, listen))
-    with timed(timings, "reopen"):
-        opened.compare(logits(task, model, tried, "fp32"), TOLERANCE)
-    report = _report(ready, trained, sections, peak, timings, place)
+    with save.Reopening(place.model, model, raw) as opened:
+        with timed(timings, "evaluate"):
+            how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
+            temperature = task.temperature(validation.examples, validation.logits)
+            sections = measure(how, test, temperature)
+            sections["metrics"]["validation"] = intervals(how, validation)
+            sections["truncation"] = {
+                "train": ready.truncation,
+                "validation": task.truncation(validation.examples, model),
+                "test": task.truncation(test.examples, model),
+            }
+        with timed(timings, "baselines"):
+            sections |= against(how, test, _baselines(ready, model, scratch, test, place))
+        with timed(timings, "reopen"):
+            opened.compare(logits(task, model, tried, "fp32"), TOLERANCE)
+    report = _report(ready, trained, sections, timings, place)
     with runs.writing(place.predictions):
         place.predictions.parent.mkdir(parents=True, exist_ok=True)
         predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
         pyarrow.parquet.write_table(predictions, place.predictions)
     runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature))
-    runs.write_text(place.model / "README.md", model_card(report, task.loading_code(model, str(place.model))))
+    code = task.loading_code(model, str(place.model), len(ready.dataset.columns.inputs))
+    runs.write_text(place.model / "README.md", model_card(report, code))
     runs.write_json(place.report, report)
     write_page(place.folder)
     shutil.rmtree(place.cache, ignore_errors=True)
@@ -95,7 +102,7 @@ def conclude(
 
 
 def _report(
-    ready: Prepared, trained: Trained, sections: dict[str, Any], peak: int, timings: dict[str, float], place: Run
+    ready: Prepared, trained: Trained, sections: dict[str, Any], timings: dict[str, float], place: Run
 ) -> dict[str, Any]:
     """The content of report.json; a section with nothing in it is absent."""
     wanted, model = ready.settings, trained.model
@@ -119,11 +126,10 @@ def _report(
         "data": _data(ready),
         "plan": describe(ready.plan, ready.stages),
         **sections,
-        "training": _training(ready, trained, peak),
+        "training": _training(ready, trained),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "curve": [dict(entry) for entry in trained.curve],
         "memorising": memorising(trained.curve),
-        "truncation": ready.truncation,
         "environment": environment(),
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
     }
@@ -136,7 +142,7 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
     if trained.best_loss is None:
         return
     again = task.score(validation.examples, validation.logits)["loss"]
-    if abs(again - trained.best_loss) > TOLERANCE * max(1.0, abs(trained.best_loss)):
+    if not abs(again - trained.best_loss) <= TOLERANCE * max(1.0, abs(trained.best_loss)):  # true of NaN too
         raise ModelError(
             f"The best weights did not come back whole: their validation loss was {trained.best_loss:.6g} in epoch "
             f"{trained.best_epoch} and is {again:.6g} now.",
@@ -150,28 +156,35 @@ def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     return Reading(rows, examples, logits(ready.task, trained.model, examples, ready.plan.precision))
 
 
-def _baselines(ready: Prepared, job: Job, test: Reading, place: Run, listen: Listener) -> dict[str, Array]:
-    task, wanted = ready.task, ready.settings
-    device = device_of(job.model.module)
-    found = {"majority": task.commonest(ready.train, test.rows.num_rows, job.model)}
-
-    def network(*, fresh: bool) -> Any:
-        model = task.load_model(
-            wanted.model, ready.dataset.labels, seed=wanted.seed, fresh=fresh, remote_code=wanted.trust_remote_code
-        )
-        model.module.to(device)
-        return model
-
+def _baselines(ready: Prepared, model: Model, scratch: Model | None, test: Reading, place: Run) -> dict[str, Array]:
+    """Logits of what the model is held against, on the test rows."""
+    task, precision = ready.task, ready.plan.precision
+    found = {"majority": task.commonest(ready.train, test.rows.num_rows, model)}
     if ready.plan.method != "probe":
-        head = place.checkpoints / PROBE_HEAD
-        found["probe"] = baselines.probe(task, network(fresh=False), head, test.rows, ready.plan.precision)
-    if "scratch" in wanted.evaluate.baselines:
-        listen("Training the same network from scratch, for comparison.")
-        fresh = network(fresh=True)
-        full = Full(Full.Settings()).plan(fresh.stages, facts_of(wanted.train, fresh, ready.train, device))
-        scratch = dataclasses.replace(job, model=fresh)
-        found["scratch"] = baselines.from_scratch(scratch, full, test.rows, place.folder / "scratch", listen)
+        pretrained = fresh_copy(ready, device_of(model.module), fresh=False)
+        found["probe"] = baselines.probe(task, pretrained, place.checkpoints / PROBE_HEAD, test.rows, precision)
+    if scratch is not None:
+        found["scratch"] = logits(task, scratch, test.examples, precision)
     return found
+
+
+def train_from_scratch(ready: Prepared, job: Job, listen: Listener) -> Model:
+    """The same network from fresh weights, trained by every process as `full` would train it."""
+    listen("Training the same network from scratch, for comparison.")
+    device = device_of(job.model.module)
+    fresh = fresh_copy(ready, device, fresh=True)
+    full = Full(Full.Settings()).plan(fresh.stages, facts_of(ready.settings.train, fresh, ready.train, device))
+    return baselines.from_scratch(dataclasses.replace(job, model=fresh), full, listen)
+
+
+def fresh_copy(ready: Prepared, device: torch.device, *, fresh: bool) -> Model:
+    """The network once more as it was before training; with `fresh`, with new weights throughout."""
+    wanted = ready.settings
+    model = ready.task.load_model(
+        wanted.model, ready.dataset.labels, seed=wanted.seed, fresh=fresh, remote_code=wanted.trust_remote_code
+    )
+    model.module.to(device)
+    return model
 
 
 def _data(ready: Prepared) -> dict[str, Any]:
@@ -187,14 +200,14 @@ def _data(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def _training(ready: Prepared, trained: Trained, peak: int) -> dict[str, Any]:
+def _training(ready: Prepared, trained: Trained) -> dict[str, Any]:
     described = describe(ready.plan, ready.stages)
     return {
         "seconds": round(trained.seconds, 3),
         "epochs": trained.epochs,
         "steps": trained.steps,
         "examples_per_second": round(trained.rows_seen / trained.seconds, 2) if trained.rows_seen else None,
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": trained.peak_memory_bytes,
         "parameters_total": described["parameters_total"],
         "parameters_trainable": described["parameters_trainable"],
         "precision": ready.plan.precision,

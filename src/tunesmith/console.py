@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tunesmith import run as runs
 from tunesmith.report import verdict
-from tunesmith.report.format import duration, number
+from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, value
 from tunesmith.run import write_json_lines
 
 _console = Console(highlight=False)
@@ -57,7 +58,7 @@ class _Listener:
         elif say is not None:
             say(event)
 
-    def _on_HeadSolved(self, event: Any) -> None:  # noqa: N802: named after the event
+    def _on_HeadSolved(self, event: Any) -> None:
         tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
         self(f"Head solved on frozen features in {duration(event.seconds)} (validation by pooling: {tried}).")
 
@@ -136,7 +137,7 @@ def show_audit(found: dict[str, Any]) -> None:
     table.add_row("rows", *(f"{count:,}" for count in found["rows"].values()))
     classes = found.get("classes", {})
     for label in list(next(iter(classes.values()), {}))[:30]:
-        table.add_row(label, *(f"{counts[label]:,}" for counts in classes.values()))
+        table.add_row(escape(label), *(f"{counts[label]:,}" for counts in classes.values()))
     _console.print(table)
     columns = found["columns"]
     _console.print(
@@ -145,6 +146,8 @@ def show_audit(found: dict[str, Any]) -> None:
         soft_wrap=True,
         markup=False,
     )
+    for guess in columns["guesses"]:
+        _console.print(f"Guessed: {guess}", soft_wrap=True, markup=False)
     repeats = found["duplicates"]
     _console.print(f"Repeats: {repeats['exact']:,} exact, {repeats['near']:,} nearly the same.")
     for row in found["rejected_rows"][:10]:
@@ -161,43 +164,59 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
     """One line a row: id, prediction, and the calibrated score of what was predicted."""
     for row in found:
         prediction = row["prediction"]
-        scores = {key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")}
+        if prediction is None:
+            print(f"{row['id']}\t(none: {row['reason']})")
+            continue
+        scores = {key.removeprefix("score_"): score for key, score in row.items() if key.startswith("score_")}
         named = prediction if isinstance(prediction, list) else [prediction]
         shown = (
             ", ".join(f"{name} {scores[name]:.3f}" if name in scores else number(name) for name in named) or "(none)"
         )
-        _console.print(f"{row['id']}\t{shown}", soft_wrap=True, markup=False)
+        print(f"{row['id']}\t{shown}")
 
 
 def show_metrics(found: dict[str, Any]) -> None:
     """Every metric with its interval."""
-    table = Table(title=f"{found['data']}: {found['rows']:,} rows", title_justify="left")
+    table = Table(title=f"{escape(found['data'])}: {found['rows']:,} rows", title_justify="left")
     for name in ("Metric", "Value", "Interval"):
         table.add_column(name, justify="left" if name == "Metric" else "right")
-    for name, value in found["metrics"]["test"].items():
-        table.add_row(name, f"{value['value']:.4f}", f"{value['low']:.4f} to {value['high']:.4f}")
+    for name, one in found["metrics"]["test"].items():
+        table.add_row(metric_name(name), value(name, one["value"]), bounds(name, one["low"], one["high"]))
     _console.print(table)
     if found["rejected"]:
         _console.print(f"{found['rejected']:,} rows could not be used.")
+    if cut := found["truncation"]["rows_cut"]:
+        _console.print(f"{cut:,} rows are longer than {found['truncation']['limit']:,} tokens and were cut.")
 
 
 def show_comparison(found: dict[str, Any]) -> None:
     """One line a run, best first."""
-    table = Table(title=f"By {found['metric']}, best first", title_justify="left")
-    for name in ("Run", "Method", found["metric"], "Interval", "Difference from best", "Time", "Trained"):
+    metric = found["metric"]
+    table = Table(title=f"By {metric_name(metric)}, best first", title_justify="left")
+    for name in ("Run", "Method", metric_name(metric), "Interval", "Difference from best", "Time", "Trained"):
         table.add_column(name, justify="left" if name in ("Run", "Method") else "right")
-    for entry in found["runs"]:
+    for place, entry in enumerate(found["runs"]):
         gap = entry.get("difference")
         table.add_row(
-            entry["run"],
+            escape(entry["run"]),
             entry["method"],
-            f"{entry['value']:.4f}",
-            f"{entry['low']:.4f} to {entry['high']:.4f}",
-            f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else "",
+            value(metric, entry["value"]),
+            bounds(metric, entry["low"], entry["high"]),
+            "" if place == 0 else "other rows" if not gap else _signed_gap(metric, gap),
             duration(entry["seconds"]),
             f"{entry['parameters_trainable']:,}",
         )
     _console.print(table)
+    unit = " in points" if metric in SHARES else ""
+    _console.print(
+        f"Differences are{unit}, by row, with {100 * found['confidence']:g} % intervals; runs that were tested on other "
+        "rows than the best one have none.",
+        soft_wrap=True,
+    )
+
+
+def _signed_gap(metric: str, gap: dict[str, float]) -> str:
+    return f"{signed(metric, gap['value'])} ({signed(metric, gap['low'])} to {signed(metric, gap['high'])})"
 
 
 def write_lines(rows: list[dict[str, Any]], path: Path) -> None:

@@ -56,10 +56,15 @@ class Solved:
 
 
 class Examples(Protocol):
-    """Rows as the network takes them, not yet padded. `lengths` is what one row costs: (rows,) tokens."""
+    """Rows as the network takes them, not yet padded; a long row may lie in several pieces, each an example of its own."""
 
     @property
-    def lengths(self) -> Indices: ...
+    def lengths(self) -> Indices:
+        """(examples,) what each one costs, in tokens."""
+        ...
+
+    @property
+    def rows(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -95,6 +100,8 @@ class Model:
     """The attribute of `module` that holds the pre-trained part."""
     pooling: str
     """How a row becomes one vector: "own" is the way of the model's own class."""
+    remote_code: bool = False
+    """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,9 @@ class Facts:
     """What a method may know of the job when it makes its plan."""
 
     rows: int
+    """Of the training split."""
+    pieces: int
+    """What one epoch passes forward: as many as rows, or more where long rows are read in windows."""
     classes: int
     hidden: int
     native_bf16: bool
@@ -195,15 +205,27 @@ class Task(Protocol):
         ...
 
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
-        """id, truth where it is known, prediction, scores."""
+        """id, group and truth where they are known, prediction, scores."""
+        ...
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        """Primary metric of the `predictions` in `first` minus that of those in `second`, paired by row."""
         ...
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Any]:
         """A few raw inputs to try a saved model with, and the Examples that its public loader makes of them."""
         ...
 
-    def loading_code(self, model: Model, folder: str) -> str:
-        """The lines of Python that open the saved model without Tunesmith."""
+    def loading_code(self, model: Model, folder: str, inputs: int) -> str:
+        """The lines of Python that open the saved model without Tunesmith; `inputs` columns make a row."""
         ...
 
 

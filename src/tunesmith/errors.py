@@ -51,6 +51,10 @@ class Interrupted(TunesmithError):
     exit_code = 130
 
 
+class CutWarning(UserWarning):
+    """Inputs that are longer than the model takes were cut before it read them."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The entry of `known` that looks most like `word` (case and blanks ignored), or None when none comes near."""
     folded = {name.strip().casefold(): name for name in known}

@@ -112,20 +112,5 @@ class Plan:
         return tuple(row.stage for row in self.phases[0].rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; `from_dict` makes the same plan of it."""
+        """JSON-able."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Plan:
-        phases = tuple(
-            Phase(
-                name=phase["name"],
-                head=phase["head"],
-                rows=tuple(Row(**row) for row in phase["rows"]),
-                epochs=phase["epochs"],
-                schedule=Schedule(**phase["schedule"]),
-            )
-            for phase in values["phases"]
-        )
-        rest = {key: value for key, value in values.items() if key not in ("phases", "batch", "reasons")}
-        return cls(phases=phases, batch=BatchShape(**values["batch"]), reasons=tuple(values["reasons"]), **rest)

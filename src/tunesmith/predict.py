@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tunesmith.contracts import Model, Task
 from tunesmith.data import load as data
 from tunesmith.data.columns import Columns
 from tunesmith.data.readers import TABLE
-from tunesmith.errors import DataError, RunError
+from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
 from tunesmith.models.reload import reload
@@ -48,7 +49,7 @@ class Predictor:
         self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
         self.temperature: float | None = notes["temperature"]
-        self.model: Model = reload(place.model)
+        self.model: Model = reload(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 
     def predict(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -59,6 +60,9 @@ class Predictor:
 
         Raises:
             DataError: an input is not text, or not a pair where pairs are needed.
+
+        Warns:
+            CutWarning: inputs are longer than the model takes, and were cut.
         """
         return self.predict_rows(_table(inputs, len(self.inputs))).to_pylist()  # type: ignore[no-any-return]
 
@@ -67,6 +71,14 @@ class Predictor:
         if not rows.num_rows:
             raise DataError("There is nothing to predict: no usable input was given.")
         examples = self.task.encode(rows, self.model)
+        cut = self.task.truncation(examples, self.model)
+        if cut["rows_cut"]:
+            warnings.warn(
+                f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
+                f"at the end: {cut['share_of_tokens']:.1%} of all tokens.",
+                CutWarning,
+                stacklevel=2,
+            )
         found = logits(self.task, self.model, examples, self.precision)
         return self.task.predictions(rows, found, self.labels, self.temperature)
 
@@ -84,8 +96,15 @@ class Predictor:
             found = logits(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
             sections = measure(how, Reading(read.rows, examples, found), self.temperature)
-        result = {"data": source, "rows": read.rows.num_rows, "rejected": len(read.rejected), **sections}
-        runs.write_json(self.run / "evaluations" / f"{Path(source).stem}.json", result)
+        result = {
+            "data": source,
+            "rows": read.rows.num_rows,
+            "rejected": len(read.rejected),
+            "truncation": self.task.truncation(examples, self.model),
+            **sections,
+        }
+        name = "-".join(part for part in Path(source).with_suffix("").parts if part.strip("./\\"))
+        runs.write_json(self.run / "evaluations" / f"{name}.json", result)
         return result
 
 
@@ -97,16 +116,21 @@ def load(run: str | Path) -> Predictor:
 def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str]) -> list[dict[str, Any]]:
     """What the command line predicts: texts as they are, a data file, or `lines` where the input is "-".
 
+    A row of a file, or a line, that cannot be used stands in its place with no prediction and the reason.
+
     Raises:
         DataError: nothing usable, or a file that lacks the input column.
     """
     predictor = load(run)
     if list(inputs) == ["-"]:
-        return predictor.predict([line.rstrip("\n") for line in lines if line.strip()])
+        return _predict_lines(predictor, [line.rstrip("\n") for line in lines])
     if len(inputs) == 1 and (Path(inputs[0]).suffix.lower() in FILES or os.path.isdir(inputs[0])):
         with runs.scratch() as cache:
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache)
-            return predictor.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
+            found = predictor.predict_rows(read.rows).to_pylist()
+            placed = list(zip(read.rows.column("line").to_pylist(), found, strict=True))
+            placed += [(row.line, _without(f"row:{row.line}", row.reason)) for row in read.rejected]
+            return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
     if len(predictor.inputs) == 2:
         if len(inputs) != 2:
             raise DataError(
@@ -114,6 +138,24 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
             )
         return predictor.predict([(inputs[0], inputs[1])])
     return predictor.predict(list(inputs))
+
+
+def _predict_lines(predictor: Predictor, lines: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry a line; its id is the line's position, from 0."""
+    if len(predictor.inputs) == 2:
+        raise DataError("The model reads pairs of texts, which lines cannot hold.", "Give a file with both columns.")
+    kept = [number for number, line in enumerate(lines) if line.strip()]
+    if not kept:
+        raise DataError("There is nothing to predict: every line is empty.")
+    found = {
+        number: row | {"id": str(number)}
+        for number, row in zip(kept, predictor.predict([lines[number] for number in kept]), strict=True)
+    }
+    return [found.get(number) or _without(str(number), "empty text") for number in range(len(lines))]
+
+
+def _without(name: str, reason: str) -> dict[str, Any]:
+    return {"id": name, "prediction": None, "reason": reason}
 
 
 def _table(inputs: Sequence[Any], width: int) -> pa.Table:

@@ -25,6 +25,7 @@ from tunesmith.run import Run
 from tunesmith.settings import Named, Settings, TrainSettings
 
 Say = Callable[[str], None]
+BLOCK = 10_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def facts_of(settings: TrainSettings, model: Model, train: Examples, device: tor
     """What a method may know of the job."""
     config: Any = model.module.config
     return Facts(
-        rows=len(train),
+        rows=train.rows,
+        pieces=len(train),
         classes=config.num_labels,
         hidden=config.get_text_config().hidden_size,
         native_bf16=precision.native_bf16(device),
@@ -99,10 +101,11 @@ def record(ready: Prepared, place: Run) -> None:
     Raises:
         RunError: the data, or the plan that follows from them, are not those that the run began with.
     """
-    splits = {"fingerprint": fingerprint(ready.dataset), **splits_json(ready.dataset)}
+    prints = {name: fingerprint(rows) for name, rows in ready.dataset.splits.items()}
+    splits = {"fingerprints": prints, **splits_json(ready.dataset)}
     described = describe(ready.plan, ready.model.stages)
     if place.plan.exists():
-        if runs.read_json(place.splits)["fingerprint"] != splits["fingerprint"]:
+        if runs.read_json(place.splits)["fingerprints"] != prints:
             raise RunError(
                 f"The data have changed since the run {place.folder} began.",
                 "Restore them, or start a new run.",
@@ -136,14 +139,13 @@ def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     return described | {"parameters_total": total, "parameters_trainable": trained}
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """A checksum over every row of every split, to know on resuming that the data are the same."""
+def fingerprint(rows: pa.Table) -> str:
+    """A checksum over every row of a split, to know later that the data are the same."""
     digest = hashlib.sha256()
-    for name, rows in dataset.splits.items():
-        digest.update(name.encode())
-        for batch in rows.select([name for name in rows.column_names if name != "line"]).to_batches(10_000):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as stream:
-                stream.write_batch(batch)
-            digest.update(sink.getvalue())
+    kept = rows.select([name for name in rows.column_names if name != "line"])
+    for start in range(0, rows.num_rows, BLOCK):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, kept.schema) as stream:  # blocks of our own: those of the file may lie otherwise
+            stream.write_table(kept.slice(start, BLOCK).combine_chunks())
+        digest.update(sink.getvalue())
     return digest.hexdigest()

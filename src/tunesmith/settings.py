@@ -7,7 +7,7 @@ checked by `own` against the class that the task or the method declares. Knows n
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunesmith.errors import SettingsError, did_you_mean
 
 Auto = Literal["auto"]
+_PLAIN = ("str", "list[", "int", "float")
+"""What pydantic calls the branches of a union of plain kinds."""
 
 
 class Strict(BaseModel):
@@ -57,7 +59,7 @@ class DataSettings(Strict):
     """Rows that share this column's value stay on one side of every split, and are resampled together."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test when they are cut from one file."""
-    separator: str = ";"
+    separator: Annotated[str, Field(min_length=1)] = ";"
     """What parts the labels of one cell when the target is multi-label."""
     encoding: str = "utf-8"
     """Encoding of text files; a byte order mark overrides it. Rows that do not decode are set aside."""
@@ -66,7 +68,7 @@ class DataSettings(Strict):
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.1
     """A larger share of rows set aside stops the run before training."""
     near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Rows at least this similar (Jaccard, five-character shingles) count as near-duplicates."""
+    """Rows at least this similar (Jaccard, shingles of five bytes) count as near-duplicates."""
 
     @pydantic.field_validator("split")
     @classmethod
@@ -111,7 +113,7 @@ class EvaluateSettings(Strict):
     baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
     """majority and probe are always measured; `scratch` trains the same network from fresh weights too."""
     resamples: Annotated[int, Field(ge=100)] = 1000
-    """Bootstrap resamples behind each interval."""
+    """Bootstrap resamples behind each interval; AUROC and average precision take the first 200 of them."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Share of intervals that are to hold the true value."""
     mistakes: Annotated[int, Field(ge=0)] = 20
@@ -164,20 +166,28 @@ def check(kind: type[Model], values: Mapping[str, Any], where: str) -> Model:
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
-        raise SettingsError(*_explain(kind, error.errors()[0], where)) from None
+        raise SettingsError(*_explain(kind, error.errors(), where)) from None
 
 
-def _explain(kind: type[BaseModel], fault: Any, where: str) -> tuple[str, str]:
-    # pydantic adds the branch of a union to the path; a user knows only the keys.
-    path = [str(part) for part in fault["loc"] if not str(part).startswith(("function-", "literal[", "constrained"))]
+def _explain(kind: type[BaseModel], faults: Sequence[Any], where: str) -> tuple[str, str]:
+    fault = faults[0]
+    path = _path(fault)
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = _keys(kind, path[:-1])
         return f"{where}: unknown key {key!r}{did_you_mean(path[-1], known)}", f"Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing.", f"Add it, or give it with --set {key}=…"
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {key} = {fault['input']!r} is not usable: {reason[0].lower()}{reason[1:]}.", ""
+    # Where a key may be of several kinds, each says what it misses.
+    reasons = [one["msg"].removeprefix("Value error, ") for one in faults if _path(one) == path]
+    told = " or ".join(dict.fromkeys(f"{reason[0].lower()}{reason[1:]}" for reason in reasons))
+    return f"{where}: {key} = {fault['input']!r} is not usable: {told}.", ""
+
+
+def _path(fault: Any) -> list[str]:
+    """The keys down to a fault; pydantic adds the branch of a union, which no user knows."""
+    branches = ("function-", "literal[", "constrained", *_PLAIN)
+    return [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
 
 
 def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
@@ -237,6 +247,10 @@ def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     inner = result.get(first)
     if isinstance(inner, str):
         inner = {"train" if first == "data" else "name": inner}
+    if inner is not None and not isinstance(inner, Mapping):
+        raise SettingsError(
+            f"{first} = {inner!r} holds no keys, so {key} cannot be set.", f"Give {first} as a mapping."
+        )
     result[first] = put(inner or {}, rest, value)
     return result
 

@@ -183,7 +183,7 @@ def test_long_texts_are_cut_and_counted_or_read_in_windows(settings: dict[str, o
     data = rows_of(tmp_path / "long.csv", "text,label", lines)
     said: list[object] = []
     place = api.finetune(settings | {"data": data}, run=tmp_path / "cut", listen=said.append)
-    cut = json.loads(place.report.read_text())["truncation"]
+    cut = json.loads(place.report.read_text())["truncation"]["train"]
     assert cut["rows_cut"] == json.loads(place.report.read_text())["data"]["train"]
     assert cut["longest"] == 152
     assert any("are longer than 64 tokens" in str(sentence) for sentence in said)
@@ -192,7 +192,7 @@ def test_long_texts_are_cut_and_counted_or_read_in_windows(settings: dict[str, o
     lines[0] = "word1 word2,a"
     rows_of(tmp_path / "long.csv", "text,label", lines)
     place = api.finetune(settings | {"task": task}, run=tmp_path / "windows")
-    windows = json.loads(place.report.read_text())["truncation"]
+    windows = json.loads(place.report.read_text())["truncation"]["train"]
     assert windows["rows_cut"] == 0
     assert windows["rows_in_windows"] > 40
 
@@ -302,6 +302,27 @@ def test_a_broken_model_folder_is_refused(settings: dict[str, object], tmp_path:
         message = "cannot be loaded"
     with pytest.raises(ModelError, match=message):
         api.finetune(settings | {"model": str(folder)}, run=tmp_path / "run")
+
+
+def test_code_that_a_model_brings_runs_only_where_it_is_allowed(settings: dict[str, object], tmp_path: Path) -> None:
+    """Loading, the probe's backbone, the fresh process that reopens, and predict: all of them, or none."""
+    folder = write_model(tmp_path / "model")
+    (folder / "own.py").write_text(
+        "from transformers import BertConfig, BertForSequenceClassification, BertModel\n"
+        "class OwnConfig(BertConfig):\n    model_type = 'own'\n"
+        "class OwnModel(BertModel):\n    config_class = OwnConfig\n"
+        "class OwnClassifier(BertForSequenceClassification):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "OwnConfig", "AutoModel": "OwnModel", "AutoModelForSequenceClassification": "OwnClassifier"}
+    own = {"model_type": "own", "auto_map": {name: f"own.{kind}" for name, kind in names.items()}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    settings |= {"model": str(folder), "train": {**settings["train"], "epochs": 1}}  # type: ignore[dict-item]
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        api.finetune(settings, run=tmp_path / "refused")
+    for method in ("full", "probe"):
+        place = api.finetune(settings | {"trust_remote_code": True, "method": method}, run=tmp_path / method)
+        assert tunesmith.load(place.folder).predict(["word1"])[0]["prediction"] in ("good", "bad")
 
 
 def test_plan_says_what_train_does_and_trains_nothing(settings: dict[str, object]) -> None:

@@ -13,8 +13,9 @@ import tunesmith
 from tunesmith import methods, prepare, settings, tasks
 from tunesmith.models.forward import logits
 from tunesmith.registry import look_up
+from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
-from tunesmith.train.loop import Job, train
+from tunesmith.train.loop import train
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 

@@ -75,7 +75,7 @@ def test_used_and_ignored_columns_are_told(tmp_path: Path) -> None:
     found = read(tmp_path, path)
     assert found.columns.inputs == ("text",)
     assert found.columns.ignored == ("region",)
-    assert len(found.columns.guesses) == 2
+    assert len(found.columns.guesses) == 3
 
 
 def test_bad_rows_are_set_aside_with_line_and_reason(tmp_path: Path) -> None:
@@ -224,3 +224,52 @@ def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
         write(folder / name, GOOD + BAD)
     with pytest.raises(DataError, match=r"two files for the validation split: valid\.csv and validation\.csv"):
         read(tmp_path, folder)
+
+
+def test_what_is_inferred_of_the_target_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", [(f"{text} number {n}", str(n % 5)) for n, (text, _) in enumerate(GOOD + BAD)])
+    found = read(tmp_path, path)
+    assert any(
+        "read as classes, one a row, as its cells hold 5 different values" in one for one in found.columns.guesses
+    )
+    assert found.audit["columns"]["guesses"] == list(found.columns.guesses)
+
+
+def test_nan_among_numbers_is_no_label(tmp_path: Path) -> None:
+    """Tables write empty cells as nan; it became a class of its own."""
+    rows = [(f"{text} number {n}", "nan" if n == 3 else str(n % 2)) for n, (text, _) in enumerate(GOOD + BAD)]
+    found = read(tmp_path, write(tmp_path / "rows.csv", rows))
+    assert found.labels == ("0", "1")
+    assert [(row.line, row.reason) for row in found.rejected] == [(5, "no label")]
+
+
+def test_several_target_columns_cannot_be_one_label(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "text,a,b\n" + "\n".join(f"word{n},{n % 2},{1 - n % 2}" for n in range(30)) + "\n"
+    )
+    wanted = DataSettings(train=str(tmp_path / "rows.csv"), target=["a", "b"])
+    with pytest.raises(
+        DataError, match=r"names 2 columns, which make a multi-label target, but task.problem is single-label"
+    ):
+        load(wanted, tmp_path / "cache", 0, "single-label")
+
+
+def test_a_file_that_breaks_off_while_it_is_read_is_one_sentence(tmp_path: Path) -> None:
+    """It was called a failure to write, or ended in a traceback."""
+    table = pa.table(
+        {"text": [f"{text} {n}" for n, (text, _) in enumerate((GOOD + BAD) * 500)], "label": ["a", "b"] * 10000}
+    )
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=1000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20_000] + b"\x00" * 20_000 + whole[40_000:])
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read"):
+        read(tmp_path, path)
+
+
+def test_splits_that_rows_belonging_together_make_uneven_are_reported(tmp_path: Path) -> None:
+    lines = [f"word{n} word{n * 7} word{n * 13},{'ab'[n % 2]},{0 if n < 90 else n}" for n in range(100)]
+    (tmp_path / "rows.csv").write_text("text,label,author\n" + "\n".join(lines) + "\n")
+    wanted = DataSettings(train=str(tmp_path / "rows.csv"), group="author", split=(0.5, 0.25, 0.25))
+    found = load(wanted, tmp_path / "cache", 0)
+    assert any("instead of 50, as rows that belong together" in warning for warning in found.audit["warnings"])

@@ -36,6 +36,32 @@ def test_clusters_stay_on_one_side_and_training_knows_every_class(strata: list[i
             assert (split[own] == 0).any()
 
 
+def test_groups_too_large_for_a_small_split_go_to_training() -> None:
+    """Three large groups and some of four: the second one used to become a validation split of 40 %."""
+    together = np.repeat(np.arange(7), [100, 80, 4, 4, 4, 4, 4])
+    split = cut(np.arange(200) % 2, together, (0.8, 0.1, 0.1), 0)
+    assert [int((split == index).sum()) for index in (0, 1, 2)] == [184, 8, 8] or (split == 0).sum() >= 180
+    assert (split == 1).any()
+    assert (split == 2).any()
+
+
+@given(sizes=st.lists(st.integers(2, 30), min_size=3, max_size=40), seed=st.integers(0, 3))
+def test_no_split_but_training_exceeds_its_share_by_more_than_a_cluster(sizes: list[int], seed: int) -> None:
+    together = np.repeat(np.arange(len(sizes)), sizes)
+    split = cut(np.zeros(len(together), dtype=np.int64), together, (0.8, 0.1, 0.1), seed)
+    for index in (1, 2):
+        count = (split == index).sum()
+        assert count
+        assert count <= max(0.1 * len(together) + 0.5, min(sizes), sorted(sizes)[1], sorted(sizes)[2])
+
+
+def test_a_class_that_lies_in_one_mixed_cluster_is_known_to_training() -> None:
+    together = np.concatenate([np.arange(100), np.full(3, 200)])
+    strata = np.concatenate([np.zeros(100, dtype=np.int64), [0, 0, 1]])
+    for seed in range(10):
+        assert cut(strata, together, (0.8, 0.1, 0.1), seed)[-1] == 0
+
+
 @given(counts=st.lists(st.integers(1, 60), min_size=2, max_size=12), seed=st.integers(0, 3))
 def test_single_rows_are_shared_out_as_evenly_as_whole_rows_allow(counts: list[int], seed: int) -> None:
     strata = np.repeat(np.arange(len(counts)), counts)

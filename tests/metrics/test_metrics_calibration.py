@@ -51,10 +51,19 @@ def test_the_temperature_lowers_the_calibration_error() -> None:
     assert calibration.expected_calibration_error(truth, raw) > 0.1
 
 
-@pytest.mark.parametrize(("truth", "low", "high"), [(0, 0.05, 0.1), (1, 19.9, 20.0)])
+@pytest.mark.parametrize(("truth", "low", "high"), [(0, 1.0, 1.0), (1, 19.9, 20.0)])
 def test_the_temperature_stays_within_its_bounds(truth: int, low: float, high: float) -> None:
     found = calibration.fit_temperature(np.array([[3.0, 0.0]]), np.array([truth]))
     assert low <= found <= high
+
+
+def test_few_mistakes_do_not_make_a_model_surer() -> None:
+    """It ended at 0.05, which made every answer a certain one, where validation happened to have no mistake."""
+    logits = np.array([[1.0, 0.0]] * 30 + [[0.0, 1.0]] * 30)
+    truth = np.array([0] * 30 + [1] * 30)
+    assert calibration.fit_temperature(logits, truth) == 1.0
+    truth[:10] = 1  # ten mistakes in sixty: enough to say that it is not sure enough
+    assert calibration.fit_temperature(logits, truth) < 1.0
 
 
 def test_bins_by_hand() -> None:

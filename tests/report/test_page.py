@@ -34,7 +34,10 @@ def report(gain: tuple[float, float, float] = (0.08, 0.05, 0.11), **more: Any) -
             "parameters_trainable": 770, "precision": "bf16", "stopped_early": False, "best_epoch": 1,
         },
         "timings": {"train": 72.0}, "warnings": [], "environment": {"python": "3.11"}, "command": "tunesmith train x",
-        "truncation": {"limit": 512, "rows_cut": 0, "share_of_tokens": 0.0, "longest": 40},
+        "truncation": {
+            name: {"limit": 512, "rows_cut": 0, "share_of_tokens": 0.0, "longest": 40, "rows_in_windows": 0}
+            for name in ("train", "validation", "test")
+        },
     } | more  # fmt: skip
 
 

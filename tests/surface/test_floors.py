@@ -30,11 +30,11 @@ def test_help_comes_at_once_and_without_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     times = []
-    for _ in range(3):
+    for _ in range(8):
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         times.append(time.perf_counter() - started)
-    assert min(times) < 2.0  # the figure itself (under 0.5 s) is in docs/benchmarks.md; a busy machine is slower
+    assert min(times) < 0.5
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -13,6 +13,8 @@ import yaml
 
 def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_path: Path) -> None:
     settings["train"] = {**settings["train"], "batch_size": 17, "log_steps": 1}  # type: ignore[dict-item]
+    # From scratch trains in both processes too: it hung where only the first one did.
+    settings["evaluate"] = {"resamples": 100, "baselines": ["scratch"]}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     single = [sys.executable, "-m", "tunesmith.cli"]
     # torchrun reads --run as its own --run-path unless "--" stands before the program.
@@ -39,5 +41,7 @@ def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_p
         assert done.returncode == 0, done.stdout + done.stderr
         curves.append([json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()])
     one, two = curves
+    found = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")]
+    assert [set(report["baselines"]) for report in found] == [{"majority", "probe", "scratch"}] * 2
     assert [line["step"] for line in one] == [line["step"] for line in two]
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -21,9 +22,10 @@ from safetensors.torch import load_file
 from tunesmith import api, prepare, run, settings
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.train import checkpoint
-from tunesmith.train.events import StepDone, Trained
+from tunesmith.train.course import Job
+from tunesmith.train.events import HeadSolved, Saved, StepDone, Trained
 from tunesmith.train.follow import follow
-from tunesmith.train.loop import Job, train
+from tunesmith.train.loop import train
 
 
 def begin(values: dict[str, object], folder: Path) -> Job:
@@ -51,6 +53,59 @@ def test_a_run_that_is_closed_and_resumed_ends_with_the_same_weights(
     events.close()  # type: ignore[attr-defined]
     resumed = finish(begin(settings, tmp_path / "cut"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_every_epoch_ends_with_a_checkpoint(settings: dict[str, object], tmp_path: Path) -> None:
+    """However seldom they are asked for otherwise; the last one holds no optimiser, and no weights twice."""
+    job = dataclasses.replace(begin(settings, tmp_path), checkpoint_seconds=1e9)
+    saved = [event for event in train(job) if isinstance(event, Saved)]
+    assert len(saved) == job.plan.phases[-1].epochs
+    found = checkpoint.newest(job.checkpoints)
+    assert found is not None
+    assert found.progress.epoch == job.plan.phases[-1].epochs
+    assert not found.optimiser
+    assert (saved[-1].folder / "best.safetensors").exists() == (found.progress.best_epoch != len(found.progress.curve))
+    again = [type(event) for event in train(begin(settings, tmp_path))]
+    assert StepDone not in again
+
+
+def phased(job: Job) -> Job:
+    """The job with three training phases: the head alone, then the upper block, then everything."""
+    solve, full = job.plan.phases
+    thaw = ("head",), ("head", "final", "block 1"), tuple(row.stage for row in full.rows)
+    phases = [
+        dataclasses.replace(
+            full,
+            name=f"phase {number}",
+            epochs=1 + number % 2,
+            rows=tuple(row if row.stage in kept else dataclasses.replace(row, learning_rate=None) for row in full.rows),
+        )
+        for number, kept in enumerate(thaw)
+    ]
+    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, phases=(solve, *phases)))
+
+
+@pytest.mark.parametrize("stop_after", [3, 6, 7, 15, 18, 19, 22])
+def test_a_plan_of_several_phases_is_resumed_in_each(
+    settings: dict[str, object], tmp_path: Path, stop_after: int
+) -> None:
+    job = phased(begin(settings, tmp_path / "whole"))
+    events = list(train(job))
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert [event.step for event in steps] == list(range(1, 25))
+    assert {event.steps for event in steps} == {24}
+    whole = events[-1]
+    assert isinstance(whole, Trained)
+    assert [entry["epoch"] for entry in whole.curve] == [1, 2, 3, 4]
+    best = max(whole.curve, key=lambda entry: (entry["metric"], -entry["validation_loss"]))
+    assert whole.best_epoch == best["epoch"]
+    cut = train(phased(begin(settings, tmp_path / "cut")))
+    for event in cut:
+        if isinstance(event, StepDone) and event.step == stop_after:
+            break
+    cut.close()  # type: ignore[attr-defined]
+    resumed = finish(phased(begin(settings, tmp_path / "cut")))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.model.module.state_dict().items())
 
 
 def test_a_half_written_or_damaged_checkpoint_is_passed_over(settings: dict[str, object], tmp_path: Path) -> None:
@@ -100,6 +155,15 @@ def test_a_signal_saves_and_says_how_to_go_on(settings: dict[str, object], tmp_p
     found = checkpoint.newest(tmp_path / "checkpoints")
     assert found is not None
     assert found.progress.step == 3
+
+
+def test_a_signal_before_the_first_step_claims_nothing(settings: dict[str, object], tmp_path: Path) -> None:
+    def listen(event: Any) -> None:
+        if isinstance(event, HeadSolved):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="no step was taken yet"):
+        follow(train(begin(settings, tmp_path)), tmp_path / "log.jsonl", 1, tmp_path, listen)
 
 
 @pytest.fixture

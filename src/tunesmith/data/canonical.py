@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -52,18 +53,15 @@ def canonical(source: Source, columns: Columns, split: str, most_characters: int
 
 
 def store(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> pa.Table:
-    """Write `rows` to `path` in batches, and map the file."""
+    """Write `rows` to `path` in batches, and map the file; what goes wrong while they are read is not our writing."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            block: list[tuple[Any, ...]] = []
-            for row in rows:
-                block.append(row)
-                if len(block) == BATCH:
-                    writer.write_batch(_batch(block, schema))
-                    block = []
-            if block:
-                writer.write_batch(_batch(block, schema))
+        sink = pa.OSFile(str(path), "wb")
+    with sink, pa.ipc.new_file(sink, schema) as writer:
+        while block := list(itertools.islice(rows, BATCH)):
+            batch = _batch(block, schema)
+            with writing(path):
+                writer.write_batch(batch)
     return mapped(path)
 
 

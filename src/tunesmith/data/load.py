@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,16 @@ import pyarrow as pa
 
 from tunesmith.data import duplicates, ids, targets
 from tunesmith.data.audit import audit
-from tunesmith.data.canonical import Canonical, canonical, mapped, store
+from tunesmith.data.canonical import Canonical, canonical, store
 from tunesmith.data.columns import Columns, choose, positions
+from tunesmith.data.complete import SPLITS, complete
 from tunesmith.data.readers import Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
-from tunesmith.data.split import cut
 from tunesmith.data.targets import Problem, Reason
 from tunesmith.errors import DataError
-from tunesmith.run import writing
 from tunesmith.settings import DataSettings
 
-SPLITS = ("train", "validation", "test")
-FEWEST_ROWS = 10
 LINES_SHOWN = 3
-SCORE_BINS = 10
 Indices = npt.NDArray[np.int64]
 
 
@@ -73,7 +69,15 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
         _refuse_empty(read["train"], sources["train"].name)
     read, notes = _without_hidden(read, settings)
     several = len(columns.targets) > 1
+    if several and problem not in (None, "multi-label"):
+        raise DataError(
+            f"data.target names {len(columns.targets)} columns, which make a multi-label target, but task.problem is "
+            f"{problem}.",
+            "Name one column, or leave task.problem away.",
+        )
     found = problem or targets.infer(raw.column("raw"), several, sources["train"].name)
+    if problem is None:
+        columns = replace(columns, guesses=(*columns.guesses, targets.reading(found, raw.column("raw"))))
     labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
     parse = targets.parser(found, labels, settings.separator)
     parsed = {
@@ -88,7 +92,8 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
     notes += _merged_notes(targets.merged(raw.column("raw"), found))
     exact, near = _clusters(tables, settings.near_duplicate)
     brought = len(tables) > 1
-    tables, exact, near = _complete(tables, exact, near, settings, seed, cache)
+    tables, exact, near, uneven = complete(tables, exact, near, settings, seed, cache)
+    notes += uneven
     report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes)
     return Dataset(tables, found, labels, columns, report, rejected)
 
@@ -209,79 +214,3 @@ def _clusters(tables: dict[str, pa.Table], threshold: float) -> tuple[dict[str, 
         dict(zip(tables, np.split(found, ends), strict=True))
         for found in duplicates.clusters(list(tables.values()), threshold)
     )
-
-
-def _complete(
-    tables: dict[str, pa.Table],
-    exact: dict[str, Indices],
-    near: dict[str, Indices],
-    settings: DataSettings,
-    seed: int,
-    cache: Path,
-) -> tuple[dict[str, pa.Table], dict[str, Indices], dict[str, Indices]]:
-    """Cut the splits that are missing from the training rows."""
-    missing = [name for name in SPLITS if name not in tables]
-    if not missing:
-        return tables, exact, near
-    train = tables["train"]
-    wanted = dict(zip(SPLITS, settings.split, strict=True))
-    total = wanted["train"] + sum(wanted[name] for name in missing)
-    shares = [wanted["train"] / total, *(wanted[name] / total for name in missing)]
-    if train.num_rows < FEWEST_ROWS:
-        raise DataError(
-            f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
-            "Give more rows, or bring data.validation and data.test yourself.",
-        )
-    strata, together = _strata(train.column("target")), _together(train, near["train"])
-    split = cut(strata, together, shares, seed)
-    pieces: dict[str, pa.Table] = dict(tables)
-    clusters = {"exact": dict(exact), "near": dict(near)}
-    for index, name in enumerate(["train", *missing]):
-        rows = np.flatnonzero(split == index)
-        if not len(rows):
-            raise DataError(*_why_none_left(name, strata, together))
-        pieces[name] = _taken(train, rows, cache / f"{name}.cut.arrow")
-        for kind, found in (("exact", exact), ("near", near)):
-            clusters[kind][name] = found["train"][rows]
-    ordered = [{name: one[name] for name in SPLITS} for one in (pieces, clusters["exact"], clusters["near"])]
-    return ordered[0], ordered[1], ordered[2]
-
-
-def _why_none_left(split: str, strata: Indices, together: Indices) -> tuple[str, str]:
-    classes, clusters = int(strata.max()) + 1, len(np.unique(together))
-    if 2 * classes > len(strata):
-        why = f"most of the {classes:,} classes have a single row, and training needs that one"
-    else:
-        of = f"{clusters:,} cluster{'' if clusters == 1 else 's'}"
-        why = f"the {len(strata):,} rows belong together in {of} of near-duplicates or groups"
-    return f"No row is left for the {split} split: {why}.", "Give more rows, or bring the splits yourself."
-
-
-def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
-    """Some rows of a mapped table, as another mapped table; never more than a block in memory."""
-    with writing(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        for start in range(0, len(rows), 50_000):
-            writer.write_table(table.take(rows[start : start + 50_000]))
-    return mapped(path)
-
-
-def _strata(target: pa.ChunkedArray) -> Indices:
-    """The class of each row; for several labels the rarest one; for scores the decile."""
-    if pa.types.is_floating(target.type):
-        values = target.to_numpy()
-        edges = np.quantile(values, np.linspace(0, 1, SCORE_BINS + 1)[1:-1])
-        return np.unique(np.searchsorted(edges, values), return_inverse=True)[1].astype(np.int64)
-    if pa.types.is_list(target.type):
-        cells = target.to_pylist()
-        counts = Counter(label for cell in cells for label in cell)
-        rarest = [min(cell, key=lambda label: counts[label]) if cell else -1 for cell in cells]
-        return np.unique(rarest, return_inverse=True)[1].astype(np.int64)
-    return np.unique(target.to_numpy(), return_inverse=True)[1].astype(np.int64)
-
-
-def _together(table: pa.Table, near: Indices) -> Indices:
-    """Clusters that neither a group nor near-duplicates cross: what is linked by either belongs together."""
-    if "group" not in table.column_names:
-        return near
-    groups = np.unique(np.asarray(table.column("group").to_pylist(), dtype=str), return_inverse=True)[1]
-    return duplicates.joined(near, groups)

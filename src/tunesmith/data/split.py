@@ -17,7 +17,8 @@ def cut(strata: Indices, together: Indices, shares: Sequence[float], seed: int) 
 
     Each stratum is shared out to within one row; which split gets the rows that rounding leaves over is chosen so that
     what one stratum takes from a split is made good by the next.
-    A stratum's first row goes to split 0, so that training knows every class.
+    A stratum's first row goes to split 0, so that training knows every class. A cluster too large for what a split still
+    lacks goes to split 0; where that leaves a split without any row, it gets the smallest cluster.
 
     Args:
         strata: (rows,) class, or bin of the score.
@@ -69,11 +70,26 @@ def _place_clusters(
     several = several[np.argsort(-sizes[several], kind="stable")]
     members = np.argsort(together, kind="stable")
     ends = np.cumsum(sizes)
+    left = np.bincount(strata)
     for cluster in several:
         rows = members[ends[cluster] - sizes[cluster] : ends[cluster]]
         found, counts = np.unique(strata[rows], return_counts=True)
+        left[found] -= counts
         # What a split still lacks, relative to what it should have: small splits are not starved by large ones.
         lack = (counts[:, None] * (wanted[found] - given[found]) / np.maximum(wanted[found], 1e-9)).sum(axis=0)
-        target = int(np.argmax(lack))
+        room = wanted.sum(axis=0) - given.sum(axis=0)
+        lack[1:][room[1:] < len(rows) - 0.5] = -np.inf
+        unknown = (given[found, 0] == 0) & (left[found] == 0)
+        target = 0 if unknown.any() else int(np.argmax(lack))
         given[found, target] += counts
         split[rows] = target
+    if len(several) and len(several) == len(sizes):
+        _feed_the_starved(several, [members[ends[c] - sizes[c] : ends[c]] for c in several], wanted.shape[1], split)
+
+
+def _feed_the_starved(clusters: Indices, rows: Sequence[Indices], splits: int, split: Indices) -> None:
+    """Where nothing but clusters is there and a split got none: the smallest ones of split 0. Fills `split`."""
+    for starved in range(1, splits):
+        inside = [at for at in range(len(clusters)) if split[rows[at][0]] == 0]
+        if not (split == starved).any() and len(inside) > 1:
+            split[rows[inside[-1]]] = starved  # clusters come largest first

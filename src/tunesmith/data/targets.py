@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -35,10 +35,12 @@ def infer(raw: pa.ChunkedArray, several_columns: bool, source: str) -> Problem:
         DataError: there is no cell at all with something in it.
     """
     distinct = [value.strip() for value in pc.unique(raw).to_pylist() if value is not None and value.strip()]
-    if not distinct:
+    if not distinct or (_all_numbers(distinct) and not any(map(_finite, distinct))):
         raise DataError(f"The target column of {source} is empty in every row.", "Set data.target to another column.")
     if several_columns or all(_is_list(value) for value in distinct):
         return "multi-label"
+    if _all_numbers(distinct):  # "nan" among numbers is what a table writes for an empty cell
+        distinct = [value for value in distinct if _finite(value)]
     numbers = [_number(value) for value in distinct]
     words = [value for value, number in zip(distinct, numbers, strict=True) if number is None]
     if words and len(distinct) > MOST_INTEGER_CLASSES and len(words) < MOST_WORDS * len(distinct):
@@ -48,9 +50,20 @@ def infer(raw: pa.ChunkedArray, several_columns: bool, source: str) -> Problem:
         )
     if words:
         return "single-label"
-    whole = all(number == round(number) for number in numbers if number is not None and math.isfinite(number))
+    whole = all(number == round(number) for number in numbers if number is not None)
     few = len(distinct) <= MOST_INTEGER_CLASSES and len(distinct) * ROWS_PER_CLASS <= raw.length()
     return "single-label" if whole and few else "regression"
+
+
+def reading(problem: Problem, raw: pa.ChunkedArray) -> str:
+    """What was inferred of the target, as a sentence."""
+    distinct = pc.count_distinct(raw).as_py()
+    what = {
+        "single-label": f"classes, one a row, as its cells hold {distinct:,} different values",
+        "multi-label": "labels, any number a row",
+        "regression": f"scores, as its cells hold {distinct:,} different numbers",
+    }[problem]
+    return f"The target is read as {what} (task.problem={problem}; task.problem sets another reading)."
 
 
 def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: str) -> tuple[str, ...]:
@@ -71,6 +84,8 @@ def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: 
     for value in pc.unique(raw).to_pylist():
         names.update(labels_of(value, separator) if problem == "multi-label" else [(value or "").strip()])
     names.discard("")
+    if problem == "single-label" and _all_numbers(names):
+        names = set(filter(_finite, names))
     least = 1 if problem == "multi-label" else 2
     if len(names) < least:
         only = f"only the class {names.pop()!r}" if names else "no class"
@@ -99,7 +114,9 @@ def parser(problem: Problem, labels: Sequence[str], separator: str) -> Parse:
 
     def single(cell: str | None) -> Any:
         name = (cell or "").strip()
-        return index[name] if name in index else Reason("no label" if not name else f"unknown label {name!r}")
+        if name in index:
+            return index[name]
+        return Reason("no label" if not name or _finite(name) is False else f"unknown label {name!r}")
 
     def multiple(cell: str | None) -> Any:
         if cell is None:
@@ -141,6 +158,16 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _finite(text: str) -> bool | None:
+    """Whether a number is finite; None where `text` is no number."""
+    number = _number(text)
+    return None if number is None else math.isfinite(number)
+
+
+def _all_numbers(texts: Iterable[str]) -> bool:
+    return all(_number(text) is not None for text in texts)
 
 
 def _natural(name: str) -> tuple[int, float, str]:

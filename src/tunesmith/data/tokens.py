@@ -66,11 +66,11 @@ class Tokens:
         )
 
     def padded(
-        self, indices: npt.NDArray[np.int64], pad_id: int, multiple: int = 1
+        self, indices: npt.NDArray[np.int64], pad_id: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Ids, attention mask and kinds of the pieces `indices`, each (len(indices), longest), padded on the right."""
         lengths = self.lengths[indices]
-        longest = -(-int(lengths.max()) // multiple) * multiple
+        longest = int(lengths.max())
         inside = np.arange(longest) < lengths[:, None]
         source = (self.offsets[indices][:, None] + np.arange(longest))[inside]
         ids = np.full(inside.shape, pad_id, dtype=np.int64)

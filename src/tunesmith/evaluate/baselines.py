@@ -13,8 +13,9 @@ from tunesmith.contracts import Array, Model, Task
 from tunesmith.models import probes
 from tunesmith.models.forward import logits
 from tunesmith.plans import Plan
+from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
-from tunesmith.train.loop import Job, train
+from tunesmith.train.loop import train
 
 
 def probe(task: Task, pretrained: Model, head: Path, test: pa.Table, precision: str) -> Array:
@@ -23,15 +24,16 @@ def probe(task: Task, pretrained: Model, head: Path, test: pa.Table, precision: 
     return logits(task, probed, task.encode(test, probed), precision)
 
 
-def from_scratch(job: Job, full: Plan, test: pa.Table, folder: Path, listen: Callable[[Any], None]) -> Array:
-    """Logits (rows, outputs) of the same network, trained from fresh weights just as `full` trains the pre-trained one.
+def from_scratch(job: Job, full: Plan, listen: Callable[[Any], None]) -> Model:
+    """The same network, trained from fresh weights just as `full` trains the pre-trained one.
+
+    Every process takes part. Log and checkpoints go to a folder beside the job's own checkpoints.
 
     Args:
         job: whose model has fresh weights throughout.
-        folder: for the log and the checkpoints.
     """
     plan = dataclasses.replace(full, phases=tuple(phase for phase in full.phases if phase.head == "train"))
-    job = dataclasses.replace(job, plan=plan, checkpoints=folder / "checkpoints")
+    folder, run = job.checkpoints / "scratch", job.checkpoints.parent
     folder.mkdir(parents=True, exist_ok=True)
-    trained = follow(train(job), folder / "log.jsonl", 10, folder.parent, listen)
-    return logits(job.task, trained.model, job.task.encode(test, trained.model), plan.precision)
+    job = dataclasses.replace(job, plan=plan, checkpoints=folder)
+    return follow(train(job), folder / "log.jsonl", 10, run, listen).model

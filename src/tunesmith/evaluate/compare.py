@@ -6,60 +6,74 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from tunesmith import run as runs
+from tunesmith import tasks
+from tunesmith.contracts import Task
 from tunesmith.errors import RunError
-from tunesmith.metrics.bootstrap import paired_mean_difference
+from tunesmith.evaluate.measure import groups_of
+from tunesmith.registry import look_up
+from tunesmith.run import Run
+from tunesmith.settings import Settings, check, parse, read_yaml
 
 
 def compare(folders: Sequence[str | Path]) -> dict[str, Any]:
     """One entry a run, best first, and how the others differ from the first row by row.
 
     Returns:
-        {"metric", "runs": [{run, method, model, value, low, high, seconds, parameters_trainable, difference?}]};
-        `difference` is in the share of right answers, for runs of classes tested on the same rows.
+        {"metric", "confidence", "runs": [{run, method, model, value, low, high, seconds, parameters_trainable,
+        difference?}]}; `difference` is in the metric, for runs that were tested on the same rows as the best one.
 
     Raises:
-        RunError: fewer than two runs, an unfinished one, or runs whose primary metrics differ.
+        RunError: fewer than two runs, an unfinished one, or runs whose tasks or primary metrics differ.
     """
     if len(folders) < 2:
         raise RunError("Comparing needs at least two runs.", "Example: tunesmith compare runs/a runs/b")
-    entries = [_entry(Path(folder)) for folder in folders]
-    metrics = {entry["metric"] for entry in entries}
-    if len(metrics) > 1:
-        raise RunError(
-            f"The runs were judged by different metrics ({', '.join(sorted(metrics))}).", "Set task.metric alike."
-        )
-    entries.sort(key=lambda entry: -entry["value"])
-    right = [_right(Path(entry["run"])) for entry in entries]
-    first = right[0]
-    for entry, other in zip(entries[1:], right[1:], strict=True):
-        if first is not None and other is not None and first[0] == other[0]:
-            entry["difference"] = paired_mean_difference(other[1], first[1], seed=0).as_dict()
-    return {"metric": metrics.pop(), "runs": entries}
+    places = [runs.open_run(Path(folder)) for folder in folders]
+    reports = [runs.read_json(place.report) for place in places]
+    for key, name, mend in (
+        ("task", "tasks", "Compare runs of one task."),
+        ("problem", "kinds of target", "Set task.problem alike."),
+        ("primary_metric", "metrics", "Set task.metric alike."),
+    ):
+        values = {report[key] for report in reports}
+        if len(values) > 1:
+            raise RunError(f"The runs have different {name} ({', '.join(sorted(values))}).", mend)
+    metric = reports[0]["primary_metric"]
+    ranked = sorted(zip(places, reports, strict=True), key=lambda pair: -pair[1]["metrics"]["test"][metric]["value"])
+    entries = [_entry(place, report) for place, report in ranked]
+    wanted = parse(read_yaml(ranked[0][0].settings))
+    task, labels = _task(wanted, reports[0]["problem"]), ranked[0][1].get("labels", [])
+    rows, best = _tested(ranked[0][0])
+    for entry, (place, report) in zip(entries[1:], ranked[1:], strict=True):
+        other_rows, other = _tested(place)
+        if other_rows == rows and report.get("labels", []) == labels:
+            found = task.compared(other, best, labels, wanted.evaluate, wanted.seed, groups_of(best))
+            entry["difference"] = found.as_dict()
+    return {"metric": metric, "confidence": wanted.evaluate.confidence, "runs": entries}
 
 
-def _entry(folder: Path) -> dict[str, Any]:
-    report = runs.read_json(runs.open_run(folder).report)
-    metric = report["primary_metric"]
+def _task(wanted: Settings, problem: str) -> Task:
+    kind = look_up("task", wanted.task.name, tasks.TABLE)
+    task: Task = kind(check(kind.Settings, wanted.task.own, "settings"))
+    task.adopt(problem)
+    return task
+
+
+def _entry(place: Run, report: dict[str, Any]) -> dict[str, Any]:
     return {
-        "run": str(folder),
-        "metric": metric,
+        "run": str(place.folder),
         "method": report["method"],
         "model": report["model"]["name"],
-        **report["metrics"]["test"][metric],
+        **report["metrics"]["test"][report["primary_metric"]],
         "seconds": report["training"]["seconds"],
         "parameters_trainable": report["training"]["parameters_trainable"],
     }
 
 
-def _right(folder: Path) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]] | None:
-    """Row ids in order, and 1 where the prediction is the truth; None for scores, which are never exactly right."""
-    table = pyarrow.parquet.read_table(runs.Run(folder).predictions).sort_by("id")
-    if pa.types.is_floating(table.schema.field("prediction").type):
-        return None
-    pairs = zip(table.column("truth").to_pylist(), table.column("prediction").to_pylist(), strict=True)
-    return table.column("id").to_pylist(), np.array([float(truth == found) for truth, found in pairs])
+def _tested(place: Run) -> tuple[str, pa.Table]:
+    """The checksum of the test rows, and what was predicted for them."""
+    checksum: str = runs.read_json(place.splits)["fingerprints"]["test"]
+    return checksum, pyarrow.parquet.read_table(place.predictions)

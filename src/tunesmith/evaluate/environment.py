@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "scikit-learn", "pyarrow")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "scipy", "pyarrow")
 
 
 def environment() -> dict[str, Any]:

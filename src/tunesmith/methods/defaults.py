@@ -43,7 +43,7 @@ def choose(facts: Facts) -> Choices:
     if wanted.epochs != "auto":
         epochs = wanted.epochs
     else:
-        steps = epochs * math.ceil(facts.rows / batch)
+        steps = epochs * math.ceil(facts.pieces / batch)
         reasons.append(
             f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows and {max(1, facts.classes)} "
             f"{'class' if facts.classes == 1 else 'outputs'}; training stops earlier when validation no longer improves."
@@ -63,7 +63,7 @@ def choose(facts: Facts) -> Choices:
 def _epochs(facts: Facts, batch: int) -> int:
     """Enough steps for the head's classes to be told apart, at least two passes, at most ten."""
     steps = 200 + 10 * min(facts.classes, 100)
-    return max(2, min(10, round(steps * batch / facts.rows)) if facts.rows else 2)
+    return max(2, min(10, round(steps * batch / facts.pieces)))
 
 
 def _precision(facts: Facts, reasons: list[str]) -> Literal["bf16", "fp32"]:

@@ -12,6 +12,7 @@ from scipy.special import betaincinv, log_softmax
 from tunesmith.metrics.checks import check_classes, check_finite, check_rows
 
 Array = npt.NDArray[Any]
+FEWEST_MISTAKES = 10
 BINS = 15
 """As in the paper's table 1."""
 
@@ -77,7 +78,8 @@ def brier(truth: Array, probabilities: Array) -> float:
 def fit_temperature(logits: Array, truth: Array) -> float:
     """The temperature, from 0.05 to 20, that makes `truth` likeliest (section 4.2).
 
-    Divide logits by it (`softmax`). Where no finite one is best, all rows being right or all wrong, it ends low or high.
+    Divide logits by it (`softmax`). With fewer than `FEWEST_MISTAKES` wrong rows it is at least 1: hardly a mistake on
+    few rows does not show that the model may be surer of itself; with none at all, no finite surety would be enough.
 
     Args:
         logits: (rows, classes).
@@ -92,8 +94,9 @@ def fit_temperature(logits: Array, truth: Array) -> float:
         logs = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
         return float(-logs[np.arange(len(truth)), truth].mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    return float(np.exp(found.x))
+    lowest = 0.05 if (logits.argmax(axis=1) != truth).sum() >= FEWEST_MISTAKES else 1.0
+    found = minimize_scalar(loss, bounds=(np.log(lowest), np.log(20.0)), method="bounded")
+    return float(np.exp(found.x)) if loss(found.x) < loss(0.0) else 1.0
 
 
 def _check(truth: Array, scores: Array, what: str) -> None:

@@ -15,7 +15,8 @@ Array = npt.NDArray[Any]
 def regression(truth: Array, predicted: Array) -> dict[str, float]:
     """mae and rmse in the unit of the truth, and r2, pearson and spearman where they are defined.
 
-    r2 needs a truth that is not constant (a single row is), the two correlations a prediction that is not either.
+    r2 and the correlations need a truth that is not constant (a single row is). A constant prediction, which
+    correlates with nothing, has a correlation of 0.
 
     Args:
         truth, predicted: (rows,).
@@ -32,9 +33,9 @@ def regression(truth: Array, predicted: Array) -> dict[str, float]:
     # The range, not the variance: the mean of equal numbers may differ from them by rounding.
     if np.ptp(truth) > 0:
         found["r2"] = 1.0 - float(np.square(error).sum() / np.square(truth - truth.mean()).sum())
-        if np.ptp(predicted) > 0:
-            found["pearson"] = _correlation(truth, predicted)
-            found["spearman"] = _correlation(_ranks(truth), _ranks(predicted))
+        varied = np.ptp(predicted) > 0
+        found["pearson"] = _correlation(truth, predicted) if varied else 0.0
+        found["spearman"] = _correlation(_ranks(truth), _ranks(predicted)) if varied else 0.0
     return found
 
 

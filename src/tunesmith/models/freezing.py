@@ -10,22 +10,18 @@ from tunesmith.contracts import Stage
 from tunesmith.plans import Phase
 
 
-def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> list[nn.Parameter]:
-    """Set `requires_grad` and the mode of every part of `module` as `phase` says; return what trains.
+def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> None:
+    """Set `requires_grad` and the mode of every part of `module` as `phase` says.
 
     A module whose own parameters are all frozen, and that holds no trained one further down, is in eval mode: no
     dropout, no update of batch-norm statistics.
     """
     rates = {row.stage: row.learning_rate for row in phase.rows}
     parameters = dict(module.named_parameters())
-    trained: list[nn.Parameter] = []
     for stage in stages:
         for name in stage.parameters:
             parameters[name].requires_grad_(rates[stage.name] is not None)
-            if rates[stage.name] is not None:
-                trained.append(parameters[name])
     set_modes(module)
-    return trained
 
 
 def set_modes(module: nn.Module) -> None:

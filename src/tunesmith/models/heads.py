@@ -1,4 +1,4 @@
-"""The last linear layer of a network's own head: finding it, seeing what it receives, and putting a solution into it.
+"""The last linear layer of a network's own head: finding it, keeping it exact, and putting a solution into it.
 
 Solving for exactly what that layer receives makes one rule serve every architecture, whatever the class does between
 the backbone and its last layer.
@@ -46,9 +46,47 @@ def reads_last_token(model: Model) -> bool:
     return children == [model.backbone, "score"]
 
 
+class ExactLinear(nn.Linear):
+    """A head's last layer, in full precision whatever the precision of the rest, and in the unit of the targets.
+
+    bf16 has eight bits: logits rounded to it tie rows that differ, and a score of 1,003 becomes 1,000. While training,
+    weights stay near 1 whatever the targets' scale, as the optimiser's step does; `fold` puts the scale into them.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
+        """(…, width) to (…, outputs), fp32."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float()) * self.scale + self.offset
+
+
+def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
+    """Let the last layer of `model` compute in full precision, around `centre` in units of `spread`."""
+    layer = last_linear(model)
+    layer.__class__ = ExactLinear
+    assert isinstance(layer, ExactLinear)
+    layer.scale = spread
+    # Without a bias there is nothing that `fold` could put the centre into.
+    layer.offset = 0.0 if layer.bias is None else centre
+
+
+def fold(model: Model) -> None:
+    """Put scale and offset of the last layer into its weights, so that it is a linear layer like any other."""
+    layer = last_linear(model)
+    if isinstance(layer, ExactLinear):
+        with torch.no_grad():
+            layer.weight.mul_(layer.scale)
+            if layer.bias is not None:
+                layer.bias.mul_(layer.scale).add_(layer.offset)
+        layer.scale, layer.offset = 1.0, 0.0
+
+
 def install(layer: nn.Linear, weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> None:
     """Copy a solution, `weight` (outputs, width) and `bias` (outputs,), into `layer`."""
+    scale, offset = (layer.scale, layer.offset) if isinstance(layer, ExactLinear) else (1.0, 0.0)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
+        layer.weight.copy_(torch.from_numpy(weight / scale))
         if layer.bias is not None:
-            layer.bias.copy_(torch.from_numpy(bias))
+            layer.bias.copy_(torch.from_numpy((bias - offset) / scale))

@@ -19,12 +19,13 @@ from tunesmith.errors import ModelError
 from tunesmith.models import pooling, sources
 from tunesmith.models.stages import find_stages
 
+NO_LIMIT = 1_000_000
+"""What tokenizers without a limit say is far above this."""
 PROBLEM_TYPES = {
     "single-label": "single_label_classification",
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
-LONGEST_BY_DEFAULT = 512
 
 
 @contextlib.contextmanager
@@ -65,17 +66,21 @@ def load_classifier(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             module = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
-    backbone = module.base_model_prefix
-    limit = _longest_input(module, config, tokenizer)
-    stages = find_stages(module, backbone, tiny_batch(config))
-    return Model(module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN)
+        backbone = module.base_model_prefix
+        limit = _longest_input(module, config, tokenizer)
+        stages = find_stages(module, backbone, tiny_batch(config))
+    return Model(module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code)
 
 
 def load_backbone(model: Model) -> nn.Module:
     """The pre-trained part once more, as it was before any training, in eval mode."""
     with quiet(), clear_errors(model.source):
         backbone = transformers.AutoModel.from_pretrained(
-            model.folder, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+            model.folder,
+            attn_implementation=attention(),
+            use_safetensors=True,
+            dtype=torch.float32,
+            trust_remote_code=model.remote_code,
         )
     return backbone.eval()  # type: ignore[no-any-return]
 
@@ -157,9 +162,7 @@ def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
 
 def _longest_input(module: nn.Module, config: Any, tokenizer: Any) -> int:
     """Tokens that the network and its tokenizer take; RoBERTa and its kin lose the positions up to the padding's."""
-    limits = [LONGEST_BY_DEFAULT]
-    if tokenizer.model_max_length < 1_000_000:
-        limits.append(tokenizer.model_max_length)
+    limits = [int(min(tokenizer.model_max_length, NO_LIMIT))]
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         tables = [

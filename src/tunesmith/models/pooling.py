@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.heads import ExactLinear
+
 OWN = "own"
 """The pooling that the model's own sequence-classification class has."""
 FIRST, MEAN, LAST = "first", "mean", "last"
@@ -42,14 +44,11 @@ class PooledClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.how = how
-        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head = ExactLinear(weight.shape[1], weight.shape[0])
         with torch.no_grad():
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
 
     def forward(self, **batch: Any) -> SimpleNamespace:
         hidden = self.backbone(**batch).last_hidden_state
-        pooled = pool(hidden, batch["attention_mask"], self.how)
-        # One small product in full precision: logits rounded to bf16 would tie rows that differ.
-        with torch.autocast(pooled.device.type, enabled=False):
-            return SimpleNamespace(logits=self.head(pooled))
+        return SimpleNamespace(logits=self.head(pool(hidden, batch["attention_mask"], self.how)))

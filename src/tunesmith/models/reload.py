@@ -10,37 +10,52 @@ import transformers
 from safetensors.torch import load_file
 
 from tunesmith.contracts import Model
+from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
 from tunesmith.models.stages import find_stages
 
 
-def reload(folder: Path) -> Model:
+def reload(folder: Path, *, remote_code: bool = False) -> Model:
     """The model that `save` wrote to `folder`, in fp32 and eval mode.
+
+    Args:
+        remote_code: whether Python code beside the weights may run.
 
     Raises:
         ModelError: the folder does not hold such a model.
     """
     where = str(folder)
     with quiet(), clear_errors(where):
-        config = transformers.AutoConfig.from_pretrained(where)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=remote_code)
         if (folder / "modules.json").is_file():
-            module, pooling = _pooled(folder), _pooling(folder)
+            module, pooling = _pooled(folder, remote_code), _pooling(folder)
             backbone = "backbone"
         else:
             module = transformers.AutoModelForSequenceClassification.from_pretrained(
-                where, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+                where,
+                attn_implementation=attention(),
+                use_safetensors=True,
+                dtype=torch.float32,
+                trust_remote_code=remote_code,
             )
             pooling, backbone = OWN, module.base_model_prefix
-    stages = find_stages(module, backbone, tiny_batch(config))
-    return Model(module.eval(), tokenizer, stages, where, where, tokenizer.model_max_length, backbone, pooling)
+        stages = find_stages(module, backbone, tiny_batch(config))
+    limit = tokenizer.model_max_length
+    model = Model(module.eval(), tokenizer, stages, where, where, limit, backbone, pooling, remote_code)
+    make_exact(model)
+    return model
 
 
-def _pooled(folder: Path) -> PooledClassifier:
+def _pooled(folder: Path, remote_code: bool) -> PooledClassifier:
     backbone = transformers.AutoModel.from_pretrained(
-        folder, attn_implementation=attention(), use_safetensors=True, dtype=torch.float32
+        folder,
+        attn_implementation=attention(),
+        use_safetensors=True,
+        dtype=torch.float32,
+        trust_remote_code=remote_code,
     )
     dense = load_file(folder / "2_Dense" / "model.safetensors")
     module = PooledClassifier(backbone, _pooling(folder), dense["linear.weight"], dense["linear.bias"])

@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
+from tunesmith.models import heads
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
 
@@ -39,6 +40,7 @@ def loader_of(model: Model) -> str:
 def save(model: Model, folder: Path) -> None:
     """Write `model` to `folder`; what was there is replaced only once the new files are whole."""
     temporary = folder.with_name(f".{folder.name}.tmp")
+    heads.fold(model)
     with writing(folder):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -90,9 +92,9 @@ _OPEN = {
     PIPELINE: """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-folder, rows = sys.argv[1], json.load(sys.stdin)
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-tokenizer = AutoTokenizer.from_pretrained(folder)
+folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=trusted).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
 batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
 with torch.no_grad():
@@ -101,22 +103,30 @@ with torch.no_grad():
     SENTENCE_TRANSFORMERS: """
 import json, sys
 from sentence_transformers import SentenceTransformer
-folder, rows = sys.argv[1], json.load(sys.stdin)
-model = SentenceTransformer(folder, device="cpu")
+folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
+model = SentenceTransformer(folder, device="cpu", trust_remote_code=trusted)
 print(json.dumps(model.encode([tuple(row) if len(row) > 1 else row[0] for row in rows]).tolist()))
 """,
 }
 
 
-def loading_code(model: Model, folder: str, problem: str) -> str:
-    """The lines of Python, for the model card, that open the saved model with a public loader."""
+def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
+    """The lines of Python, for the model card, that open the saved model with a public loader.
+
+    Args:
+        inputs: texts of one row: 1, or 2 for pairs.
+    """
     config: Any = model.module.config
     names: dict[int, str] = config.id2label
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
     if loader_of(model) == PIPELINE:
+        given = '"your text"' if inputs == 1 else '{"text": "your text", "text_pair": "the other text"}'
+        # Several labels: all probabilities, each with its sigmoid; a score: the number itself.
+        every = {"multi-label": ", top_k=None", "regression": ', function_to_apply="none"'}.get(problem, "")
         return (
             "from transformers import pipeline\n\n"
-            f'classify = pipeline("text-classification", model="{folder}")\n'
-            'print(classify("your text", truncation=True))'
+            f'classify = pipeline("text-classification", model="{folder}"{trusted})\n'
+            f"print(classify({given}, truncation=True{every}))"
         )
     answer = {
         "single-label": f"labels = {[names[index] for index in sorted(names)]!r}\nprint(labels[logits.argmax()])",
@@ -126,19 +136,24 @@ def loading_code(model: Model, folder: str, problem: str) -> str:
         ),
         "regression": "print(logits[0])",
     }[problem]
+    given = '"your text"' if inputs == 1 else '[("your text", "the other text")]'
+    taken = "" if inputs == 1 else "[0]"
     return (
         "from sentence_transformers import SentenceTransformer\n\n"
-        f'logits = SentenceTransformer("{folder}").encode("your text")\n{answer}'
+        f'logits = SentenceTransformer("{folder}"{trusted}).encode({given}){taken}\n{answer}'
     )
 
 
 class Reopening:
-    """A fresh process, without Tunesmith, that opens a saved model and computes the logits of a few rows."""
+    """A fresh process, without Tunesmith, that opens a saved model and computes the logits of a few rows.
 
-    def __init__(self, folder: Path, loader: str, rows: list[list[str]]) -> None:
+    It starts when the object is made; `compare` waits for it, and leaving the `with` block ends it.
+    """
+
+    def __init__(self, folder: Path, model: Model, rows: list[list[str]]) -> None:
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _OPEN[loader], str(folder)],
+            [sys.executable, "-c", _OPEN[loader_of(model)], str(folder), "trusted" if model.remote_code else ""],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -149,8 +164,15 @@ class Reopening:
         self._process.stdin.close()
         self._process.stdin = None
 
-    def compare(self, expected: Array, tolerance: float) -> float:
-        """The largest difference between the reopened model's logits and `expected`, (rows, outputs).
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def compare(self, expected: Array, tolerance: float) -> None:
+        """Insist that the reopened model's logits are `expected`, (rows, outputs).
 
         Raises:
             ModelError: the model does not open, or answers otherwise by more than `tolerance` of the logits' spread.
@@ -166,4 +188,3 @@ class Reopening:
                 f"The saved model {self._folder} is not the trained one: its outputs differ by up to {difference:.3g}.",
                 "The trained weights are in the checkpoints folder; please report this.",
             )
-        return difference

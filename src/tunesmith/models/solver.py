@@ -1,8 +1,8 @@
 """A linear head as the solution of a regularised problem on frozen features; strength chosen on validation.
 
 Logistic regression with an L2 penalty for one label a row (softmax) and for several (one sigmoid each), ridge
-regression for scores: Bishop 2006, sections 4.3 and 3.1.4. Features are standardised inside, so that one list of
-strengths fits every backbone; the solution is given back for the features as they are.
+regression for scores: Bishop 2006, sections 4.3 and 3.1.4. Features and scores are standardised inside, so that one
+list of strengths fits every backbone and every unit; the solution is given back for both as they are.
 """
 
 from __future__ import annotations
@@ -64,12 +64,16 @@ def solve(
     centre = features.mean(axis=0, dtype=np.float64) if bias else np.zeros(features.shape[1])
     scale = np.sqrt(np.square(features - centre).mean(axis=0, dtype=np.float64)) + 1e-6
     x = torch.from_numpy(((features - centre) / scale).astype(np.float32))
+    scores = targets.ndim == 1 and np.issubdtype(targets.dtype, np.floating)
+    middle = float(targets.mean()) if scores and bias else 0.0
+    spread = float(targets.std()) or 1.0 if scores else 1.0
+    goal = torch.from_numpy((targets - middle) / spread if scores else targets)
     best: Solution | None = None
     start = torch.zeros(outputs, features.shape[1] + 1)
     for strength in strengths:
-        start = _minimise(x, torch.from_numpy(targets), start, strength / features.shape[1], bias)
-        weight = start[:, :-1].double().numpy() / scale
-        offset = start[:, -1].double().numpy() - weight @ centre
+        start = _minimise(x, goal, start, strength / features.shape[1], bias)
+        weight = spread * start[:, :-1].double().numpy() / scale
+        offset = spread * start[:, -1].double().numpy() + middle - weight @ centre
         candidate = Solution(weight, offset, strength, 0.0)
         reached = score(candidate.logits(validation))
         if best is None or reached > best.score:

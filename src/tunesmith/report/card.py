@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tunesmith.report.format import bounds, metric_name, value
-from tunesmith.report.verdict import BASELINES, confidence, verdict
+from tunesmith.report.verdict import BASELINES, confidence, lengths, verdict
 
 LABELS_SHOWN = 50
 
@@ -30,7 +30,8 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
         *_data(report),
         *("## Limits", ""),
         "The figures hold for rows like those of the test split. On other kinds of input the model has not been "
-        f"measured. Inputs longer than {report['truncation']['limit']:,} tokens are cut.",
+        f"measured. The code above cuts inputs longer than {report['truncation']['train']['limit']:,} tokens. "
+        + " ".join(lengths(report)),
         *[f"- {warning}" for warning in report.get("warnings", [])],
         "",
         f"Made with Tunesmith {report['tunesmith_version']}, method {report['method']}, seed {report['seed']}.",

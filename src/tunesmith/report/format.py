@@ -76,6 +76,11 @@ def count(amount: float) -> str:
     return f"{amount / 1e6:.1f} million" if amount >= 1e6 else f"{amount:,.0f}"
 
 
+def rows(amount: int) -> str:
+    """ "1 row", "1,204 rows"."""
+    return f"{amount:,} row" + ("" if amount == 1 else "s")
+
+
 def number(amount: object) -> str:
     """Anything that stands in a cell: floats with four digits, the rest as it is."""
     return f"{amount:.4g}" if isinstance(amount, float) else str(amount)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tunesmith import run as runs
 from tunesmith.report import figures
 from tunesmith.report import format as formats
-from tunesmith.report.verdict import BASELINES, METHODS, confidence, ordered, verdict
+from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, verdict
 
 LARGEST_MATRIX = 25
 """Classes up to which the confusion matrix can be read as a picture."""
@@ -52,6 +52,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         report=report,
         audit=audit,
         sentences=verdict(report),
+        lengths=lengths(report),
         metric=report["primary_metric"],
         confidence=confidence(report),
         method=METHODS.get(report["method"], report["method"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith.report.format import bounds, count, duration, gap, metric_name, signed, size, value
+from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, signed, size, value
 
 METHODS = {"full": "Full fine-tuning", "probe": "A probe on the frozen backbone"}
 BASELINES = {
@@ -35,6 +35,32 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     )
     if report.get("memorising"):
         sentences.append(report["memorising"])
+    return sentences
+
+
+def lengths(report: Mapping[str, Any]) -> list[str]:
+    """What became of rows that are longer than the model takes."""
+    splits = report["truncation"]
+    sentences = []
+    for name, found in splits.items():
+        if found["rows_cut"]:
+            sentences.append(
+                f"Of the {name} split, {rows(found['rows_cut'])} of more than {found['limit']:,} tokens "
+                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the end: {found['share_of_tokens']:.1%} of all "
+                f"tokens; the longest has {found['longest']:,}."
+            )
+        if found["rows_in_windows"]:
+            sentences.append(
+                f"Of the {name} split, {rows(found['rows_in_windows'])} of more than {found['limit']:,} tokens "
+                f"{'was' if found['rows_in_windows'] == 1 else 'were'} read in overlapping windows, whose outputs are "
+                "averaged."
+            )
+    if any(found["rows_in_windows"] for found in splits.values()):
+        sentences.append("Other loaders read the first window only; `tunesmith predict` reads them all.")
+    if not sentences:
+        longest = max(found["longest"] for found in splits.values())
+        limit = splits["train"]["limit"]
+        sentences.append(f"No row is longer than the limit of {limit:,} tokens; the longest has {longest:,}.")
     return sentences
 
 

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.nn import functional
 
 from tunesmith.contracts import Array
+from tunesmith.errors import DataError
 from tunesmith.metrics import bootstrap, calibration, classification, multilabel, regression
 from tunesmith.metrics.interval import Interval
 from tunesmith.settings import EvaluateSettings
@@ -33,6 +35,15 @@ class Problem(ABC):
 
     def __init__(self, primary_metric: str) -> None:
         self.primary_metric = primary_metric
+        self.centre, self.spread = 0.0, 1.0
+        """Mean and standard deviation of the training targets where they are numbers: the unit of the loss."""
+
+    def learn(self, targets: Mapping[str, pa.ChunkedArray]) -> None:  # noqa: B027 - classes have no unit
+        """Take note of the targets of all splits, training first.
+
+        Raises:
+            DataError: the primary metric is not defined on one of them.
+        """
 
     @abstractmethod
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
@@ -75,6 +86,33 @@ class Problem(ABC):
     @abstractmethod
     def columns(self, answers: Array, labels: Sequence[str]) -> dict[str, Any]:
         """Columns of the predictions file: prediction, and a score a label."""
+
+    @abstractmethod
+    def spoken(self, cells: Sequence[Any], labels: Sequence[str]) -> Array:
+        """Cells in the user's words, as `spelled` and `columns` give them, back as truth."""
+
+    @abstractmethod
+    def as_answers(self, predicted: Array, labels: Sequence[str]) -> Array:
+        """Predictions as `spoken` gives them, in the form that the metrics take."""
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Groups,
+    ) -> Interval:
+        """Primary metric of the predictions in `first` minus that of those in `second`, paired by row."""
+        truth = self.spoken(first.column("truth").to_pylist(), labels)
+        one, other = (
+            self.as_answers(self.spoken(table.column("prediction").to_pylist(), labels), labels)
+            for table in (first, second)
+        )
+        return bootstrap.paired_difference(
+            self.primary, self.primary_metric, truth, one, other, **_how(settings, seed, groups)
+        )
 
     def temperature(self, truth: Array, logits: Array) -> float | None:
         """The temperature that calibrates the probabilities; None where there are none."""
@@ -125,6 +163,13 @@ class SingleLabel(Problem):
 
     def spelled(self, targets: Sequence[Any], labels: Sequence[str]) -> list[Any]:
         return [labels[target] for target in targets]
+
+    def spoken(self, cells: Sequence[Any], labels: Sequence[str]) -> Array:
+        index = {label: position for position, label in enumerate(labels)}
+        return np.array([index[cell] for cell in cells], dtype=np.int64)
+
+    def as_answers(self, predicted: Array, labels: Sequence[str]) -> Array:
+        return np.eye(len(labels))[predicted]
 
     def commonest(self, truth: Array, rows: int, outputs: int) -> Array:
         shares = (np.bincount(truth, minlength=outputs) + 1e-3) / len(truth)
@@ -195,6 +240,16 @@ class MultiLabel(Problem):
     def spelled(self, targets: Sequence[Any], labels: Sequence[str]) -> list[Any]:
         return [[labels[index] for index in target] for target in targets]
 
+    def spoken(self, cells: Sequence[Any], labels: Sequence[str]) -> Array:
+        index = {label: position for position, label in enumerate(labels)}
+        truth = np.zeros((len(cells), len(labels)), dtype=np.float32)
+        for row, cell in enumerate(cells):
+            truth[row, [index[name] for name in cell]] = 1.0
+        return truth
+
+    def as_answers(self, predicted: Array, labels: Sequence[str]) -> Array:
+        return predicted
+
     def commonest(self, truth: Array, rows: int, outputs: int) -> Array:
         shares = np.clip(truth.mean(axis=0), 1e-4, 1 - 1e-4)
         return np.tile(np.log(shares / (1 - shares)).astype(np.float32), (rows, 1))
@@ -240,11 +295,23 @@ class Regression(Problem):
     default_metric = "spearman"
     selectable = ("spearman", "pearson", "r2")
 
+    def learn(self, targets: Mapping[str, pa.ChunkedArray]) -> None:
+        for name, column in targets.items():
+            if len(column) < 2 or pc.min_max(column)["min"] == pc.min_max(column)["max"]:
+                raise DataError(
+                    f"The {name} split has {len(column):,} row{'s' if len(column) > 1 else ''} with one and the same "
+                    f"score, so {self.primary_metric} is not defined there.",
+                    "Give more rows, or bring the splits yourself.",
+                )
+        values = next(iter(targets.values())).to_numpy()
+        self.centre, self.spread = float(values.mean()), float(values.std())
+
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
         return np.array(column.to_numpy(), dtype=np.float32)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.mse_loss(logits[:, 0], targets, reduction="none")
+        """Squared error in units of the training targets' variance: 1 is what always giving their mean has."""
+        return functional.mse_loss(logits[:, 0], targets, reduction="none") / self.spread**2
 
     def answers(self, logits: Array, temperature: float | None) -> Array:
         return logits[:, 0].astype(np.float64)
@@ -254,6 +321,12 @@ class Regression(Problem):
 
     def spelled(self, targets: Sequence[Any], labels: Sequence[str]) -> list[Any]:
         return list(targets)
+
+    def spoken(self, cells: Sequence[Any], labels: Sequence[str]) -> Array:
+        return np.array(cells, dtype=np.float64)
+
+    def as_answers(self, predicted: Array, labels: Sequence[str]) -> Array:
+        return predicted
 
     def commonest(self, truth: Array, rows: int, outputs: int) -> Array:
         return np.full((rows, 1), truth.mean(), dtype=np.float32)

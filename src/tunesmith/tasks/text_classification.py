@@ -18,13 +18,16 @@ from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes, save
-from tunesmith.models.heads import outputs_of
+from tunesmith.models.heads import make_exact, outputs_of
 from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize, truncation
 from tunesmith.plans import Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
 from tunesmith.tasks import tiny
 from tunesmith.tasks.problems import PROBLEMS, Problem
+
+LONGEST_BY_DEFAULT = 512
+"""Tokens; the cost of attention grows with the square, and few labels hang on what comes later."""
 
 
 class TextClassification:
@@ -81,20 +84,23 @@ class TextClassification:
         wanted = None if self.settings.problem == "auto" else self.settings.problem
         dataset = data.load(settings, cache, seed, wanted)
         self.adopt(dataset.problem)
+        self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})
         return dataset
 
     def load_model(
         self, source: str, labels: Sequence[str], *, seed: int, fresh: bool = False, remote_code: bool = False
     ) -> Model:
         model = load_classifier(source, labels, self.problem.name, seed=seed, fresh=fresh, remote_code=remote_code)
-        if self.settings.max_length == "auto":
-            return model
-        if self.settings.max_length > model.limit:
+        make_exact(model, self.problem.centre, self.problem.spread)
+        wanted = self.settings.max_length
+        if wanted == "auto":
+            return dataclasses.replace(model, limit=min(model.limit, LONGEST_BY_DEFAULT))
+        if wanted > model.limit:
             raise SettingsError(
-                f"task.max_length is {self.settings.max_length:,}, but {source} takes {model.limit:,} tokens.",
+                f"task.max_length is {wanted:,}, but {source} takes {model.limit:,} tokens.",
                 f"Set it to {model.limit} or less, or task.long_text=windows.",
             )
-        return dataclasses.replace(model, limit=self.settings.max_length)
+        return dataclasses.replace(model, limit=wanted)
 
     def encode(self, rows: pa.Table, model: Model) -> Tokens:
         windows = self.settings.long_text == "windows"
@@ -182,10 +188,21 @@ class TextClassification:
         ]
 
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
-        columns: dict[str, Any] = {"id": rows.column("id")}
+        columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         if "target" in rows.column_names:
             columns["truth"] = self.problem.spelled(rows.column("target").to_pylist(), labels)
         return pa.table(columns | self.problem.columns(self.problem.answers(logits, temperature), labels))
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        return self.problem.compared(first, second, labels, settings, seed, groups)
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Tokens]:
         names = [name for name in ("input", "pair") if name in rows.column_names]
@@ -193,8 +210,8 @@ class TextClassification:
         raw = [[row[name] for name in names] for row in few.select(names).to_pylist()]
         return raw, tokenize(model.processor, few, None, Reading(model.limit))
 
-    def loading_code(self, model: Model, folder: str) -> str:
-        return save.loading_code(model, folder, self.problem.name)
+    def loading_code(self, model: Model, folder: str, inputs: int) -> str:
+        return save.loading_code(model, folder, self.problem.name, inputs)
 
 
 def _truth(examples: Tokens) -> Array:

@@ -22,22 +22,27 @@ from tunesmith.train.events import EpochDone
 from tunesmith.train.weights import Tensors
 
 MANIFEST = "manifest.json"
+PARTS = ("weights", "optimiser", "best")
 KEPT = 2
 """A damaged newest one must have an older one to fall back to."""
 
 
 @dataclass
 class Progress:
-    """Where training stands. Everything else about the course of training is a pure function of it."""
+    """Where training stands. Everything else about the course of training is a pure function of it.
+
+    Best weights are the best of all phases; patience begins anew in each.
+    """
 
     phase: int = 0
     epoch: int = 0
+    """Epochs done in this phase; `len(curve)` are done in all."""
     step_in_epoch: int = 0
     step: int = 0
     """Optimiser steps done in this phase."""
     steps_before: int = 0
     """Steps of the phases that are over."""
-    rows_seen: int = 0
+    rows_seen: float = 0.0
     loss_sum: float = 0.0
     loss_count: float = 0.0
     best_metric: float | None = None
@@ -48,10 +53,10 @@ class Progress:
     seconds: float = 0.0
     stopped_early: bool = False
 
-    def add_step(self, rows: int, loss_sum: float, loss_count: float) -> None:
+    def add_step(self, loss_sum: float, loss_count: float) -> None:
         self.step += 1
         self.step_in_epoch += 1
-        self.rows_seen += rows
+        self.rows_seen += loss_count
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 
@@ -61,10 +66,10 @@ class Progress:
             self.best_metric is None or self.best_loss is None or (metric, -loss) > (self.best_metric, -self.best_loss)
         )
         if best:
-            self.best_metric, self.best_loss, self.best_epoch = metric, loss, self.epoch + 1
+            self.best_metric, self.best_loss, self.best_epoch = metric, loss, len(self.curve) + 1
         self.without_improvement = 0 if best else self.without_improvement + 1
         self.epoch += 1
-        done = EpochDone(self.epoch, self.loss_sum / self.loss_count, loss, metric, best)
+        done = EpochDone(len(self.curve) + 1, self.loss_sum / self.loss_count, loss, metric, best)
         self.curve.append(
             {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric}
         )
@@ -86,7 +91,7 @@ class Checkpoint:
     weights: Tensors
     optimiser: Tensors
     best: Tensors
-    """The best weights so far; empty before the first validation."""
+    """The best weights so far; empty before the first validation. The same object as `weights` where those are best."""
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -102,8 +107,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            for part in ("weights", "optimiser", "best"):
-                tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(checkpoint, part).items()}
+            for part in PARTS:
+                kept: Tensors = getattr(checkpoint, part)
+                if part == "best" and kept is checkpoint.weights:
+                    continue
+                tensors = {key: value.detach().cpu().contiguous() for key, value in kept.items()}
                 save_file(tensors, temporary / f"{part}.safetensors")
             _write(temporary / "progress.json", json.dumps(asdict(progress)))
             sums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
@@ -125,9 +133,13 @@ def newest(folder: Path) -> Checkpoint | None:
     for candidate in _candidates(folder):
         if _sound(candidate):
             progress = Progress(**json.loads((candidate / "progress.json").read_text()))
-            parts = [load_file(candidate / f"{part}.safetensors") for part in ("weights", "optimiser", "best")]
-            return Checkpoint(progress, *parts)
+            weights, optimiser, best = (_part(candidate / f"{part}.safetensors") for part in PARTS)
+            return Checkpoint(progress, weights or {}, optimiser or {}, (weights or {}) if best is None else best)
     return None
+
+
+def _part(path: Path) -> Tensors | None:
+    return load_file(path) if path.exists() else None
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -23,13 +23,15 @@ class StepDone:
     """One optimiser step is over."""
 
     step: int
-    """Optimiser steps done in this phase."""
+    """Optimiser steps done, over all phases."""
     steps: int
+    """Optimiser steps of the whole plan."""
     epoch: int
     loss: float
     """Mean over the rows of this step."""
     learning_rates: Mapping[str, float]
-    rows: int
+    rows: float
+    """A row that lies in several pieces counts by the share of them that was seen."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Trained:
     """Per epoch: epoch, train_loss, validation_loss, metric."""
     seconds: float
     """Of training with its validations, over all sessions of a resumed run."""
+    peak_memory_bytes: int
 
 
 Event = HeadSolved | StepDone | MicroBatchHalved | EpochDone | Saved | Trained

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from tunesmith.errors import Interrupted
 from tunesmith.run import writing
 from tunesmith.train import memory, processes
-from tunesmith.train.events import Event, StepDone, Trained
+from tunesmith.train.events import Event, HeadSolved, StepDone, Trained
 
 
 def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Callable[[Any], None]) -> Trained:
@@ -27,28 +27,32 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state after the last whole step is saved.
     """
-    rows, since = 0, time.perf_counter()
+    rows, since, begun = 0.0, time.perf_counter(), False
     main = processes.state().is_main_process
     with writing(log):
         handle = open(log, "a", encoding="utf-8") if main else None  # noqa: SIM115
     with closing(handle) if handle else nullcontext(), _asked_to_stop() as asked:
         for event in events:
+            if isinstance(event, HeadSolved):
+                since = time.perf_counter()
             if isinstance(event, StepDone):
+                begun = True
                 rows += event.rows
                 if event.step % every == 0 or event.step == event.steps:
                     speed = rows / max(1e-9, time.perf_counter() - since)
                     if handle:
                         with writing(log):
                             _write(handle, event, speed)
-                    rows, since = 0, time.perf_counter()
+                    rows, since, begun = 0.0, time.perf_counter(), False
             if main:
                 listen(event)
             if isinstance(event, Trained):
                 return event
             if asked:
                 events.close()  # type: ignore[attr-defined]
+                left = "the state is saved" if begun else "no step was taken yet"
                 raise Interrupted(
-                    f"Stopped by {signal.Signals(asked[0]).name}; the state is saved.",
+                    f"Stopped by {signal.Signals(asked[0]).name}; {left}.",
                     f"Go on with: tunesmith train --resume {run}",
                 )
     raise AssertionError("training ends with Trained")

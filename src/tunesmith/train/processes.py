@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -11,14 +12,16 @@ from torch import nn
 from tunesmith.contracts import Indices
 from tunesmith.data import batches
 
+Value = TypeVar("Value")
+
 
 def state() -> PartialState:
     """Rank, number of processes and device, as `torchrun` or `accelerate launch` set them; one process otherwise."""
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def agree(value: str) -> str:
-    """The first process's `value`, in every process."""
+def agree(value: Value) -> Value:
+    """The first process's `value`, in every process; nobody goes on before the first process is here."""
     if state().num_processes == 1:
         return value
     box = [value]

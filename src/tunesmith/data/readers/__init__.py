@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from tunesmith.data.rejected import Rejected
 from tunesmith.errors import DataError
@@ -62,8 +65,22 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
         raise DataError(f"There is no data file {where}.", "Check the path; it is taken from the folder you are in.")
     else:
         kind = "hub"
-    try:
+    with reading(where):
         found: dict[str, Source] = look_up("kind of source", kind, TABLE)(where, encoding)
-    except OSError as error:
-        raise DataError(f"{where} cannot be read: {error.strerror or error}.") from error
-    return found
+    return {split: replace(source, records=_guarded(source)) for split, source in found.items()}
+
+
+def _guarded(source: Source) -> Iterator[Record | Rejected]:
+    """The records; a file that breaks off, or vanishes, on the way is one clear sentence too."""
+    with reading(source.name):
+        yield from source.records
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn what the operating system, or Arrow, says of an unreadable `where` into one DataError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        told = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise DataError(f"{where} cannot be read: {told}.") from error

@@ -1,0 +1,124 @@
+"""The splits that the user did not bring, cut from the training rows: how they are asked for, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.data import duplicates
+from tunesmith.data.canonical import mapped
+from tunesmith.data.split import cut
+from tunesmith.errors import DataError
+from tunesmith.run import writing
+from tunesmith.settings import DataSettings
+
+SPLITS = ("train", "validation", "test")
+FEWEST_ROWS = 10
+SCORE_BINS = 10
+MOST_UNEVEN = 0.25
+"""A split that misses its share by more than this part of it is worth a word."""
+Indices = npt.NDArray[np.int64]
+
+
+def complete(
+    tables: dict[str, pa.Table],
+    exact: dict[str, Indices],
+    near: dict[str, Indices],
+    settings: DataSettings,
+    seed: int,
+    cache: Path,
+) -> tuple[dict[str, pa.Table], dict[str, Indices], dict[str, Indices], list[str]]:
+    """Cut the splits that are missing from the training rows.
+
+    Args:
+        exact, near: per split, the cluster of each row (see `duplicates.clusters`).
+        cache: a folder for the rows.
+
+    Returns:
+        tables and clusters of all splits, and sentences about shares that could not be kept.
+
+    Raises:
+        DataError: there are too few rows, or rows that belong together leave none for a split.
+    """
+    missing = [name for name in SPLITS if name not in tables]
+    if not missing:
+        return tables, exact, near, []
+    train = tables["train"]
+    wanted = dict(zip(SPLITS, settings.split, strict=True))
+    total = wanted["train"] + sum(wanted[name] for name in missing)
+    shares = [wanted["train"] / total, *(wanted[name] / total for name in missing)]
+    if train.num_rows < FEWEST_ROWS:
+        raise DataError(
+            f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
+            "Give more rows, or bring data.validation and data.test yourself.",
+        )
+    strata, together = _strata(train.column("target")), _together(train, near["train"])
+    split = cut(strata, together, shares, seed)
+    notes = _uneven(np.bincount(split, minlength=len(shares)), ["train", *missing], shares)
+    pieces: dict[str, pa.Table] = dict(tables)
+    clusters = {"exact": dict(exact), "near": dict(near)}
+    for index, name in enumerate(["train", *missing]):
+        rows = np.flatnonzero(split == index)
+        if not len(rows):
+            raise DataError(*_why_none_left(name, strata, together))
+        pieces[name] = _taken(train, rows, cache / f"{name}.cut.arrow")
+        for kind, found in (("exact", exact), ("near", near)):
+            clusters[kind][name] = found["train"][rows]
+    ordered = [{name: one[name] for name in SPLITS} for one in (pieces, clusters["exact"], clusters["near"])]
+    return ordered[0], ordered[1], ordered[2], notes
+
+
+def _uneven(counts: Indices, names: Sequence[str], shares: Sequence[float]) -> list[str]:
+    """A sentence for each split that rows belonging together made much larger or smaller than asked for."""
+    total = int(counts.sum())
+    return [
+        f"The {name} split has {count:,} rows ({count / total:.0%}) instead of {share * total:,.0f}, as rows that belong "
+        "together stay on one side."
+        for name, count, share in zip(names, counts, shares, strict=True)
+        if abs(count - share * total) > max(FEWEST_ROWS, MOST_UNEVEN * share * total)
+    ]
+
+
+def _why_none_left(split: str, strata: Indices, together: Indices) -> tuple[str, str]:
+    classes, clusters = int(strata.max()) + 1, len(np.unique(together))
+    if 2 * classes > len(strata):
+        why = f"most of the {classes:,} classes have a single row, and training needs that one"
+    else:
+        of = f"{clusters:,} cluster{'' if clusters == 1 else 's'}"
+        why = f"the {len(strata):,} rows belong together in {of} of near-duplicates or groups"
+    return f"No row is left for the {split} split: {why}.", "Give more rows, or bring the splits yourself."
+
+
+def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
+    """Some rows of a mapped table, as another mapped table; never more than a block in memory."""
+    with writing(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        for start in range(0, len(rows), 50_000):
+            writer.write_table(table.take(rows[start : start + 50_000]))
+    return mapped(path)
+
+
+def _strata(target: pa.ChunkedArray) -> Indices:
+    """The class of each row; for several labels the rarest one; for scores the decile."""
+    if pa.types.is_floating(target.type):
+        values = target.to_numpy()
+        edges = np.quantile(values, np.linspace(0, 1, SCORE_BINS + 1)[1:-1])
+        return np.unique(np.searchsorted(edges, values), return_inverse=True)[1].astype(np.int64)
+    if pa.types.is_list(target.type):
+        cells = target.to_pylist()
+        counts = Counter(label for cell in cells for label in cell)
+        rarest = [min(cell, key=lambda label: counts[label]) if cell else -1 for cell in cells]
+        return np.unique(rarest, return_inverse=True)[1].astype(np.int64)
+    return np.unique(target.to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def _together(table: pa.Table, near: Indices) -> Indices:
+    """Clusters that neither a group nor near-duplicates cross: what is linked by either belongs together."""
+    if "group" not in table.column_names:
+        return near
+    groups = np.unique(np.asarray(table.column("group").to_pylist(), dtype=str), return_inverse=True)[1]
+    return duplicates.joined(near, groups)

@@ -1,0 +1,121 @@
+"""One phase of gradient steps, as a generator of events. It reads the phase's table and knows no method by name.
+
+At every `yield` the state is that after a whole step; closing the generator there writes a checkpoint first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.contracts import Examples, Model, Task
+from tunesmith.data import batches
+from tunesmith.errors import RunError
+from tunesmith.models.dropout import set_dropout
+from tunesmith.models.forward import logits
+from tunesmith.models.freezing import apply_phase
+from tunesmith.plans import Phase, Plan
+from tunesmith.train import checkpoint, optimiser, processes
+from tunesmith.train.checkpoint import Checkpoint, Progress
+from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
+from tunesmith.train.step import Stepper
+from tunesmith.train.weights import Tensors, copy_of, of
+
+
+@dataclass(frozen=True)
+class Job:
+    """What training needs to know."""
+
+    task: Task
+    model: Model
+    plan: Plan
+    train: Examples
+    validation: Examples
+    seed: int
+    checkpoints: Path
+    checkpoint_seconds: float = 60.0
+
+
+class Course:
+    """One phase of gradient steps. Changes `progress` as it goes, and keeps the best weights so far in `best`."""
+
+    def __init__(
+        self, job: Job, phase: Phase, progress: Progress, found: Checkpoint | None, best: Tensors, clock: float
+    ) -> None:
+        self.job, self.phase, self.progress, self.clock = job, phase, progress, clock
+        self.module = job.model.module
+        self.module.train()
+        apply_phase(self.module, job.model.stages, phase)
+        if job.plan.dropout is not None:
+            set_dropout(self.module, job.plan.dropout)
+        self.adamw = optimiser.build(self.module, job.model.stages, phase)
+        self.best = best
+        self.best_at = -1
+        """The step after which the weights were the best ones, where this process saw it."""
+        if found:
+            optimiser.restore_state(self.adamw, self.module, found.optimiser)
+        else:
+            progress.stopped_early = False
+        processes.broadcast(self.module)
+        self.main = processes.state().is_main_process
+
+    def events(self) -> Iterator[Event]:
+        try:
+            yield from self._epochs()
+        except RunError:  # the disk refuses: what was saved before is what there is
+            raise
+        except (Exception, GeneratorExit):  # the weights are those after the last whole step
+            if self.main:
+                self._save()
+            raise
+
+    def _epochs(self) -> Iterator[Event]:
+        progress, rows = self.progress, self.job.plan.batch.rows
+        stepper = Stepper(self.job.task, self.job.model, self.job.train, self.adamw, self.job.plan, self.job.seed)
+        per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
+        own = self.phase.epochs * per_epoch
+        total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
+        saved_at = time.perf_counter()
+        while progress.epoch < self.phase.epochs and not progress.stopped_early:
+            epoch = len(progress.curve)
+            steps = batches.steps(self.job.train.lengths, rows, self.job.seed, epoch)
+            for indices in steps[progress.step_in_epoch :]:
+                rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
+                done = stepper.step(indices, progress.steps_before + progress.step)
+                progress.add_step(done.loss_sum, done.count)
+                if done.halved_to:
+                    yield MicroBatchHalved(done.halved_to)
+                number, mean = progress.steps_before + progress.step, done.loss_sum / done.count
+                yield StepDone(number, total, epoch + 1, mean, rates, done.count)
+                if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
+                    yield self._save()
+                    saved_at = time.perf_counter()
+            yield self._validate()
+            if self.main:
+                yield self._save()
+                saved_at = time.perf_counter()
+
+    def _validate(self) -> EpochDone:
+        """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
+        task, validation, progress = self.job.task, self.job.validation, self.progress
+        scores = dict(task.score(validation, logits(task, self.job.model, validation, self.job.plan.precision)))
+        scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
+        done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
+        if done.best:
+            self.best = copy_of(of(self.module))
+            self.best_at = progress.steps_before + progress.step
+        last = progress.epoch == self.phase.epochs
+        progress.stopped_early = not last and progress.without_improvement >= self.job.plan.patience
+        return done
+
+    def _save(self) -> Saved:
+        """A checkpoint; without what nobody will need again: the optimiser's state after the last step, weights twice."""
+        progress = self.progress
+        progress.seconds = time.perf_counter() - self.clock
+        over = progress.epoch == self.phase.epochs or progress.stopped_early
+        state = {} if over else optimiser.state_tensors(self.adamw, self.module)
+        weights = of(self.module)
+        best = weights if self.best_at == progress.steps_before + progress.step else self.best
+        return Saved(checkpoint.save(self.job.checkpoints, Checkpoint(progress, weights, state, best)))
