@@ -273,3 +273,15 @@ def test_splits_that_rows_belonging_together_make_uneven_are_reported(tmp_path: 
     wanted = DataSettings(train=str(tmp_path / "rows.csv"), group="author", split=(0.5, 0.25, 0.25))
     found = load(wanted, tmp_path / "cache", 0)
     assert any("instead of 50, as rows that belong together" in warning for warning in found.audit["warnings"])
+
+
+def test_lists_of_class_labels_are_read_by_name(tmp_path: Path) -> None:
+    import datasets  # noqa: PLC0415
+
+    kinds = datasets.Features(
+        {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=["a", "b"]))}
+    )
+    rows = [{"text": f"{text} {n}", "labels": [n % 2] if n % 3 else [0, 1]} for n, (text, _) in enumerate(GOOD + BAD)]
+    datasets.Dataset.from_list(rows, features=kinds).save_to_disk(str(tmp_path / "set"))
+    found = read(tmp_path, tmp_path / "set")
+    assert (found.problem, found.labels) == ("multi-label", ("a", "b"))

@@ -127,6 +127,11 @@ def clear_errors(source: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, safetensors.SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "custom code" in first:
+            raise ModelError(
+                f"The model {source} brings Python code of its own, which runs only where that is allowed.",
+                "Read it, and set trust_remote_code=true if you trust it.",
+            ) from error
         if Path(source).exists() or source.startswith("builtin:"):
             raise ModelError(f"The model {source} cannot be loaded: {first}") from error
         raise ModelError(
@@ -150,7 +155,7 @@ def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
         if stand_in is None:
             raise ModelError(f"The tokenizer of {source} has no padding token and none that could stand in for it.")
         tokenizer.pad_token = stand_in
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     config.pad_token_id = tokenizer.pad_token_id
     vocabulary = config.get_text_config().vocab_size
     if len(tokenizer) > vocabulary:

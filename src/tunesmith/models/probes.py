@@ -123,8 +123,11 @@ def _features(model: Model, reader: Reader, examples: Tokens, precision: str) ->
     def take(output: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch["attention_mask"]
         own = caught[OWN]
-        # The decoders' classes put the last layer on every token and pick the last one's answer.
-        features = {OWN: pool(own, mask, LAST) if own.ndim == 3 else own.float()}
+        # The decoders' classes put the last layer on every token and pick the last one's answer, the last one being
+        # the last that is not the padding token, even where a tokenizer ends each text with that very token.
+        config: Any = model.module.config
+        read = mask * (batch["input_ids"] != config.pad_token_id)
+        features = {OWN: pool(own, read, LAST) if own.ndim == 3 else own.float()}
         return features | {how: pool(caught["hidden"], mask, how) for how in others}
 
     handles = [

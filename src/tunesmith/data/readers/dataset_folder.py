@@ -38,11 +38,11 @@ def sources(found: Any, where: str) -> dict[str, Source]:
 def _source(table: Any, name: str) -> Source:
     import datasets
 
-    names = {
-        position: feature.names
-        for position, feature in enumerate(table.features.values())
-        if isinstance(feature, datasets.ClassLabel)
-    }
+    names: dict[int, list[str]] = {}
+    for position, feature in enumerate(table.features.values()):
+        inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
+        if isinstance(inner, datasets.ClassLabel):
+            names[position] = inner.names
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(table), BATCH):
@@ -51,9 +51,15 @@ def _source(table: Any, name: str) -> Source:
     def records() -> Iterator[Any]:
         for line, values in rows_of(batches()):
             for position, labels in names.items():
-                index = values[position]
-                # Test splits on the Hub often hide their labels behind -1.
-                values[position] = labels[index] if index is not None and 0 <= index < len(labels) else None
+                cell = values[position]
+                values[position] = (
+                    [_name(one, labels) for one in cell] if isinstance(cell, list) else _name(cell, labels)
+                )
             yield line, values
 
     return Source(name, list(table.features), records())
+
+
+def _name(index: int | None, labels: list[str]) -> str | None:
+    """The class; test splits on the Hub often hide it behind -1."""
+    return labels[index] if index is not None and 0 <= index < len(labels) else None
