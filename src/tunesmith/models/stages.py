@@ -36,7 +36,7 @@ def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, tor
         ModelError: no list of blocks is found in the backbone.
     """
     backbone = module.get_submodule(backbone_name)
-    blocks = _blocks(backbone, backbone_name)
+    blocks = blocks_of(backbone, backbone_name)
     names = [EMBEDDINGS, *[f"block {index}" for index in range(len(blocks))], FINAL, HEAD]
     block_stage = {name: 1 + index for index, name in enumerate(blocks)}
     reached = _execution_order(module, backbone_name, block_stage, example)
@@ -50,7 +50,7 @@ def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, tor
     )
 
 
-def _blocks(backbone: nn.Module, backbone_name: str) -> list[str]:
+def blocks_of(backbone: nn.Module, backbone_name: str) -> list[str]:
     """Full names of the blocks in depth order: the children of the longest outermost list of modules."""
     lists: list[tuple[str, nn.ModuleList]] = []
     for name, child in backbone.named_modules():

@@ -10,18 +10,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.contracts import Examples, Model, Task
+import numpy as np
+
+from tunesmith.contracts import Batch, Examples, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import RunError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
+from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan
 from tunesmith.train import checkpoint, optimiser, processes
 from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import Tensors, copy_of, of
+
+SAMPLE_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,20 @@ class Course:
 
     def events(self) -> Iterator[Event]:
         try:
-            yield from self._epochs()
+            with unread_skipped(self.job.model, self._sample()):
+                yield from self._epochs()
         except RunError:  # the disk refuses: what was saved before is what there is
             raise
         except (Exception, GeneratorExit):  # the weights are those after the last whole step
             if self.main:
                 self._save()
             raise
+
+    def _sample(self) -> Batch:
+        """A small batch of short and long rows."""
+        longest_first = batches.in_length_order(self.job.validation.lengths, SAMPLE_TOKENS)
+        indices = np.concatenate([longest_first[-1][:2], longest_first[0][:1]])
+        return self.job.task.inputs(self.job.validation, indices, self.job.model)
 
     def _epochs(self) -> Iterator[Event]:
         progress, rows = self.progress, self.job.plan.batch.rows
