@@ -26,6 +26,7 @@ from tunesmith.data import batches
 from tunesmith.models.forward import precision
 from tunesmith.prepare import Prepared
 from tunesmith.train import memory
+from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.events import EpochDone, StepDone
 from tunesmith.train.loop import train
@@ -98,7 +99,10 @@ def main() -> None:
         rows(folder / "rows.csv")
         wanted = settings.parse({"data": str(folder / "rows.csv"), "train": {"epochs": 10}})
         ready = prepare.prepare(wanted, folder / "cache", torch.device("cpu"), lambda _: None)
-        job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", 1e9)
+        kept = Store(folder / "kept")
+        job = Job(
+            ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", kept, 1e9
+        )
         before = peak()
         events = train(job)
         next(event for event in events if isinstance(event, EpochDone))

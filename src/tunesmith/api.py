@@ -18,6 +18,7 @@ from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
 from tunesmith.train import memory, processes
+from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
 from tunesmith.train.loop import train
@@ -121,6 +122,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
         validation=ready.validation,
         seed=wanted.seed,
         checkpoints=place.checkpoints,
+        store=Store(place.cache / "activations" / str(state.process_index)),
         checkpoint_seconds=wanted.train.checkpoint_seconds,
     )
     with timed(timings, "train"):

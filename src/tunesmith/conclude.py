@@ -211,6 +211,7 @@ def _training(ready: Prepared, trained: Trained) -> dict[str, Any]:
         "parameters_total": described["parameters_total"],
         "parameters_trainable": described["parameters_trainable"],
         "precision": ready.plan.precision,
+        **({"cache": dict(trained.cache)} if trained.cache else {}),
         "stopped_early": trained.stopped_early,
         "best_epoch": trained.best_epoch,
     }

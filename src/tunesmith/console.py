@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tunesmith import run as runs
 from tunesmith.report import verdict
-from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, value
+from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, size, value
 from tunesmith.run import write_json_lines
 
 _console = Console(highlight=False)
@@ -61,6 +61,12 @@ class _Listener:
     def _on_HeadSolved(self, event: Any) -> None:
         tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
         self(f"Head solved on frozen features in {duration(event.seconds)} (validation by pooling: {tried}).")
+
+    def _on_CacheFilled(self, event: Any) -> None:
+        self(
+            f"Kept what enters {event.stage}: {size(event.bytes)}, computed once in {duration(event.seconds)}; "
+            "the frozen stages before it cost nothing from here on."
+        )
 
     def _on_StepDone(self, event: Any) -> None:
         if self.task is None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Plan
+from tunesmith.plans import Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
 
 Indices = npt.NDArray[np.int64]
@@ -66,6 +66,11 @@ class Examples(Protocol):
     @property
     def rows(self) -> int: ...
 
+    @property
+    def key(self) -> str:
+        """A checksum over what the network is given of them."""
+        ...
+
     def __len__(self) -> int: ...
 
     def count(self, indices: Indices) -> float:
@@ -74,13 +79,49 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of the network in depth order, with the names of the parameters that it owns."""
+class Parameter:
+    """A parameter of the network, by its full name."""
 
     name: str
-    parameters: tuple[str, ...]
     size: int
-    """How many numbers the parameters hold."""
+    """How many numbers it holds."""
+    bias: bool
+    norm: bool
+    """Whether a normalisation layer owns it."""
+    adapter: bool = False
+    """Whether it was added for fine-tuning."""
+
+
+_CHOOSE: Mapping[Part, Callable[[Parameter], bool]] = {
+    "all": lambda _: True,
+    "biases": lambda member: member.bias,
+    "norms": lambda member: member.norm,
+    "adapter": lambda member: member.adapter,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the network in depth order, with the parameters that it owns."""
+
+    name: str
+    members: tuple[Parameter, ...]
+    bare: tuple[str, ...] = ()
+    """Modules without parameters that run as part of it, such as the dropout after the embeddings."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Full names."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def size(self) -> int:
+        """How many numbers the parameters hold."""
+        return sum(member.size for member in self.members)
+
+    def chosen(self, part: Part) -> tuple[Parameter, ...]:
+        """The parameters that a row of the plan with this `part` trains."""
+        return tuple(member for member in self.members if _CHOOSE[part](member))
 
 
 @dataclass(frozen=True)
@@ -162,8 +203,8 @@ class Task(Protocol):
         """The loss of `logits` for the examples `indices`, as a sum and a count."""
         ...
 
-    def solve_head(self, model: Model, train: Any, validation: Any, plan: Plan, seed: int) -> Solved:
-        """The head as the solution of a regularised linear problem on frozen features."""
+    def solve_head(self, model: Model, train: Any, validation: Any, plan: Plan, phase: Phase, seed: int) -> Solved:
+        """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`."""
         ...
 
     def decode(self, examples: Any, logits: Array) -> Array:

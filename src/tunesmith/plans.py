@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tunesmith.errors import SettingsError
+from tunesmith.settings import ScheduleName
 
 HEAD = "head"
 """The name of the stage that is added for the task; all others belong to the backbone."""
@@ -20,17 +21,51 @@ HEAD = "head"
 class Schedule:
     """The learning rate's factor as a pure function of the step, so that a resumed run cannot restart it.
 
-    Linear warm-up over the first `warmup` share of the steps, then a straight line down to zero.
+    "linear", "cosine", "constant" and "warmup-stable-decay" climb in a straight line over the first `warmup` share of the
+    steps. Then: down to zero in a straight line; along half a cosine (Loshchilov & Hutter 2017, equation 5); not at all;
+    not at all until the last fifth, which goes down to zero in a straight line (Hu et al. 2024, section 4).
+    "slanted-triangular" is equation 3 of Howard & Ruder 2018 with their values; "one-cycle" is Smith & Topin 2018: along
+    cosines up from a 25th over three tenths of the steps, then down to a 10,000th of that.
     """
 
+    name: ScheduleName = "linear"
     warmup: float = 0.1
 
     def factor(self, step: int, steps: int) -> float:
         """Factor in (0, 1] for optimiser step `step` (from 0) of `steps`."""
+        if self.name == "slanted-triangular":
+            return _slanted_triangular(step, steps)
+        if self.name == "one-cycle":
+            return _one_cycle(step, steps)
         rising = self.warmup * steps
         if step < rising:
             return (step + 1) / (math.floor(rising) + 1)
-        return (steps - step) / max(1.0, steps - rising)
+        left = (steps - step) / max(1.0, steps - rising)
+        if self.name == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+        if self.name == "constant":
+            return 1.0
+        return min(1.0, (steps - step) / (DECAY * steps)) if self.name == "warmup-stable-decay" else left
+
+
+DECAY = 0.2
+
+
+def _slanted_triangular(step: int, steps: int, rising: float = 0.1, ratio: float = 32) -> float:
+    cut = max(1, math.floor(steps * rising))
+    share = step / cut if step < cut else 1 - (step - cut) / max(1, steps - cut)
+    return (1 + share * (ratio - 1)) / ratio
+
+
+def _one_cycle(step: int, steps: int, rising: float = 0.3, first: float = 1 / 25, last: float = 1e-4 / 25) -> float:
+    top = max(1.0, rising * steps - 1)
+    if step < top:
+        return first + (1 - first) * 0.5 * (1 - math.cos(math.pi * step / top))
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (step - top) / max(1.0, steps - top)))
+
+
+Part = Literal["all", "biases", "norms", "adapter"]
+"""Which of a stage's parameters train."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +75,7 @@ class Row:
     stage: str
     learning_rate: float | None
     weight_decay: float = 0.0
-    adapter: str | None = None
+    part: Part = "all"
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not (0 < self.learning_rate < math.inf):
@@ -63,6 +98,8 @@ class Phase:
     rows: tuple[Row, ...]
     epochs: int = 0
     schedule: Schedule = Schedule()
+    gentle: bool = True
+    """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
 
     def __post_init__(self) -> None:
         names = [row.stage for row in self.rows]
@@ -73,6 +110,14 @@ class Phase:
             raise SettingsError(f"Phase {self.name!r} solves for the head, so it has neither epochs nor rates.")
         if self.head == "train" and not (trains and self.epochs > 0):
             raise SettingsError(f"Phase {self.name!r} trains, so it needs at least one rate and one epoch.")
+
+
+def cut_of(phase: Phase) -> str | None:
+    """The first stage of `phase` that trains: all before it can be kept. None where that is the very first."""
+    for place, row in enumerate(phase.rows):
+        if row.learning_rate is not None:
+            return row.stage if place else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -95,6 +140,8 @@ class Plan:
     patience: int = 2
     dropout: float | None = 0.0
     """None keeps what the model's configuration says."""
+    cache: bool = True
+    """Whether what frozen stages put out may be kept; `train` finds out whether it can be, and pays."""
     standard_head: bool = True
     """The head must be the one that the model's own class has, so that `pipeline` opens the result."""
     predicted: dict[str, float] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from tunesmith.data.audit import splits_json
 from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
 from tunesmith.models import precision
-from tunesmith.plans import HEAD, Plan
+from tunesmith.plans import HEAD, Plan, cut_of
 from tunesmith.registry import look_up
 from tunesmith.run import Run
 from tunesmith.settings import Named, Settings, TrainSettings
@@ -124,15 +124,19 @@ def record(ready: Prepared, place: Run) -> None:
 
 def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     """The plan as plan.json holds it: with the parameters of each stage, and the memory that the weights will need."""
-    sizes = {stage.name: stage.size for stage in stages}
+    by_name = {stage.name: stage for stage in stages}
     described = plan.as_dict()
     trained = 0
-    for phase in described["phases"]:
-        for row in phase["rows"]:
-            row["parameters"] = sizes[row["stage"]]
-        own = sum(row["parameters"] for row in phase["rows"] if row["learning_rate"] is not None)
-        trained = max(trained, own or (sizes[HEAD] if phase["head"] == "solve" else 0))
-    total = sum(sizes.values())
+    for phase, shown in zip(plan.phases, described["phases"], strict=True):
+        shown["cut"] = cut_of(phase) if plan.cache else None
+        for row, cell in zip(phase.rows, shown["rows"], strict=True):
+            stage = by_name[row.stage]
+            cell["parameters"] = stage.size
+            solved = phase.head == "solve" and row.stage == HEAD
+            trains = row.learning_rate is not None
+            cell["trained"] = sum(one.size for one in stage.chosen(row.part)) if trains else stage.size if solved else 0
+        trained = max(trained, sum(cell["trained"] for cell in shown["rows"]))
+    total = sum(stage.size for stage in stages)
     gradient_steps = any(phase.head == "train" for phase in plan.phases)
     # Weights in fp32; for what trains, its gradient and AdamW's two moments too.
     described["predicted"] = {"weights_and_state_bytes": 4 * total + (12 * trained if gradient_steps else 0)}

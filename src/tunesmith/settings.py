@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunesmith.errors import SettingsError, did_you_mean
 
 Auto = Literal["auto"]
+ScheduleName = Literal["linear", "cosine", "constant", "slanted-triangular", "one-cycle", "warmup-stable-decay"]
 _PLAIN = ("str", "list[", "int", "float")
 """What pydantic calls the branches of a union of plain kinds."""
 
@@ -91,6 +92,8 @@ class TrainSettings(Strict):
     """Padded tokens of one forward pass; the step is cut into as many as it needs."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of AdamW; norms and biases have none."""
+    schedule: ScheduleName = "linear"
+    """The course of the rate after its warm-up: down to zero in a straight line, along a cosine, not at all, …"""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate climbs."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -101,6 +104,8 @@ class TrainSettings(Strict):
     """Hidden and attention dropout while training; `model` keeps what the model's configuration says."""
     patience: Annotated[int, Field(gt=0)] = 2
     """Validations without improvement after which training stops."""
+    cache: Literal["auto", "off"] = "auto"
+    """Whether what frozen stages put out is kept, where that saves time."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Least time between two checkpoints inside an epoch; one is written at each epoch's end anyway."""
     log_steps: Annotated[int, Field(gt=0)] = 10

@@ -13,6 +13,7 @@ import tunesmith
 from tunesmith import methods, prepare, settings, tasks
 from tunesmith.models.forward import logits
 from tunesmith.registry import look_up
+from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import train
@@ -26,7 +27,9 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     given = {"task": task, "method": method, "train": TRAIN, **look_up("task", task, tasks.TABLE).tiny(tmp_path)}
     ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
     before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
-    job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints")
+    job = Job(
+        ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints", Store(tmp_path)
+    )
     trained = next(event for event in train(job) if isinstance(event, Trained))
     trains = {row.stage for phase in ready.plan.phases for row in phase.rows if row.learning_rate is not None} | {
         "head"

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from tunesmith import api, prepare, run, settings
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.train import checkpoint
+from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.events import HeadSolved, Saved, StepDone, Trained
 from tunesmith.train.follow import follow
@@ -30,7 +31,8 @@ from tunesmith.train.loop import train
 
 def begin(values: dict[str, object], folder: Path) -> Job:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
-    return Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", 0.0)
+    kept = Store(folder / "kept")
+    return Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", kept, 0.0)
 
 
 def finish(job: Job) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ A row may lie in several pieces (a long text read in windows); `owner` says whic
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +47,13 @@ class Tokens:
     def weights(self) -> npt.NDArray[np.float32]:
         """(pieces,) one over the number of pieces of the row, so that each row counts once in the loss."""
         return (1.0 / np.bincount(self.owner, minlength=self.rows)[self.owner]).astype(np.float32)
+
+    @cached_property
+    def key(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.ids, self.offsets, self.kinds):
+            digest.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.weights[indices].sum(dtype=np.float64))

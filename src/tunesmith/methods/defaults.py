@@ -13,6 +13,7 @@ from tunesmith.plans import BatchShape
 RATE_AT_384 = 1e-4
 """Rate for all weights of a network of width 384 at batches of 64; wider networks bear less (inverse to the width)."""
 HIGHEST_RATE = 5e-4
+MOST_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class Choices:
     reasons: tuple[str, ...]
 
 
-def choose(facts: Facts) -> Choices:
+def choose(facts: Facts, *, passes: float = 1, rate: float = 1) -> Choices:
     """Resolve every `auto` of the training settings from the facts of the job.
+
+    Args:
+        passes: times the epochs that full fine-tuning takes: fewer parameters need more steps.
+        rate: times the rate that all weights bear: fewer parameters bear more.
 
     Raises:
         SettingsError: bf16 is asked for on a processor that only emulates it.
@@ -39,7 +44,7 @@ def choose(facts: Facts) -> Choices:
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    epochs = _epochs(facts, batch)
+    epochs = min(MOST_EPOCHS, round(passes * _epochs(facts, batch)))
     if wanted.epochs != "auto":
         epochs = wanted.epochs
     else:
@@ -49,21 +54,21 @@ def choose(facts: Facts) -> Choices:
             f"{'class' if facts.classes == 1 else 'outputs'}; training stops earlier when validation no longer improves."
         )
     # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
-    rate = min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
+    bearable = rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
     if wanted.learning_rate != "auto":
-        rate = wanted.learning_rate
+        bearable = wanted.learning_rate
     else:
         reasons.append(
-            f"Learning rate {rate:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows."
+            f"Learning rate {bearable:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows."
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
-    return Choices(epochs, rate, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
+    return Choices(epochs, bearable, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
 
 
 def _epochs(facts: Facts, batch: int) -> int:
     """Enough steps for the head's classes to be told apart, at least two passes, at most ten."""
     steps = 200 + 10 * min(facts.classes, 100)
-    return max(2, min(10, round(steps * batch / facts.pieces)))
+    return max(2, min(MOST_EPOCHS, round(steps * batch / facts.pieces)))
 
 
 def _precision(facts: Facts, reasons: list[str]) -> Literal["bf16", "fp32"]:

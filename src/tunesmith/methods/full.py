@@ -15,7 +15,8 @@ from pydantic import Field
 
 from tunesmith.contracts import Facts, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.plans import Phase, Plan, Row, Schedule
+from tunesmith.methods.phases import assemble, solved_head, trained
+from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
 
@@ -34,26 +35,11 @@ class Full:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
-        choices, decay, wanted = choose(facts), self.settings.layer_decay, facts.settings
+        choices, decay = choose(facts), self.settings.layer_decay
         top = len(stages) - 1
-        rows = tuple(
-            Row(stage.name, choices.learning_rate * decay ** (top - depth), wanted.weight_decay)
-            for depth, stage in enumerate(stages)
-        )
+        rates = {stage.name: choices.learning_rate * decay ** (top - depth) for depth, stage in enumerate(stages)}
         reasons = ["The head starts from the solution on frozen features; then every stage trains."]
         if decay < 1:
             reasons.append(f"Each stage's rate is {decay:g} of the one above, as method.layer_decay says.")
-        frozen = tuple(Row(stage.name, None) for stage in stages)
-        return Plan(
-            method=self.name,
-            phases=(
-                Phase("head", "solve", frozen),
-                Phase("all weights", "train", rows, choices.epochs, Schedule(wanted.warmup)),
-            ),
-            precision=choices.precision,
-            batch=choices.batch,
-            clip_norm=wanted.clip_norm,
-            patience=wanted.patience,
-            dropout=None if wanted.dropout == "model" else wanted.dropout,
-            reasons=(*reasons, *choices.reasons),
-        )
+        phases = [solved_head(stages), trained("all weights", stages, rates, choices.epochs, facts)]
+        return assemble(self.name, phases, choices, facts, reasons)

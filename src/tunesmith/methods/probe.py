@@ -6,11 +6,13 @@ gradient epochs. Source: linear probes, Alain & Bengio 2016; the solver is descr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.plans import Phase, Plan, Row
+from tunesmith.methods.phases import assemble, solved_head
+from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
 
@@ -27,15 +29,10 @@ class Probe:
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         choices = choose(facts)
-        return Plan(
-            method=self.name,
-            phases=(Phase("head", "solve", tuple(Row(stage.name, None) for stage in stages)),),
-            precision=choices.precision,
-            batch=choices.batch,
-            standard_head=False,
-            reasons=(
-                "Every stage of the backbone is frozen; its features are computed once and the head is solved for.",
-                "Pooling and regularisation strength are those that do best on validation.",
-                *(reason for reason in choices.reasons if reason.startswith("Precision")),
-            ),
-        )
+        precision = [reason for reason in choices.reasons if reason.startswith("Precision")]
+        reasons = [
+            "Every stage of the backbone is frozen; its features are computed once and the head is solved for.",
+            "Pooling and regularisation strength are those that do best on validation.",
+        ]
+        choices = dataclasses.replace(choices, reasons=tuple(precision))
+        return assemble(self.name, [solved_head(stages, gentle=False)], choices, facts, reasons, standard_head=False)

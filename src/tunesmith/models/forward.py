@@ -24,6 +24,18 @@ def precision(device: torch.device, name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """`module` in eval mode while the block lasts; afterwards every part is in the mode that it had."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where the weights of `module` are."""
     return next(module.parameters()).device
@@ -47,30 +59,28 @@ def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, p
         take: named tensors (batch, …) from an output and its batch.
     """
     device = device_of(module)
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
     kept: dict[str, Array] = {}
-    try:
-        with torch.inference_mode(), precision(device, precision_name):
-            for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
-                batch = to(collate(indices), device)
-                for name, value in take(module(**batch), batch).items():
-                    found = value.float().cpu().numpy()
-                    if name not in kept:
-                        kept[name] = np.empty((len(lengths), *found.shape[1:]), dtype=np.float32)
-                    kept[name][indices] = found
-    finally:
-        for child, mode in modes:
-            child.training = mode
+    with evaluated(module), torch.inference_mode(), precision(device, precision_name):
+        for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
+            batch = to(collate(indices), device)
+            for name, value in take(module(**batch), batch).items():
+                found = value.float().cpu().numpy()
+                if name not in kept:
+                    kept[name] = np.empty((len(lengths), *found.shape[1:]), dtype=np.float32)
+                kept[name][indices] = found
     return kept
 
 
-def logits(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:
-    """(rows, outputs): what the model says of each row, pieces of one row brought together."""
+def logits(task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None) -> Array:
+    """(rows, outputs): what the model says of each row, pieces of one row brought together.
+
+    Args:
+        collate: makes the batches where the task's own inputs are not all that the network is given.
+    """
     found = outputs(
         model.module,
         examples.lengths,
-        lambda indices: task.inputs(examples, indices, model),
+        collate or (lambda indices: task.inputs(examples, indices, model)),
         lambda output, batch: {"logits": output.logits},
         precision_name,
     )

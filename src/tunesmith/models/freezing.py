@@ -16,12 +16,18 @@ def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> Non
     A module whose own parameters are all frozen, and that holds no trained one further down, is in eval mode: no
     dropout, no update of batch-norm statistics.
     """
-    rates = {row.stage: row.learning_rate for row in phase.rows}
+    rows = {row.stage: row for row in phase.rows}
     parameters = dict(module.named_parameters())
     for stage in stages:
+        row = rows[stage.name]
+        trained = {member.name for member in stage.chosen(row.part)} if row.learning_rate is not None else set()
         for name in stage.parameters:
-            parameters[name].requires_grad_(rates[stage.name] is not None)
+            parameters[name].requires_grad_(name in trained)
     set_modes(module)
+    for stage in stages:
+        if rows[stage.name].learning_rate is None:
+            for name in stage.bare:
+                module.get_submodule(name).eval()
 
 
 def set_modes(module: nn.Module) -> None:

@@ -50,11 +50,13 @@ def find(
     precision: str,
     seed: int,
     score: Callable[[Array], float],
+    gentle: bool,
 ) -> tuple[Head, Head, dict[str, float]]:
     """Solve for a head on every pooling.
 
     Args:
         score: quality of logits (validation pieces, outputs), higher is better.
+        gentle: whether the own pooling's head is to be trained on, and so has a strong penalty.
 
     Returns:
         The best head, the head for the model's own pooling, and the validation score by pooling.
@@ -74,7 +76,7 @@ def find(
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
     chosen = max(tried, key=lambda name: (tried[name], name == OWN))
-    best, start = solved(chosen, STRENGTHS), solved(OWN, (START_STRENGTH,))
+    best, start = solved(chosen, STRENGTHS), solved(OWN, (START_STRENGTH,) if gentle else STRENGTHS)
     tried[chosen] = best.score
     return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
 

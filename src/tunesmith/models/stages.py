@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunesmith.contracts import Stage
+from tunesmith.contracts import Parameter, Stage
 from tunesmith.errors import ModelError
 from tunesmith.plans import HEAD
 
@@ -40,14 +40,16 @@ def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, tor
     names = [EMBEDDINGS, *[f"block {index}" for index in range(len(blocks))], FINAL, HEAD]
     block_stage = {name: 1 + index for index, name in enumerate(blocks)}
     reached = _execution_order(module, backbone_name, block_stage, example)
-    owned: dict[int, list[tuple[str, int]]] = {index: [] for index in range(len(names))}
+    owned: dict[int, list[Parameter]] = {index: [] for index in range(len(names))}
     for name, parameter in module.named_parameters():  # shared parameters are listed once, under their first name
-        owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append((name, parameter.numel()))
-    return tuple(
-        Stage(names[index], tuple(name for name, _ in held), sum(size for _, size in held))
-        for index, held in owned.items()
-        if held
-    )
+        owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
+        member = Parameter(name, parameter.numel(), name.endswith("bias"), "norm" in owner.lower())
+        owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append(member)
+    bare: dict[int, list[str]] = {index: [] for index in owned}
+    for name, index in reached.items():
+        if next(module.get_submodule(name).parameters(), None) is None:
+            bare[index].append(name)
+    return tuple(Stage(names[index], tuple(held), tuple(bare[index])) for index, held in owned.items() if held)
 
 
 def blocks_of(backbone: nn.Module, backbone_name: str) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tunesmith.contracts import Batch, Model
-from tunesmith.models.forward import device_of, to
+from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.models.stages import blocks_of
 
 SAME = 1e-4
@@ -45,9 +45,7 @@ def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
         return None
     name = blocks_of(model.module.get_submodule(model.backbone), model.backbone)[-1]
     block = model.module.get_submodule(name)
-    modes = [(child, child.training) for child in model.module.modules()]
-    model.module.eval()
-    try:
+    with evaluated(model.module):
         whole = _tried(model, block, batch, None)
         for child in block.children():
             found = _tried(model, block, batch, child)
@@ -55,9 +53,6 @@ def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
                 continue
             if (found[0] - whole[0]).abs().max() <= SAME * max(1.0, float(whole[0].abs().max())):
                 return child
-    finally:
-        for child, mode in modes:
-            child.training = mode
     return None
 
 

@@ -21,7 +21,7 @@ from tunesmith.models import probes, save
 from tunesmith.models.heads import make_exact, outputs_of
 from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize, truncation
-from tunesmith.plans import Plan
+from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
 from tunesmith.tasks import tiny
 from tunesmith.tasks.problems import PROBLEMS, Problem
@@ -134,12 +134,14 @@ class TextClassification:
         np.add.at(summed, examples.owner, logits * examples.weights[:, None])
         return summed
 
-    def solve_head(self, model: Model, train: Tokens, validation: Tokens, plan: Plan, seed: int) -> Solved:
+    def solve_head(
+        self, model: Model, train: Tokens, validation: Tokens, plan: Plan, phase: Phase, seed: int
+    ) -> Solved:
         def quality(logits: Array) -> float:
             return self.score(validation, self.decode(validation, logits))[self.primary_metric]
 
         best, own, tried = probes.find(
-            model, self, train, validation, precision=plan.precision, seed=seed, score=quality
+            model, self, train, validation, precision=plan.precision, seed=seed, score=quality, gentle=phase.gentle
         )
         return Solved(probes.with_head(model, own if plan.standard_head else best), best, tried)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,11 @@ from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.unread import unread_skipped
-from tunesmith.plans import Phase, Plan
+from tunesmith.plans import Phase, Plan, cut_of
 from tunesmith.train import checkpoint, optimiser, processes
+from tunesmith.train.cache import Collate, Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
-from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
+from tunesmith.train.events import CacheFilled, EpochDone, Event, MicroBatchHalved, Saved, StepDone
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import Tensors, copy_of, of
 
@@ -40,6 +43,7 @@ class Job:
     validation: Examples
     seed: int
     checkpoints: Path
+    store: Store
     checkpoint_seconds: float = 60.0
 
 
@@ -68,8 +72,11 @@ class Course:
 
     def events(self) -> Iterator[Event]:
         try:
-            with unread_skipped(self.job.model, self._sample()):
-                yield from self._epochs()
+            sample = self._sample()
+            with unread_skipped(self.job.model, sample), self._served(sample) as batch:
+                if batch.filled_in is not None and batch.stage is not None:
+                    yield CacheFilled(batch.stage, self.job.store.bytes, batch.filled_in)
+                yield from self._epochs(batch)
         except RunError:  # the disk refuses: what was saved before is what there is
             raise
         except (Exception, GeneratorExit):  # the weights are those after the last whole step
@@ -77,15 +84,26 @@ class Course:
                 self._save()
             raise
 
+    def _served(self, sample: Batch) -> AbstractContextManager[Served]:
+        """The batches of this phase, from kept activations where frozen stages come first."""
+        job = self.job
+        sources = [
+            Source(name, examples, partial(job.task.inputs, examples, model=job.model))
+            for name, examples in (("train", job.train), ("validation", job.validation))
+        ]
+        to_come = job.plan.phases[self.progress.phase :]
+        stages = [cut_of(phase) for phase in to_come for _ in range(phase.epochs)] if job.plan.cache else [None]
+        return served(job.model, stages, sources, job.store, job.plan.precision, sample)
+
     def _sample(self) -> Batch:
         """A small batch of short and long rows."""
         longest_first = batches.in_length_order(self.job.validation.lengths, SAMPLE_TOKENS)
-        indices = np.concatenate([longest_first[-1][:2], longest_first[0][:1]])
+        indices = np.concatenate([longest_first[-1][:3], longest_first[0][:1]])
         return self.job.task.inputs(self.job.validation, indices, self.job.model)
 
-    def _epochs(self) -> Iterator[Event]:
-        progress, rows = self.progress, self.job.plan.batch.rows
-        stepper = Stepper(self.job.task, self.job.model, self.job.train, self.adamw, self.job.plan, self.job.seed)
+    def _epochs(self, batch: Served) -> Iterator[Event]:
+        job, progress, rows = self.job, self.progress, self.job.plan.batch.rows
+        stepper = Stepper(job.task, job.model, job.train, batch.collate["train"], self.adamw, job.plan, job.seed)
         per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
         own = self.phase.epochs * per_epoch
         total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
@@ -104,15 +122,16 @@ class Course:
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()
-            yield self._validate()
+            yield self._validate(batch.collate["validation"])
             if self.main:
                 yield self._save()
                 saved_at = time.perf_counter()
 
-    def _validate(self) -> EpochDone:
+    def _validate(self, collate: Collate) -> EpochDone:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
         task, validation, progress = self.job.task, self.job.validation, self.progress
-        scores = dict(task.score(validation, logits(task, self.job.model, validation, self.job.plan.precision)))
+        found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
+        scores = dict(task.score(validation, found))
         scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
         done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
         if done.best:

@@ -19,6 +19,15 @@ class HeadSolved:
 
 
 @dataclass(frozen=True)
+class CacheFilled:
+    """What frozen stages put out is kept: from here on the network is entered at `stage`."""
+
+    stage: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StepDone:
     """One optimiser step is over."""
 
@@ -76,6 +85,8 @@ class Trained:
     seconds: float
     """Of training with its validations, over all sessions of a resumed run."""
     peak_memory_bytes: int
+    cache: Mapping[str, Any] | None
+    """stage, bytes, hits of the activation cache; None where it was not used."""
 
 
-Event = HeadSolved | StepDone | MicroBatchHalved | EpochDone | Saved | Trained
+Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trained

@@ -34,7 +34,7 @@ def train(job: Job) -> Iterator[Event]:
     for phase in job.plan.phases[progress.phase :]:
         if phase.head == "solve":
             begun = time.perf_counter()
-            solved = job.task.solve_head(job.model, job.train, job.validation, job.plan, job.seed)
+            solved = job.task.solve_head(job.model, job.train, job.validation, job.plan, phase, job.seed)
             job = dataclasses.replace(job, model=solved.model)
             if processes.state().is_main_process:
                 probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
@@ -58,4 +58,5 @@ def train(job: Job) -> Iterator[Event]:
         curve=tuple(progress.curve),
         seconds=time.perf_counter() - clock,
         peak_memory_bytes=memory.peak_bytes(),
+        cache={"bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
     )

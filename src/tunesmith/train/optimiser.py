@@ -27,7 +27,8 @@ def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.opt
             continue
         for decays in (True, False):
             # Vectors are biases and scales of norms; pulling them to zero helps nothing (BERT, appendix A.2).
-            members = [parameters[name] for name in stage.parameters if (parameters[name].ndim > 1) == decays]
+            chosen = [parameters[member.name] for member in stage.chosen(row.part)]
+            members = [parameter for parameter in chosen if (parameter.ndim > 1) == decays]
             if members:
                 decay = row.weight_decay if decays else 0.0
                 groups.append(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Examples, Indices, Model, Task
+from tunesmith.contracts import Batch, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models.forward import device_of, precision, to
@@ -30,11 +31,17 @@ class Stepper:
     """Takes steps on one network. Remembers how many tokens a forward pass can hold."""
 
     def __init__(
-        self, task: Task, model: Model, examples: Examples, optimiser: torch.optim.Optimizer, plan: Plan, seed: int
+        self,
+        task: Task,
+        model: Model,
+        examples: Examples,
+        collate: Callable[[Indices], Batch],
+        optimiser: torch.optim.Optimizer,
+        plan: Plan,
+        seed: int,
     ) -> None:
-        self.task, self.model, self.examples, self.optimiser, self.plan, self.seed = (
-            task, model, examples, optimiser, plan, seed,
-        )  # fmt: skip
+        self.task, self.model, self.examples, self.collate = task, model, examples, collate
+        self.optimiser, self.plan, self.seed = optimiser, plan, seed
         self.tokens = plan.batch.micro_batch_tokens
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
@@ -83,7 +90,7 @@ class Stepper:
         loss_sum = torch.zeros((), device=device)
         for part in batches.micro_batches(own, self.examples.lengths, self.tokens):
             with precision(device, self.plan.precision):
-                output = module(**to(self.task.inputs(self.examples, part, self.model), device))
+                output = module(**to(self.collate(part), device))
             loss = self.task.loss(output.logits.float(), self.examples, part).sum
             (loss / count).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.detach()

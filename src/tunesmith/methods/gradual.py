@@ -1,0 +1,66 @@
+"""gradual: stages thaw one after the other from the head down, lower ones at smaller rates (ULMFiT).
+
+Howard & Ruder 2018: gradual unfreezing (section 3.3), discriminative rates with the factor 2.6 (section 3.2, equation 2),
+slanted triangular rates (section 3.2, equation 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from tunesmith.contracts import Facts, Stage
+from tunesmith.errors import SettingsError, did_you_mean
+from tunesmith.methods.defaults import choose
+from tunesmith.methods.phases import assemble, solved_head, trained
+from tunesmith.plans import HEAD, Plan, Schedule
+from tunesmith.settings import Strict
+
+
+class Gradual:
+    """One more stage a phase."""
+
+    name = "gradual"
+
+    class Settings(Strict):
+        """Settings of `gradual`."""
+
+        factor: Annotated[float, Field(ge=1)] = 2.6
+        """The rate of each stage is that of the stage above it, divided by this."""
+        epochs_a_stage: Annotated[int, Field(ge=1)] = 1
+        """Epochs after each thawing; the last phase, in which all stages train, takes `train.epochs`."""
+        down_to: str | None = None
+        """The lowest stage that thaws; all of them when it is absent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
+        choices, own = choose(facts), self.settings
+        names = [stage.name for stage in stages]
+        lowest = 0 if own.down_to is None else _index(names, own.down_to)
+        rates = {name: choices.learning_rate / own.factor**depth for depth, name in enumerate(reversed(names))}
+        # The head is solved for, so that the first phase thaws what lies right below it.
+        tops = range(len(names) - 2, lowest - 1, -1) or [len(names) - 1]
+        phases = [solved_head(stages)]
+        for top in tops:
+            epochs = choices.epochs if top == tops[-1] else own.epochs_a_stage
+            thawed = {name: rates[name] for name in names[top:]}
+            name = f"from {names[top]} up"
+            phases.append(trained(name, stages, thawed, epochs, facts, schedule=Schedule("slanted-triangular")))
+        reasons = [
+            f"Stages thaw one a phase, from the {HEAD} down; each one's rate is that of the stage above by {own.factor:g}.",
+            "In each phase the rate climbs for a tenth of the steps and falls for the rest, as ULMFiT has it.",
+        ]
+        return assemble(self.name, phases, choices, facts, reasons)
+
+
+def _index(names: Sequence[str], wanted: str) -> int:
+    if wanted not in names:
+        raise SettingsError(
+            f"method.down_to is {wanted!r}, which is no stage of the network{did_you_mean(wanted, names)}",
+            f"Stages: {', '.join(names)}.",
+        )
+    return names.index(wanted)

@@ -1,0 +1,90 @@
+"""The pieces that plans are made of: the solved head, and rows for stages that train at given rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.contracts import Facts, Stage
+from tunesmith.errors import SettingsError, did_you_mean
+from tunesmith.methods.defaults import Choices
+from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule
+
+
+def solved_head(stages: Sequence[Stage], *, gentle: bool = True) -> Phase:
+    """The head is solved for on frozen features.
+
+    Args:
+        gentle: with a strong penalty, to start training from; otherwise the one that is best on validation.
+    """
+    return Phase("head", "solve", tuple(Row(stage.name, None) for stage in stages), gentle=gentle)
+
+
+def trained(
+    name: str,
+    stages: Sequence[Stage],
+    rates: Mapping[str, float],
+    epochs: int,
+    facts: Facts,
+    *,
+    part: Part = "all",
+    schedule: Schedule | None = None,
+) -> Phase:
+    """A phase in which the stages named in `rates` train, the head whole, of the others `part`."""
+    wanted = facts.settings
+    rows = []
+    for stage in stages:
+        own: Part = "all" if stage.name == HEAD else part
+        rate = rates.get(stage.name) if stage.chosen(own) else None
+        rows.append(Row(stage.name, rate, wanted.weight_decay if rate is not None else 0.0, own))
+    return Phase(name, "train", tuple(rows), epochs, schedule or Schedule(wanted.schedule, wanted.warmup))
+
+
+def assemble(
+    method: str, phases: Sequence[Phase], choices: Choices, facts: Facts, reasons: Sequence[str], **more: Any
+) -> Plan:
+    """The plan, with what all methods share."""
+    wanted = facts.settings
+    return Plan(
+        method=method,
+        phases=tuple(phases),
+        precision=choices.precision,
+        batch=choices.batch,
+        clip_norm=wanted.clip_norm,
+        patience=wanted.patience,
+        dropout=None if wanted.dropout == "model" else wanted.dropout,
+        cache=wanted.cache == "auto",
+        reasons=(*reasons, *choices.reasons),
+        **more,
+    )
+
+
+def from_top(stages: Sequence[Stage], blocks: int) -> list[str]:
+    """The head, what lies between it and the blocks, and the last `blocks` blocks.
+
+    Raises:
+        SettingsError: the network has fewer blocks.
+    """
+    deep = [stage.name for stage in stages if stage.name.startswith("block ")]
+    if blocks > len(deep):
+        raise SettingsError(
+            f"method.last is {blocks}, but the network has {len(deep)} blocks.", f"Give 1 to {len(deep)}."
+        )
+    after = [stage.name for stage in stages[[stage.name for stage in stages].index(deep[-1]) + 1 :]]
+    return [*deep[len(deep) - blocks :], *after]
+
+
+def named(stages: Sequence[Stage], wanted: Sequence[str]) -> list[str]:
+    """`wanted` with the head, checked.
+
+    Raises:
+        SettingsError: the network has no such stage; the nearest is offered.
+    """
+    known = [stage.name for stage in stages]
+    for name in wanted:
+        if name not in known:
+            raise SettingsError(
+                f"method.stages names {name!r}, which is no stage of the network{did_you_mean(name, known)}",
+                f"Stages: {', '.join(known)}.",
+            )
+    return [*wanted, *([HEAD] if HEAD not in wanted else [])]

@@ -1,0 +1,263 @@
+"""The activation cache: what frozen stages put out is computed once and kept, so that later epochs pay only for what trains.
+
+DESIGN's section 6. Rows are kept without padding, in the precision of the plan; in memory up to a limit, in a mapped file
+beyond it. A key over weights, cut and rows stands for what was kept, so that nothing stale is ever used; and a cache that
+reads no faster than the stages compute is given up again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tunesmith.contracts import Batch, Examples, Indices, Model
+from tunesmith.data import batches
+from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
+from tunesmith.models.replay import Way, captured, entered, find_way
+from tunesmith.run import writing
+
+Collate = Callable[[Indices], Batch]
+SHARE_OF_MEMORY = 0.25
+"""Of what is free when a cache is filled; more goes into a file."""
+ROOM_LEFT = 2**30
+"""Bytes of disk that a cache leaves free."""
+TRIED_BATCHES = 20
+SAME = {"fp32": 1e-4, "bf16": 3e-2}
+"""How far logits may differ with the cache, as a share of their size: fp32 differs by the order of sums; bf16 keeps eight
+bits of what passes from block to block, as every matrix product of that precision does."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What enters one block, for every example."""
+
+    values: torch.Tensor
+    """(positions of all examples, …) where examples differ in length, otherwise (examples, …)."""
+    starts: Indices | None
+    """(examples + 1,) in positions; None where all have one shape."""
+    dtype: torch.dtype
+    """Of what the block received; `values` may be kept in fewer bits."""
+
+    @property
+    def bytes(self) -> int:
+        return self.values.nbytes
+
+    def batch(self, indices: Indices) -> torch.Tensor:
+        """(len(indices), longest, …), padded with zeros, as the block received it."""
+        if self.starts is None:
+            return self.values[torch.from_numpy(indices)].to(self.dtype)
+        starts, lengths = self.starts[indices], (self.starts[1:] - self.starts[:-1])[indices]
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        source = (starts[:, None] + np.arange(lengths.max()))[inside]
+        found = torch.zeros((*inside.shape, *self.values.shape[1:]), dtype=self.dtype)
+        found[torch.from_numpy(inside)] = self.values[torch.from_numpy(source)].to(self.dtype)
+        return found
+
+
+@dataclass
+class Store:
+    """Activations by key, kept over the phases of a plan and the methods of a frontier."""
+
+    folder: Path
+    kept: dict[str, Activations] = field(default_factory=dict)
+    hits: int = 0
+    """Examples that were read instead of computed."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(found.bytes for found in self.kept.values())
+
+
+def blocks_before(stage: str, way: Way) -> int:
+    """How many blocks lie before `stage`."""
+    return int(stage.removeprefix("block ")) if stage.startswith("block ") else len(way.blocks)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a set of examples comes from: `collate` pads what the network takes."""
+
+    name: str
+    examples: Examples
+    collate: Collate
+
+
+@dataclass(frozen=True)
+class Served:
+    """How batches are made while a phase lasts."""
+
+    collate: Mapping[str, Collate]
+    """By source."""
+    stage: str | None = None
+    """The stage that kept activations enter; None where everything is computed."""
+    filled_in: float | None = None
+    """Seconds that computing them took now; None where they were there."""
+
+
+@contextmanager
+def served(
+    model: Model,
+    stages: Sequence[str | None],
+    sources: Sequence[Source],
+    store: Store,
+    precision_name: str,
+    sample: Batch,
+) -> Iterator[Served]:
+    """Batches for a phase: with activations at hand for the network to be entered at `stages[0]`, where that pays.
+
+    Args:
+        stages: of this phase and of those to come, an entry an epoch: the first stage that trains, None for the very first.
+        sample: a batch of three rows or more, to try the skipping on.
+    """
+    plain = Served({source.name: source.collate for source in sources})
+    stage = stages[0]
+    if stage is None or sum(one is not None for one in stages) < 2:
+        yield plain  # what is read once is not worth keeping
+        return
+    way = find_way(model, to(sample, device_of(model.module)))
+    count = blocks_before(stage, way) if way is not None else 0
+    if way is None or not count or not _same(model, way, count, sample, precision_name):
+        yield plain
+        return
+    later = {blocks_before(one, way) for one in stages if one is not None} - {0, count}
+    started, before = time.perf_counter(), len(store.kept)
+    kept = {
+        source.name: _held(model, way, [count, *sorted(later)], source, store, precision_name) for source in sources
+    }
+    if any(found is None for found in kept.values()):
+        yield plain
+        return
+    filled_in = time.perf_counter() - started if len(store.kept) > before else None
+    device = device_of(model.module)
+    with entered(model, way, count) as hand:
+
+        def handing(source: Source, found: Activations) -> Collate:
+            def collate(indices: Indices) -> Batch:
+                hand(found.batch(indices).to(device, non_blocking=True))
+                store.hits += len(indices)
+                return source.collate(indices)
+
+            return collate
+
+        handed = {source.name: handing(source, found) for source in sources if (found := kept[source.name])}
+        yield Served(handed, stage, filled_in)
+
+
+def _same(model: Model, way: Way, count: int, sample: Batch, precision_name: str) -> bool:
+    """Whether the network gives the same logits on `sample` when it is entered midway."""
+    device = device_of(model.module)
+    batch = to(sample, device)
+    with torch.no_grad(), precision(device, precision_name):
+        with captured(model, way, [count]) as passing:
+            found = passing(batch)[count]
+        kept = found.to(_kept_dtype(precision_name, found.dtype)).to(found.dtype)
+        with evaluated(model.module):
+            whole = model.module(**batch).logits.float()
+            try:
+                with entered(model, way, count) as hand:
+                    hand(kept)
+                    midway = model.module(**batch).logits.float()
+            except (RuntimeError, TypeError, AttributeError, IndexError):  # it wants what skipped blocks give beside
+                return False
+    return float((whole - midway).abs().max()) <= SAME[precision_name] * max(1.0, float(whole.abs().max()))
+
+
+def _held(
+    model: Model, way: Way, counts: Sequence[int], source: Source, store: Store, precision_name: str
+) -> Activations | None:
+    """The activations of `source` after counts[0] blocks, from the store or computed now, with those of the other counts.
+
+    None where there is no room, or where reading them takes as long as computing.
+    """
+    keys = {count: _key(model, way, count, source, precision_name) for count in counts}
+    missing = [count for count in counts if keys[count] not in store.kept]
+    if counts[0] in missing:
+        started = time.perf_counter()
+        files = {count: store.folder / keys[count] for count in missing}
+        found = _fill(model, way, source, files, precision_name)
+        if counts[0] not in found or not _pays(found[counts[0]], source, time.perf_counter() - started):
+            return None
+        store.kept |= {keys[count]: one for count, one in found.items()}
+    return store.kept[keys[counts[0]]]
+
+
+def _pays(found: Activations, source: Source, seconds: float) -> bool:
+    """Whether reading takes less time than the computing did."""
+    parts = batches.in_length_order(source.examples.lengths, INFERENCE_TOKENS)
+    tried = parts[:: max(1, len(parts) // TRIED_BATCHES)]
+    started = time.perf_counter()
+    for indices in tried:
+        found.batch(indices)
+    read = (time.perf_counter() - started) / sum(map(len, tried))
+    return read < seconds / len(source.examples)
+
+
+def _fill(
+    model: Model, way: Way, source: Source, files: Mapping[int, Path], precision_name: str
+) -> dict[int, Activations]:
+    """One pass over `source`; activations by count, those left out for which there is no room."""
+    device, lengths = device_of(model.module), source.examples.lengths
+    kept: dict[int, Activations | None] = {}
+    with torch.no_grad(), precision(device, precision_name), captured(model, way, list(files)) as passing:
+        for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
+            batch = source.collate(indices)
+            for count, found in passing(to(batch, device)).items():
+                if count not in kept:
+                    ragged = "attention_mask" in batch and found.shape[1] == batch["attention_mask"].shape[1]
+                    starts = np.concatenate([[0], np.cumsum(lengths)]) if ragged else None
+                    rows = (
+                        (int(starts[-1]), *found.shape[2:]) if starts is not None else (len(lengths), *found.shape[1:])
+                    )
+                    values = _room(rows, _kept_dtype(precision_name, found.dtype), files[count])
+                    kept[count] = None if values is None else Activations(values, starts, found.dtype)
+                if (one := kept[count]) is not None:
+                    _put(one.values, one.starts, indices, found.cpu())
+    return {count: one for count, one in kept.items() if one is not None}
+
+
+def _put(values: torch.Tensor, starts: Indices | None, indices: Indices, found: torch.Tensor) -> None:
+    if starts is None:
+        values[torch.from_numpy(indices)] = found.to(values.dtype)
+        return
+    lengths = (starts[1:] - starts[:-1])[indices]
+    inside = np.arange(found.shape[1]) < lengths[:, None]
+    source = (starts[indices][:, None] + np.arange(found.shape[1]))[inside]
+    values[torch.from_numpy(source)] = found[torch.from_numpy(inside)].to(values.dtype)
+
+
+def _room(shape: tuple[int, ...], dtype: torch.dtype, file: Path) -> torch.Tensor | None:
+    """Memory for the values, or a mapped file where it is large, or None where the disk is too small for that."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size <= SHARE_OF_MEMORY * free:
+        return torch.empty(shape, dtype=dtype)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if size > shutil.disk_usage(file.parent).free - ROOM_LEFT:
+            return None
+        return torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
+
+
+def _kept_dtype(precision_name: str, dtype: torch.dtype) -> torch.dtype:
+    return torch.bfloat16 if precision_name == "bf16" else dtype
+
+
+def _key(model: Model, way: Way, count: int, source: Source, precision_name: str) -> str:
+    """A checksum over all that the activations depend on: the weights on the way, the cut, the rows, the precision."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{source.examples.key}/{count}/{precision_name}".encode())
+    behind = [f"{block}." for block in way.blocks[count:]]
+    for name, tensor in model.module.state_dict().items():
+        if name.startswith(f"{model.backbone}.") and not any(name.startswith(block) for block in behind):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
