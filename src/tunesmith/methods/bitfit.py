@@ -27,4 +27,4 @@ class BitFit:
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = ["The biases of every stage and the whole head train; biases bear ten times the rate of all weights."]
         phases = [solved_head(stages), trained("biases", stages, rates, choices.epochs, facts, part="biases")]
-        return assemble(self.name, phases, choices, facts, reasons)
+        return assemble(self.name, phases, choices, facts, reasons, standard_head=False)

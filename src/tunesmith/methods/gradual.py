@@ -54,7 +54,7 @@ class Gradual:
             f"Stages thaw one a phase, from the {HEAD} down; each one's rate is that of the stage above by {own.factor:g}.",
             "In each phase the rate climbs for a tenth of the steps and falls for the rest, as ULMFiT has it.",
         ]
-        return assemble(self.name, phases, choices, facts, reasons)
+        return assemble(self.name, phases, choices, facts, reasons, standard_head=False)
 
 
 def _index(names: Sequence[str], wanted: str) -> int:

@@ -32,4 +32,4 @@ class NormOnly:
             "Scales and biases of the normalisation layers and the whole head train, at ten times the usual rate."
         ]
         phases = [solved_head(stages), trained("norms", stages, rates, choices.epochs, facts, part="norms")]
-        return assemble(self.name, phases, choices, facts, reasons)
+        return assemble(self.name, phases, choices, facts, reasons, standard_head=False)

@@ -40,4 +40,4 @@ class Partial:
         rates = dict.fromkeys(chosen, choices.learning_rate)
         reasons = [f"{', '.join(chosen)} train, as method.{'last' if wanted is None else 'stages'} says."]
         phases = [solved_head(stages), trained("chosen stages", stages, rates, choices.epochs, facts)]
-        return assemble(self.name, phases, choices, facts, reasons)
+        return assemble(self.name, phases, choices, facts, reasons, standard_head=False)

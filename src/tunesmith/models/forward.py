@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.contracts import Array, Batch, Examples, Indices, Model, Task
+from tunesmith.contracts import Array, Batch, Collate, Examples, Indices, Model, Task
 from tunesmith.data import batches
 
 INFERENCE_TOKENS = 4096
@@ -47,7 +47,6 @@ def to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 Take = Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-Collate = Callable[[Indices], Batch]
 
 
 def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, precision_name: str) -> dict[str, Array]:

@@ -72,19 +72,6 @@ def load_classifier(
     return Model(module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code)
 
 
-def load_backbone(model: Model) -> nn.Module:
-    """The pre-trained part once more, as it was before any training, in eval mode."""
-    with quiet(), clear_errors(model.source):
-        backbone = transformers.AutoModel.from_pretrained(
-            model.folder,
-            attn_implementation=attention(),
-            use_safetensors=True,
-            dtype=torch.float32,
-            trust_remote_code=model.remote_code,
-        )
-    return backbone.eval()  # type: ignore[no-any-return]
-
-
 def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> Any:
     kind = transformers.AutoModelForSequenceClassification
     how = attention()

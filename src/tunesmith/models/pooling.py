@@ -39,15 +39,11 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
 class PooledClassifier(nn.Module):
     """A backbone, a pooling and one linear layer: what a probe is when the model's own class pools otherwise."""
 
-    def __init__(self, backbone: nn.Module, how: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """`weight` (outputs, width), `bias` (outputs,)."""
+    def __init__(self, backbone: nn.Module, how: str, outputs: int, width: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.how = how
-        self.head = ExactLinear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            self.head.weight.copy_(weight)
-            self.head.bias.copy_(bias)
+        self.head = ExactLinear(width, outputs)
 
     def forward(self, **batch: Any) -> SimpleNamespace:
         hidden = self.backbone(**batch).last_hidden_state

@@ -7,20 +7,21 @@ and the solution for the model's own pooling is where fine-tuning starts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batch, Head, Indices, Model
+from tunesmith.contracts import Array, Batched, Head, Indices, Model
 from tunesmith.data.tokens import Tokens
 from tunesmith.models import heads
 from tunesmith.models.forward import device_of, outputs
-from tunesmith.models.load import load_backbone, tiny_batch
+from tunesmith.models.load import tiny_batch
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier, pool
 from tunesmith.models.solver import STRENGTHS, Solution, solve
 from tunesmith.models.stages import find_stages
@@ -35,60 +36,67 @@ MOST_ROWS = 20_000
 """A linear map of some hundred inputs gains nothing from more."""
 
 
-class Reader(Protocol):
-    """What a probe needs of a task."""
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a probe."""
 
-    def inputs(self, examples: Tokens, indices: Indices, model: Model) -> Batch: ...
+    precision: str
+    seed: int
+    gentle: bool
+    """Whether training goes on from the head, so that it has a strong penalty."""
+    standard: bool
+    """Whether that head must be one for the pooling that the model's own class has."""
+    score: Callable[[Array], float]
+    """Quality of logits (validation pieces, outputs), higher is better."""
 
 
-def find(
-    model: Model,
-    reader: Reader,
-    train: Tokens,
-    validation: Tokens,
-    *,
-    precision: str,
-    seed: int,
-    score: Callable[[Array], float],
-    gentle: bool,
-) -> tuple[Head, Head, dict[str, float]]:
+def find(model: Model, train: Batched, validation: Batched, wanted: Wanted) -> tuple[Head, Head, dict[str, float]]:
     """Solve for a head on every pooling.
 
-    Args:
-        score: quality of logits (validation pieces, outputs), higher is better.
-        gentle: whether the own pooling's head is to be trained on, and so has a strong penalty.
-
     Returns:
-        The best head, the head for the model's own pooling, and the validation score by pooling.
+        The best head, the head to go on with, and the validation score by pooling.
     """
-    if train.rows > MOST_ROWS:
-        train = train.take(seeds.generator(seed, "probe rows").permutation(train.rows)[:MOST_ROWS])
-    assert train.targets is not None
-    targets = train.targets[train.owner]
+    tokens: Tokens = train.examples
+    assert tokens.targets is not None
+    rows = np.arange(tokens.rows)
+    if tokens.rows > MOST_ROWS:
+        rows = np.sort(seeds.generator(wanted.seed, "probe rows").permutation(tokens.rows)[:MOST_ROWS])
+    pieces = np.flatnonzero(np.isin(tokens.owner, rows))
+    targets = tokens.targets[tokens.owner[pieces]]
     layer = heads.last_linear(model)
     bias = layer.bias is not None
-    found, seen = (_features(model, reader, examples, precision) for examples in (train, validation))
+    found = _features(model, train, pieces, wanted.precision)
+    seen = _features(model, validation, np.arange(len(validation.examples)), wanted.precision)
 
     def solved(name: str, strengths: tuple[float, ...]) -> Solution:
         with_bias = bias or name != OWN
-        return solve(found[name], targets, seen[name], score, layer.out_features, bias=with_bias, strengths=strengths)
+        outputs = layer.out_features
+        return solve(found[name], targets, seen[name], wanted.score, outputs, bias=with_bias, strengths=strengths)
 
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
     chosen = max(tried, key=lambda name: (tried[name], name == OWN))
-    best, start = solved(chosen, STRENGTHS), solved(OWN, (START_STRENGTH,) if gentle else STRENGTHS)
+    best = solved(chosen, STRENGTHS)
+    goes_on = OWN if wanted.standard else chosen
+    start = (
+        solved(goes_on, (START_STRENGTH,)) if wanted.gentle else best if goes_on == chosen else solved(OWN, STRENGTHS)
+    )
     tried[chosen] = best.score
-    return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
+    return Head(chosen, best.weight, best.bias), Head(goes_on, start.weight, start.bias), tried
 
 
 def with_head(model: Model, head: Head) -> Model:
     """`model`, its backbone as it is, with a linear head: in its own class if that pools so, a PooledClassifier otherwise."""
+    layer = heads.last_linear(model)
     if head.pooling == OWN:
-        heads.install(heads.last_linear(model), head.weight, head.bias)
+        heads.install(layer, head.weight, head.bias)
         return model
     device = device_of(model.module)
-    backbone = load_backbone(model)
-    module = PooledClassifier(backbone, head.pooling, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    backbone = model.module.get_submodule(model.backbone)
+    module = PooledClassifier(backbone, head.pooling, *head.weight.shape)
+    if isinstance(layer, heads.ExactLinear):
+        module.head.scale, module.head.offset = layer.scale, layer.offset
+    heads.install(module.head, head.weight, head.bias)
     module.config = model.module.config
     stages = find_stages(module, "backbone", tiny_batch(model.module.config))
     return replace(model, module=module.to(device), stages=stages, backbone="backbone", pooling=head.pooling)
@@ -109,7 +117,7 @@ def read(path: Path) -> Head:
         return Head(handle.metadata()["pooling"], *tensors)
 
 
-def _features(model: Model, reader: Reader, examples: Tokens, precision: str) -> dict[str, Array]:
+def _features(model: Model, given: Batched, pieces: Indices, precision: str) -> dict[str, Array]:
     """(pieces, width) by pooling, from one pass: the backbone's hidden states pooled, and what the last layer receives."""
     caught: dict[str, torch.Tensor] = {}
 
@@ -138,7 +146,11 @@ def _features(model: Model, reader: Reader, examples: Tokens, precision: str) ->
     ]
     try:
         return outputs(
-            model.module, examples.lengths, lambda indices: reader.inputs(examples, indices, model), take, precision
+            model.module,
+            given.examples.lengths[pieces],
+            lambda indices: given.collate(pieces[indices]),
+            take,
+            precision,
         )
     finally:
         for handle in handles:

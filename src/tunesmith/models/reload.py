@@ -58,7 +58,8 @@ def _pooled(folder: Path, remote_code: bool) -> PooledClassifier:
         trust_remote_code=remote_code,
     )
     dense = load_file(folder / "2_Dense" / "model.safetensors")
-    module = PooledClassifier(backbone, _pooling(folder), dense["linear.weight"], dense["linear.bias"])
+    module = PooledClassifier(backbone, _pooling(folder), *dense["linear.weight"].shape)
+    module.head.load_state_dict({"weight": dense["linear.weight"], "bias": dense["linear.bias"]})
     module.config = backbone.config
     return module
 

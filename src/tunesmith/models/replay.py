@@ -113,33 +113,44 @@ def captured(model: Model, way: Way, cuts: Sequence[int]) -> Iterator[Callable[[
 
 @contextmanager
 def entered(model: Model, way: Way, count: int) -> Iterator[Hand]:
-    """While it lasts, forward passes skip the embeddings and the first `count` blocks.
+    """While it lasts, forward passes may skip the embeddings and the first `count` blocks.
 
-    What is yielded takes, before each pass, what these would have given: the activations that `captured` found.
+    What is yielded takes, before such a pass, what these would have given: the activations that `captured` found. They
+    serve for one pass; without them the next one computes everything.
     """
     handed: list[torch.Tensor] = []
 
-    def skip(width: int) -> Callable[..., Any]:
-        return lambda *_, **__: (handed[0], *[None] * (width - 1)) if width else handed[0]
+    def skip(own: Callable[..., Any], width: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if not handed:
+                return own(*args, **kwargs)
+            return (handed[0], *[None] * (width - 1)) if width else handed[0]
 
-    def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return forward
+
+    def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        if not handed:
+            return None
         return ((handed[0], *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": handed[0]})
 
-    skipped = [model.module.get_submodule(name) for name in (*way.before, *way.blocks[:count])]
-    own = [vars(child).get("forward") for child in skipped]
-    handle = None
+    names = (*way.before, *way.blocks[:count])
+    skipped = [model.module.get_submodule(name) for name in names]
+    before = [vars(child).get("forward") for child in skipped]
+    backbone = model.module.get_submodule(model.backbone)
+    handles = [backbone.register_forward_hook(lambda *_: handed.clear())]
     if count < len(way.blocks):
-        handle = model.module.get_submodule(way.blocks[count]).register_forward_pre_hook(enter, with_kwargs=True)
+        block = model.module.get_submodule(way.blocks[count])
+        handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
     try:
-        for child, name in zip(skipped, (*way.before, *way.blocks[:count]), strict=True):
-            child.forward = skip(way.widths[name])
+        for child, name in zip(skipped, names, strict=True):
+            child.forward = skip(child.forward, way.widths[name])
         yield lambda value: handed.__setitem__(slice(None), [value])
     finally:
-        for child, before in zip(skipped, own, strict=True):
+        for child, own in zip(skipped, before, strict=True):
             del child.forward
-            if before is not None:
-                child.forward = before
-        if handle is not None:
+            if own is not None:
+                child.forward = own
+        for handle in handles:
             handle.remove()
 
 

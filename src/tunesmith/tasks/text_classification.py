@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batch, Indices, Loss, Model, Solved
+from tunesmith.contracts import Array, Batch, Batched, Indices, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
@@ -135,15 +135,14 @@ class TextClassification:
         return summed
 
     def solve_head(
-        self, model: Model, train: Tokens, validation: Tokens, plan: Plan, phase: Phase, seed: int
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int
     ) -> Solved:
         def quality(logits: Array) -> float:
-            return self.score(validation, self.decode(validation, logits))[self.primary_metric]
+            return self.score(validation.examples, self.decode(validation.examples, logits))[self.primary_metric]
 
-        best, own, tried = probes.find(
-            model, self, train, validation, precision=plan.precision, seed=seed, score=quality, gentle=phase.gentle
-        )
-        return Solved(probes.with_head(model, own if plan.standard_head else best), best, tried)
+        wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
+        best, start, tried = probes.find(model, train, validation, wanted)
+        return Solved(probes.with_head(model, start), best, tried)
 
     def score(self, examples: Tokens, logits: Array) -> Mapping[str, float]:
         return self.problem.score(_truth(examples), logits)

@@ -11,21 +11,23 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from tunesmith.contracts import Batch, Examples, Indices, Model
+from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model
 from tunesmith.data import batches
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.replay import Way, captured, entered, find_way
+from tunesmith.models.stages import FINAL
 from tunesmith.run import writing
+from tunesmith.train.events import CacheFilled
 
-Collate = Callable[[Indices], Batch]
 SHARE_OF_MEMORY = 0.25
 """Of what is free when a cache is filled; more goes into a file."""
 ROOM_LEFT = 2**30
@@ -82,9 +84,8 @@ def blocks_before(stage: str, way: Way) -> int:
     return int(stage.removeprefix("block ")) if stage.startswith("block ") else len(way.blocks)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a set of examples comes from: `collate` pads what the network takes."""
+class Source(NamedTuple):
+    """A set of examples by name; `collate` makes what the whole network takes."""
 
     name: str
     examples: Examples
@@ -95,12 +96,9 @@ class Source:
 class Served:
     """How batches are made while a phase lasts."""
 
-    collate: Mapping[str, Collate]
-    """By source."""
-    stage: str | None = None
-    """The stage that kept activations enter; None where everything is computed."""
-    filled_in: float | None = None
-    """Seconds that computing them took now; None where they were there."""
+    by_source: Mapping[str, Batched]
+    filled: CacheFilled | None = None
+    """Set where activations were computed for it now."""
 
 
 @contextmanager
@@ -118,7 +116,7 @@ def served(
         stages: of this phase and of those to come, an entry an epoch: the first stage that trains, None for the very first.
         sample: a batch of three rows or more, to try the skipping on.
     """
-    plain = Served({source.name: source.collate for source in sources})
+    plain = Served({source.name: Batched(source.examples, source.collate) for source in sources})
     stage = stages[0]
     if stage is None or sum(one is not None for one in stages) < 2:
         yield plain  # what is read once is not worth keeping
@@ -136,7 +134,8 @@ def served(
     if any(found is None for found in kept.values()):
         yield plain
         return
-    filled_in = time.perf_counter() - started if len(store.kept) > before else None
+    new = len(store.kept) > before
+    filled = CacheFilled(stage, store.bytes, time.perf_counter() - started) if new else None
     device = device_of(model.module)
     with entered(model, way, count) as hand:
 
@@ -148,8 +147,12 @@ def served(
 
             return collate
 
-        handed = {source.name: handing(source, found) for source in sources if (found := kept[source.name])}
-        yield Served(handed, stage, filled_in)
+        handed = {
+            source.name: Batched(source.examples, handing(source, found))
+            for source in sources
+            if (found := kept[source.name])
+        }
+        yield Served(handed, filled)
 
 
 def _same(model: Model, way: Way, count: int, sample: Batch, precision_name: str) -> bool:
@@ -255,9 +258,11 @@ def _key(model: Model, way: Way, count: int, source: Source, precision_name: str
     """A checksum over all that the activations depend on: the weights on the way, the cut, the rows, the precision."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{source.examples.key}/{count}/{precision_name}".encode())
-    behind = [f"{block}." for block in way.blocks[count:]]
+    final = next((stage.parameters for stage in model.stages if stage.name == FINAL), ())
+    behind = [f"{name}." for name in (*way.blocks[count:], *{name.rpartition(".")[0] for name in final})]
+    start = f"{model.backbone}."  # not part of the key: another head may hold the same backbone under another name
     for name, tensor in model.module.state_dict().items():
-        if name.startswith(f"{model.backbone}.") and not any(name.startswith(block) for block in behind):
-            digest.update(name.encode())
+        if name.startswith(start) and not any(name.startswith(block) for block in behind):
+            digest.update(name.removeprefix(start).encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

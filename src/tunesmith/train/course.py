@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunesmith.contracts import Batch, Examples, Model, Task
+from tunesmith.contracts import Batch, Batched, Collate, Examples, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import RunError
 from tunesmith.models.dropout import set_dropout
@@ -23,9 +23,9 @@ from tunesmith.models.freezing import apply_phase
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan, cut_of
 from tunesmith.train import checkpoint, optimiser, processes
-from tunesmith.train.cache import Collate, Served, Source, Store, served
+from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
-from tunesmith.train.events import CacheFilled, EpochDone, Event, MicroBatchHalved, Saved, StepDone
+from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import Tensors, copy_of, of
 
@@ -45,6 +45,27 @@ class Job:
     checkpoints: Path
     store: Store
     checkpoint_seconds: float = 60.0
+
+    def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
+        """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
+        sources = [
+            Source(name, examples, partial(self.task.inputs, examples, model=self.model))
+            for name, examples in (("train", self.train), ("validation", self.validation))
+        ]
+        to_come = self.plan.phases[phase:]
+        stages = [cut_of(one) for one in to_come for _ in range(one.epochs)]
+        if to_come[0].head == "solve":  # one more pass, over all stages, of which the first can be read as well
+            stages = [*stages[:1], *stages] or [None]
+        return served(
+            self.model, stages if self.plan.cache else [None], sources, self.store, self.plan.precision, sample
+        )
+
+    def sample(self) -> Batch:
+        """A small batch of short and long rows."""
+        longest_first = batches.in_length_order(self.validation.lengths, SAMPLE_TOKENS)
+        return self.task.inputs(
+            self.validation, np.concatenate([longest_first[-1][:3], longest_first[0][:1]]), self.model
+        )
 
 
 class Course:
@@ -72,11 +93,11 @@ class Course:
 
     def events(self) -> Iterator[Event]:
         try:
-            sample = self._sample()
-            with unread_skipped(self.job.model, sample), self._served(sample) as batch:
-                if batch.filled_in is not None and batch.stage is not None:
-                    yield CacheFilled(batch.stage, self.job.store.bytes, batch.filled_in)
-                yield from self._epochs(batch)
+            sample = self.job.sample()
+            with unread_skipped(self.job.model, sample), self.job.served(self.progress.phase, sample) as found:
+                if found.filled:
+                    yield found.filled
+                yield from self._epochs(found.by_source["train"], found.by_source["validation"])
         except RunError:  # the disk refuses: what was saved before is what there is
             raise
         except (Exception, GeneratorExit):  # the weights are those after the last whole step
@@ -84,26 +105,9 @@ class Course:
                 self._save()
             raise
 
-    def _served(self, sample: Batch) -> AbstractContextManager[Served]:
-        """The batches of this phase, from kept activations where frozen stages come first."""
-        job = self.job
-        sources = [
-            Source(name, examples, partial(job.task.inputs, examples, model=job.model))
-            for name, examples in (("train", job.train), ("validation", job.validation))
-        ]
-        to_come = job.plan.phases[self.progress.phase :]
-        stages = [cut_of(phase) for phase in to_come for _ in range(phase.epochs)] if job.plan.cache else [None]
-        return served(job.model, stages, sources, job.store, job.plan.precision, sample)
-
-    def _sample(self) -> Batch:
-        """A small batch of short and long rows."""
-        longest_first = batches.in_length_order(self.job.validation.lengths, SAMPLE_TOKENS)
-        indices = np.concatenate([longest_first[-1][:3], longest_first[0][:1]])
-        return self.job.task.inputs(self.job.validation, indices, self.job.model)
-
-    def _epochs(self, batch: Served) -> Iterator[Event]:
+    def _epochs(self, train: Batched, validation: Batched) -> Iterator[Event]:
         job, progress, rows = self.job, self.progress, self.job.plan.batch.rows
-        stepper = Stepper(job.task, job.model, job.train, batch.collate["train"], self.adamw, job.plan, job.seed)
+        stepper = Stepper(job.task, job.model, job.train, train.collate, self.adamw, job.plan, job.seed)
         per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
         own = self.phase.epochs * per_epoch
         total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
@@ -122,7 +126,7 @@ class Course:
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()
-            yield self._validate(batch.collate["validation"])
+            yield self._validate(validation.collate)
             if self.main:
                 yield self._save()
                 saved_at = time.perf_counter()

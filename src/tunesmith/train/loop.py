@@ -30,11 +30,19 @@ def train(job: Job) -> Iterator[Event]:
     clock = started - progress.seconds
     best: Tensors = found.best if found else {}
     if found:
+        if (
+            progress.phase and not job.plan.standard_head
+        ):  # the head's place was found before the checkpoint was written
+            job = dataclasses.replace(job, model=probes.with_head(job.model, probes.read(job.checkpoints / PROBE_HEAD)))
         load_into(job.model.module, found.weights)
     for phase in job.plan.phases[progress.phase :]:
         if phase.head == "solve":
             begun = time.perf_counter()
-            solved = job.task.solve_head(job.model, job.train, job.validation, job.plan, phase, job.seed)
+            with job.served(progress.phase, job.sample()) as served:
+                if served.filled:
+                    yield served.filled
+                given = served.by_source
+                solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed)
             job = dataclasses.replace(job, model=solved.model)
             if processes.state().is_main_process:
                 probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
