@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def stepper(ready: Prepared, tokens: int) -> Stepper:
     set_dropout(ready.model.module, 0.0)
     apply_phase(ready.model.module, ready.model.stages, phase)
     adamw = optimiser.build(ready.model.module, ready.model.stages, phase)
-    return Stepper(ready.task, ready.model, ready.train, adamw, plan, seed=0)
+    collate = partial(ready.task.inputs, ready.train, model=ready.model)
+    return Stepper(ready.task, ready.model, ready.train, collate, adamw, plan, seed=0)
 
 
 def gradients(ready: Prepared, tokens: int, rows: np.ndarray) -> tuple[float, dict[str, torch.Tensor]]:
