@@ -23,8 +23,9 @@ from tunesmith.evaluate.environment import environment
 from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
 from tunesmith.evaluate.memorising import memorising
 from tunesmith.methods.full import Full
-from tunesmith.models import save
+from tunesmith.models import adapters, save
 from tunesmith.models.forward import device_of, logits
+from tunesmith.models.load import tiny_batch
 from tunesmith.prepare import Prepared, describe, facts_of
 from tunesmith.report.card import model_card
 from tunesmith.report.page import write_page
@@ -63,11 +64,16 @@ def conclude(
     Raises:
         ModelError: what is saved is not what was trained.
     """
-    task, wanted, model = ready.task, ready.settings, trained.model
+    task, wanted = ready.task, ready.settings
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
-        test, validation = (_split(ready, trained, name) for name in ("test", "validation"))
+        validation = _split(ready, trained, "validation")
         _check_restored(task, trained, validation)
+        if trained.model.adapter is not None and trained.model.adapter.merge:
+            merged = adapters.merge(trained.model, tiny_batch(trained.model.module.config))
+            trained = dataclasses.replace(trained, model=merged)
+            validation = _split(ready, trained, "validation")
+        test, model = _split(ready, trained, "test"), trained.model
     with timed(timings, "save"):
         raw, tried = task.tried(test.rows, model, TRIED_ROWS)
         save.save(model, place.model)

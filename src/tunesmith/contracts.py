@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Part, Phase, Plan
+from tunesmith.plans import Adapter, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
 
 Indices = npt.NDArray[np.int64]
@@ -152,6 +152,8 @@ class Model:
     """How a row becomes one vector: "own" is the way of the model's own class."""
     remote_code: bool = False
     """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
+    adapter: Adapter | None = None
+    """Set while adapters stand beside its weights."""
 
 
 @dataclass(frozen=True)

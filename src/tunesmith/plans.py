@@ -64,6 +64,7 @@ def _one_cycle(step: int, steps: int, rising: float = 0.3, first: float = 1 / 25
     return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (step - top) / max(1.0, steps - top)))
 
 
+AdapterKind = Literal["lora", "dora", "rslora", "pissa", "ia3"]
 Part = Literal["all", "biases", "norms", "adapter"]
 """Which of a stage's parameters train."""
 
@@ -76,6 +77,8 @@ class Row:
     learning_rate: float | None
     weight_decay: float = 0.0
     part: Part = "all"
+    upper_factor: float = 1.0
+    """LoRA+'s ratio: the rate of adapters' B matrices over that of all else."""
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not (0 < self.learning_rate < math.inf):
@@ -121,6 +124,20 @@ def cut_of(phase: Phase) -> str | None:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """Small trainable parts beside frozen weights: which, how large, where."""
+
+    kind: AdapterKind
+    blocks: tuple[str, ...]
+    """The stages that have them."""
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    merge: bool = True
+    """Whether they are folded into the weights at the end."""
+
+
+@dataclass(frozen=True)
 class BatchShape:
     """`rows` make one optimiser step over all processes; `micro_batch_tokens` bounds one forward pass, padding included."""
 
@@ -140,6 +157,7 @@ class Plan:
     patience: int = 2
     dropout: float | None = 0.0
     """None keeps what the model's configuration says."""
+    adapter: Adapter | None = None
     cache: bool = True
     """Whether what frozen stages put out may be kept; `train` finds out whether it can be, and pays."""
     standard_head: bool = True

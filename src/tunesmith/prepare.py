@@ -18,7 +18,8 @@ from tunesmith.contracts import Examples, Facts, Method, Model, Stage, Task
 from tunesmith.data.audit import splits_json
 from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
-from tunesmith.models import precision
+from tunesmith.models import adapters, precision
+from tunesmith.models.load import tiny_batch
 from tunesmith.plans import HEAD, Plan, cut_of
 from tunesmith.registry import look_up
 from tunesmith.run import Run
@@ -78,6 +79,8 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
         )
     plan = method.plan(model.stages, facts_of(wanted.train, model, train, device))
+    if plan.adapter is not None:
+        model = adapters.inject(model, plan.adapter, tiny_batch(model.module.config), wanted.seed)
     model.module.to(device)
     return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation)
 

@@ -29,14 +29,16 @@ def trained(
     *,
     part: Part = "all",
     schedule: Schedule | None = None,
+    upper_factor: float = 1.0,
 ) -> Phase:
     """A phase in which the stages named in `rates` train, the head whole, of the others `part`."""
     wanted = facts.settings
     rows = []
     for stage in stages:
         own: Part = "all" if stage.name == HEAD else part
-        rate = rates.get(stage.name) if stage.chosen(own) else None
-        rows.append(Row(stage.name, rate, wanted.weight_decay if rate is not None else 0.0, own))
+        # Adapters are not there yet: they come when the plan is carried out.
+        rate = rates.get(stage.name) if own == "adapter" or stage.chosen(own) else None
+        rows.append(Row(stage.name, rate, wanted.weight_decay if rate is not None else 0.0, own, upper_factor))
     return Phase(name, "train", tuple(rows), epochs, schedule or Schedule(wanted.schedule, wanted.warmup))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from safetensors.torch import load_file
 
 from tunesmith.contracts import Model
+from tunesmith.models import adapters
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
@@ -30,23 +32,32 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
     with quiet(), clear_errors(where):
         config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=remote_code)
-        if (folder / "modules.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            module, pooling = adapters.read(folder, _classifier(adapters.base_of(folder), config, remote_code)), OWN
+            backbone = module.base_model_prefix
+        elif (folder / "modules.json").is_file():
             module, pooling = _pooled(folder, remote_code), _pooling(folder)
             backbone = "backbone"
         else:
-            module = transformers.AutoModelForSequenceClassification.from_pretrained(
-                where,
-                attn_implementation=attention(),
-                use_safetensors=True,
-                dtype=torch.float32,
-                trust_remote_code=remote_code,
-            )
-            pooling, backbone = OWN, module.base_model_prefix
+            module, pooling = _classifier(where, config, remote_code), OWN
+            backbone = module.base_model_prefix
         stages = find_stages(module, backbone, tiny_batch(config))
     limit = tokenizer.model_max_length
     model = Model(module.eval(), tokenizer, stages, where, where, limit, backbone, pooling, remote_code)
     make_exact(model)
     return model
+
+
+def _classifier(where: str, config: Any, remote_code: bool) -> Any:
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        where,
+        config=config,
+        attn_implementation=attention(),
+        use_safetensors=True,
+        dtype=torch.float32,
+        trust_remote_code=remote_code,
+        ignore_mismatched_sizes=True,  # beside an adapter lies the base of another head
+    )
 
 
 def _pooled(folder: Path, remote_code: bool) -> PooledClassifier:

@@ -18,12 +18,13 @@ from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import heads
+from tunesmith.models import adapters, heads
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
 
 PIPELINE = "pipeline"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
+PEFT = "peft"
 POOLING_MODES = {
     FIRST: "pooling_mode_cls_token",
     MEAN: "pooling_mode_mean_tokens",
@@ -34,6 +35,8 @@ POOLING_MODES = {
 
 def loader_of(model: Model) -> str:
     """The public loader that opens `model` once it is saved."""
+    if model.adapter is not None:
+        return PEFT
     return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
 
 
@@ -46,7 +49,10 @@ def save(model: Model, folder: Path) -> None:
         temporary.mkdir(parents=True)
         model.processor.model_max_length = model.limit
         model.processor.save_pretrained(temporary)
-        if isinstance(model.module, PooledClassifier):
+        if model.adapter is not None:
+            adapters.write(model, temporary)
+            model.module.config.save_pretrained(temporary)  # type: ignore[operator,union-attr]
+        elif isinstance(model.module, PooledClassifier):
             _save_modules(model.module, model, temporary)
         else:
             model.module.save_pretrained(temporary)  # type: ignore[operator]
@@ -100,6 +106,19 @@ batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="p
 with torch.no_grad():
     print(json.dumps(model(**batch).logits.tolist()))
 """,
+    PEFT: """
+import json, sys, torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+folder, trusted, rows, outputs = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), int(sys.argv[3])
+model = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=outputs, trust_remote_code=trusted).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+model.config.pad_token_id = model.base_model.model.config.pad_token_id = tokenizer.pad_token_id
+texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
+batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
+with torch.no_grad():
+    print(json.dumps(model(**batch).logits.tolist()))
+""",
     SENTENCE_TRANSFORMERS: """
 import json, sys
 from sentence_transformers import SentenceTransformer
@@ -128,7 +147,27 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
             f'classify = pipeline("text-classification", model="{folder}"{trusted})\n'
             f"print(classify({given}, truncation=True{every}))"
         )
-    answer = {
+    if loader_of(model) == PEFT:
+        texts = '"your text"' if inputs == 1 else '"your text", "the other text"'
+        opened = f'from_pretrained("{folder}", num_labels={heads.outputs_of(model)}{trusted})'
+        return (
+            "from peft import AutoPeftModelForSequenceClassification\nfrom transformers import AutoTokenizer\n\n"
+            f"model = AutoPeftModelForSequenceClassification.{opened}.eval()\n"
+            f'tokens = AutoTokenizer.from_pretrained("{folder}"{trusted})({texts}, truncation=True, return_tensors="pt")\n'
+            "logits = model(**tokens).logits[0].detach().numpy()\n" + _answer(names, problem)
+        )
+    answer = _answer(names, problem)
+    given = '"your text"' if inputs == 1 else '[("your text", "the other text")]'
+    taken = "" if inputs == 1 else "[0]"
+    return (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        f'logits = SentenceTransformer("{folder}"{trusted}).encode({given}){taken}\n{answer}'
+    )
+
+
+def _answer(names: dict[int, str], problem: str) -> str:
+    """The line that makes an answer of `logits`."""
+    return {
         "single-label": f"labels = {[names[index] for index in sorted(names)]!r}\nprint(labels[logits.argmax()])",
         "multi-label": (
             f"labels = {[names[index] for index in sorted(names)]!r}\n"
@@ -136,12 +175,6 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
         ),
         "regression": "print(logits[0])",
     }[problem]
-    given = '"your text"' if inputs == 1 else '[("your text", "the other text")]'
-    taken = "" if inputs == 1 else "[0]"
-    return (
-        "from sentence_transformers import SentenceTransformer\n\n"
-        f'logits = SentenceTransformer("{folder}"{trusted}).encode({given}){taken}\n{answer}'
-    )
 
 
 class Reopening:
@@ -153,7 +186,14 @@ class Reopening:
     def __init__(self, folder: Path, model: Model, rows: list[list[str]]) -> None:
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _OPEN[loader_of(model)], str(folder), "trusted" if model.remote_code else ""],
+            [
+                sys.executable,
+                "-c",
+                _OPEN[loader_of(model)],
+                str(folder),
+                "trusted" if model.remote_code else "",
+                str(heads.outputs_of(model)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

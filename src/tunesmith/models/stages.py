@@ -18,6 +18,8 @@ from tunesmith.plans import HEAD
 
 EMBEDDINGS = "embeddings"
 FINAL = "final"
+ADAPTERS = ("lora_", "ia3_")
+"""How PEFT's parameters begin."""
 
 
 def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, torch.Tensor]) -> tuple[Stage, ...]:
@@ -43,7 +45,8 @@ def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, tor
     owned: dict[int, list[Parameter]] = {index: [] for index in range(len(names))}
     for name, parameter in module.named_parameters():  # shared parameters are listed once, under their first name
         owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
-        member = Parameter(name, parameter.numel(), name.endswith("bias"), "norm" in owner.lower())
+        adapter = any(part.startswith(ADAPTERS) for part in name.split("."))
+        member = Parameter(name, parameter.numel(), name.endswith("bias"), "norm" in owner.lower(), adapter)
         owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append(member)
     bare: dict[int, list[str]] = {index: [] for index in owned}
     for name, index in reached.items():

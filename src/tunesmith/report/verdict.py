@@ -7,7 +7,21 @@ from typing import Any
 
 from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, signed, size, value
 
-METHODS = {"full": "Full fine-tuning", "probe": "A probe on the frozen backbone"}
+METHODS = {
+    "full": "Full fine-tuning",
+    "probe": "A probe on the frozen backbone",
+    "partial": "Fine-tuning of the last blocks",
+    "gradual": "Gradual unfreezing",
+    "lp-ft": "Probing, then full fine-tuning,",
+    "bitfit": "Training the biases",
+    "norm-only": "Training the normalisation layers",
+    "lora": "LoRA",
+    "dora": "DoRA",
+    "rslora": "rsLoRA",
+    "pissa": "PiSSA",
+    "lora+": "LoRA+",
+    "ia3": "(IA)³",
+}
 BASELINES = {
     "majority": "always giving the commonest answer",
     "probe": "a probe on the frozen backbone",

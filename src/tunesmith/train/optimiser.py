@@ -25,21 +25,22 @@ def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.opt
         row = rows[stage.name]
         if row.learning_rate is None:
             continue
-        for decays in (True, False):
-            # Vectors are biases and scales of norms; pulling them to zero helps nothing (BERT, appendix A.2).
-            chosen = [parameters[member.name] for member in stage.chosen(row.part)]
-            members = [parameter for parameter in chosen if (parameter.ndim > 1) == decays]
-            if members:
-                decay = row.weight_decay if decays else 0.0
-                groups.append(
-                    {
-                        "params": members,
-                        "lr": row.learning_rate,
-                        "weight_decay": decay,
-                        "stage": stage.name,
-                        "full": row.learning_rate,
-                    }
-                )
+        sorts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for member in stage.chosen(row.part):
+            parameter = parameters[member.name]
+            sorts.setdefault((parameter.ndim > 1, ".lora_B." in member.name), []).append(parameter)
+        for (decays, upper), members in sorts.items():
+            rate = row.learning_rate * (row.upper_factor if upper else 1.0)
+            groups.append(
+                {
+                    "params": members,
+                    "lr": rate,
+                    # Vectors are biases and scales of norms; pulling them to zero helps nothing (BERT, appendix A.2).
+                    "weight_decay": row.weight_decay if decays else 0.0,
+                    "stage": stage.name,
+                    "full": rate,
+                }
+            )
     return torch.optim.AdamW(groups, betas=BETAS, fused=True)
 
 

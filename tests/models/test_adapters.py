@@ -1,0 +1,106 @@
+"""Adapters change nothing at first, compute what their papers say, and fold into the weights without a change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tunesmith
+from tiny import ARCHITECTURES, write_model
+from tunesmith.models import adapters
+from tunesmith.models.load import load_classifier, tiny_batch
+from tunesmith.plans import Adapter, AdapterKind
+
+KINDS: tuple[AdapterKind, ...] = ("lora", "dora", "rslora", "pissa", "ia3")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_injected_changes_nothing_and_merged_is_the_trained_one(
+    tmp_path: Path, architecture: str, kind: AdapterKind
+) -> None:
+    folder = write_model(tmp_path / architecture, architecture)
+    model = load_classifier(str(folder), ("a", "b"), "single-label", seed=0)
+    batch = tiny_batch(model.module.config)
+    model.module.eval()
+    names = {name for name, _ in model.module.named_parameters()}
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            return model.module(**batch).logits  # type: ignore[no-any-return]
+
+    before = logits()
+    blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
+    model = adapters.inject(model, Adapter(kind, blocks, rank=4), batch, 0)
+    assert torch.allclose(logits(), before, atol=1e-4)
+    added = [member for stage in model.stages for member in stage.members if member.adapter]
+    assert added
+    assert {stage.name for stage in model.stages if stage.chosen("adapter")} == set(blocks)
+    parameters = dict(model.module.named_parameters())
+    with torch.no_grad():
+        for member in added:
+            parameters[member.name].add_(0.5 * torch.randn(parameters[member.name].shape))
+    moved = logits()
+    assert (moved - before).abs().max() > 1e-6
+    model = adapters.merge(model, batch)
+    assert {name for name, _ in model.module.named_parameters()} == names
+    assert torch.allclose(logits(), moved, atol=1e-5)
+
+
+def test_lora_is_its_equation(tmp_path: Path) -> None:
+    """Hu et al. 2021, equation 3: W x + (alpha / rank) B A x."""
+    model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
+    layer: Any = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    model = adapters.inject(model, Adapter("lora", ("block 1",), rank=4, alpha=8), tiny_batch(model.module.config), 0)
+    assert not any(".0." in name and "lora" in name for name, _ in model.module.named_parameters())
+    layer = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    assert down.shape == (4, 32)
+    assert not up.any()
+    with torch.no_grad():
+        up.normal_()
+    x = torch.randn(3, 32)
+    assert torch.allclose(layer(x), x @ weight.T + bias + (8 / 4) * (x @ down.T @ up.T), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "gpt2", "llama"])
+def test_adapters_kept_apart_open_with_peft(settings: dict[str, Any], tmp_path: Path, architecture: str) -> None:
+    """The run itself opens the folder in a fresh process; here the card's code and predict do too."""
+    settings |= {
+        "model": str(write_model(tmp_path / "model", architecture)),
+        "method": {"name": "lora", "merge": False},
+    }
+    place = tunesmith.finetune(settings, run=tmp_path / "run")
+    assert json.loads(place.report.read_text())["model"]["loader"] == "peft"
+    assert (place.model / "adapter_model.safetensors").stat().st_size < 200_000
+    assert not (place.model / "model.safetensors").exists()
+    code = (place.model / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace("your text", "word1 word2 word3")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert tunesmith.load(place.folder).predict(["word1 word2 word3"])[0]["prediction"] in done.stdout
+
+
+def test_lora_plus_gives_b_the_higher_rate(settings: dict[str, Any], tmp_path: Path) -> None:
+    from tunesmith import prepare  # noqa: PLC0415
+    from tunesmith import settings as settings_  # noqa: PLC0415
+    from tunesmith.models.freezing import apply_phase  # noqa: PLC0415
+    from tunesmith.train import optimiser  # noqa: PLC0415
+
+    ready = prepare.prepare(
+        settings_.parse(settings | {"method": "lora+"}), tmp_path / "cache", torch.device("cpu"), lambda _: None
+    )
+    phase = ready.plan.phases[-1]
+    apply_phase(ready.model.module, ready.model.stages, phase)
+    groups = optimiser.build(ready.model.module, ready.model.stages, phase).param_groups
+    parameters = dict(ready.model.module.named_parameters())
+    rates = {id(parameter): group["full"] for group in groups for parameter in group["params"]}
+    for name, parameter in parameters.items():
+        if ".lora_B." in name:
+            assert rates[id(parameter)] == pytest.approx(16 * rates[id(parameters[name.replace("lora_B", "lora_A")])])
