@@ -17,7 +17,7 @@ from tunesmith.evaluate.compare import compare
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
-from tunesmith.train import memory, processes
+from tunesmith.train import memory, processes, trial
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
@@ -83,9 +83,11 @@ def resume(folder: str | Path, *, listen: Listener = ignore) -> Run:
 def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ignore) -> dict[str, Any]:
     """What `finetune` would do and why, as plan.json holds it. Trains nothing and leaves nothing."""
     wanted = as_settings(settings)
-    with runs.scratch() as cache:
-        ready = prepare.prepare(wanted, cache, processes.state().device, listen)
-        return prepare.describe(ready.plan, ready.stages)
+    memory.tune()
+    with runs.scratch() as folder:
+        place = Run(folder)
+        ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
+        return prepare.describe(ready.plan, ready.stages, trial.predict(_job(ready, place)))
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
@@ -112,19 +114,13 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     memory.tune()
     with timed(timings, "prepare"):
         ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
-        if state.is_main_process:
-            prepare.record(ready, place)
-    job = Job(
-        task=ready.task,
-        model=ready.model,
-        plan=ready.plan,
-        train=ready.train,
-        validation=ready.validation,
-        seed=wanted.seed,
-        checkpoints=place.checkpoints,
-        store=Store(place.cache / "activations" / str(state.process_index)),
-        checkpoint_seconds=wanted.train.checkpoint_seconds,
-    )
+        job = _job(ready, place)
+        if place.plan.exists():
+            prepare.insist(ready, place)
+        else:
+            predicted = trial.predict(job)
+            if state.is_main_process:
+                prepare.record(ready, place, predicted)
     with timed(timings, "train"):
         trained = follow(train(job), place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None
@@ -134,3 +130,18 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     if state.is_main_process:
         conclude(ready, trained, scratch, place, timings, listen)
     return place
+
+
+def _job(ready: prepare.Prepared, place: Run) -> Job:
+    settings = ready.settings
+    return Job(
+        task=ready.task,
+        model=ready.model,
+        plan=ready.plan,
+        train=ready.train,
+        validation=ready.validation,
+        seed=settings.seed,
+        checkpoints=place.checkpoints,
+        store=Store(place.cache / "activations" / str(processes.state().process_index)),
+        checkpoint_seconds=settings.train.checkpoint_seconds,
+    )

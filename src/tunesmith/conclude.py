@@ -130,7 +130,7 @@ def _report(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "confidence": wanted.evaluate.confidence,
         "data": _data(ready),
-        "plan": describe(ready.plan, ready.stages),
+        "plan": runs.read_json(place.plan),
         **sections,
         "training": _training(ready, trained),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
@@ -207,7 +207,7 @@ def _data(ready: Prepared) -> dict[str, Any]:
 
 
 def _training(ready: Prepared, trained: Trained) -> dict[str, Any]:
-    described = describe(ready.plan, ready.stages)
+    described = describe(ready.plan, ready.stages, None)
     return {
         "seconds": round(trained.seconds, 3),
         "epochs": trained.epochs,

@@ -127,7 +127,8 @@ def show_plan(found: dict[str, Any]) -> None:
     _console.print(
         f"Precision {found['precision']}; batches of {batch['rows']} rows, forward passes of at most "
         f"{batch['micro_batch_tokens']:,} tokens; {found['parameters_trainable']:,} of {found['parameters_total']:,} "
-        f"parameters train; weights and optimiser take {found['predicted']['weights_and_state_bytes'] / 1e6:,.0f} MB.",
+        f"parameters train.\nBy a short trial, training takes {duration(found['predicted']['seconds'])} unless it stops "
+        f"early, and {size(found['predicted']['peak_memory_bytes'])} of memory.",
         soft_wrap=True,
     )
     for reason in found["reasons"]:

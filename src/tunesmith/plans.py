@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.errors import SettingsError
@@ -138,6 +138,16 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Guards:
+    """What is done beside following the gradient; each goes with any method."""
+
+    l2_sp: float = 0.0
+    """Strength of the pull back to the pre-trained weights."""
+    ema: float | None = None
+    """Decay of the moving average of the weights that is validated and kept instead of the weights themselves."""
+
+
+@dataclass(frozen=True)
 class BatchShape:
     """`rows` make one optimiser step over all processes; `micro_batch_tokens` bounds one forward pass, padding included."""
 
@@ -158,11 +168,11 @@ class Plan:
     dropout: float | None = 0.0
     """None keeps what the model's configuration says."""
     adapter: Adapter | None = None
+    guards: Guards = Guards()
     cache: bool = True
     """Whether what frozen stages put out may be kept; `train` finds out whether it can be, and pays."""
     standard_head: bool = True
     """The head must be the one that the model's own class has, so that `pipeline` opens the result."""
-    predicted: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

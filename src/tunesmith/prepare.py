@@ -24,6 +24,7 @@ from tunesmith.plans import HEAD, Plan, cut_of
 from tunesmith.registry import look_up
 from tunesmith.run import Run
 from tunesmith.settings import Named, Settings, TrainSettings
+from tunesmith.train.trial import Predicted
 
 Say = Callable[[str], None]
 BLOCK = 10_000
@@ -98,35 +99,38 @@ def facts_of(settings: TrainSettings, model: Model, train: Examples, device: tor
     )
 
 
-def record(ready: Prepared, place: Run) -> None:
-    """Leave audit, rejected rows, splits and plan in the run folder; on resuming, insist that they are the same.
-
-    Raises:
-        RunError: the data, or the plan that follows from them, are not those that the run began with.
-    """
-    prints = {name: fingerprint(rows) for name, rows in ready.dataset.splits.items()}
-    splits = {"fingerprints": prints, **splits_json(ready.dataset)}
-    described = describe(ready.plan, ready.model.stages)
-    if place.plan.exists():
-        if runs.read_json(place.splits)["fingerprints"] != prints:
-            raise RunError(
-                f"The data have changed since the run {place.folder} began.",
-                "Restore them, or start a new run.",
-            )
-        if runs.read_json(place.plan) != json.loads(json.dumps(described)):
-            raise RunError(
-                f"The plan of {place.folder} was made on another machine or by another version, and would differ here.",
-                "Start a new run.",
-            )
-        return
+def record(ready: Prepared, place: Run, predicted: Predicted) -> None:
+    """Leave audit, rejected rows, splits and plan in the run folder."""
     runs.write_json(place.audit, ready.dataset.audit)
     runs.write_json_lines(place.rejected, [row.as_dict() for row in ready.dataset.rejected])
-    runs.write_json(place.splits, splits)
-    runs.write_json(place.plan, described)
+    runs.write_json(place.splits, {"fingerprints": _fingerprints(ready), **splits_json(ready.dataset)})
+    runs.write_json(place.plan, describe(ready.plan, ready.stages, predicted))
 
 
-def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
-    """The plan as plan.json holds it: with the parameters of each stage, and the memory that the weights will need."""
+def insist(ready: Prepared, place: Run) -> None:
+    """On resuming, insist on the data and the plan that the run began with.
+
+    Raises:
+        RunError: the data, or the plan that follows from them, are others.
+    """
+    if runs.read_json(place.splits)["fingerprints"] != _fingerprints(ready):
+        raise RunError(
+            f"The data have changed since the run {place.folder} began.", "Restore them, or start a new run."
+        )
+    again = json.loads(json.dumps(describe(ready.plan, ready.stages, None)))
+    if {key: value for key, value in runs.read_json(place.plan).items() if key != "predicted"} != again:
+        raise RunError(
+            f"The plan of {place.folder} was made on another machine or by another version, and would differ here.",
+            "Start a new run.",
+        )
+
+
+def _fingerprints(ready: Prepared) -> dict[str, str]:
+    return {name: fingerprint(rows) for name, rows in ready.dataset.splits.items()}
+
+
+def describe(plan: Plan, stages: Sequence[Stage], predicted: Predicted | None) -> dict[str, Any]:
+    """The plan as plan.json holds it: with the parameters of each stage, and what the trial predicts."""
     by_name = {stage.name: stage for stage in stages}
     described = plan.as_dict()
     trained = 0
@@ -140,10 +144,10 @@ def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
             cell["trained"] = sum(one.size for one in stage.chosen(row.part)) if trains else stage.size if solved else 0
         trained = max(trained, sum(cell["trained"] for cell in shown["rows"]))
     total = sum(stage.size for stage in stages)
-    gradient_steps = any(phase.head == "train" for phase in plan.phases)
-    # Weights in fp32; for what trains, its gradient and AdamW's two moments too.
-    described["predicted"] = {"weights_and_state_bytes": 4 * total + (12 * trained if gradient_steps else 0)}
-    return described | {"parameters_total": total, "parameters_trainable": trained}
+    described |= {"parameters_total": total, "parameters_trainable": trained}
+    if predicted is not None:
+        described["predicted"] = {"seconds": round(predicted.seconds, 1), "peak_memory_bytes": predicted.peak_bytes}
+    return described
 
 
 def fingerprint(rows: pa.Table) -> str:

@@ -104,6 +104,10 @@ class TrainSettings(Strict):
     """Hidden and attention dropout while training; `model` keeps what the model's configuration says."""
     patience: Annotated[int, Field(gt=0)] = 2
     """Validations without improvement after which training stops."""
+    l2_sp: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of the pull back to the pre-trained weights (L2-SP); 0 is none."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay, a step, of the moving average of the weights that is validated and kept; absent, the weights themselves are."""
     cache: Literal["auto", "off"] = "auto"
     """Whether what frozen stages put out is kept, where that saves time."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -22,7 +22,7 @@ def report(gain: tuple[float, float, float] = (0.08, 0.05, 0.11), **more: Any) -
             "train": 800, "validation": 100, "test": 100, "rejected": 0,
             "columns": {"inputs": ["text"], "target": "label", "ignored": [], "guesses": []},
         },
-        "plan": {"phases": [], "reasons": ["because"]},
+        "plan": {"phases": [], "reasons": ["because"], "predicted": {"seconds": 61.0, "peak_memory_bytes": 1e9}},
         "primary_metric": "accuracy",
         "metrics": {"test": {"accuracy": value, "mcc": value}, "validation": {}},
         "baselines": {"probe": {"accuracy": value}},

@@ -57,6 +57,19 @@ def test_a_run_that_is_closed_and_resumed_ends_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_guards_are_resumed_too(settings: dict[str, object], tmp_path: Path) -> None:
+    settings["train"] = {**settings["train"], "ema": 0.9, "l2_sp": 0.5}  # type: ignore[dict-item]
+    whole = finish(begin(settings, tmp_path / "whole"))
+    for stop_after in (4, 9):
+        events = train(begin(settings, tmp_path / "cut"))
+        for event in events:
+            if isinstance(event, StepDone) and event.step == stop_after:
+                break
+        events.close()  # type: ignore[attr-defined]
+    resumed = finish(begin(settings, tmp_path / "cut"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_every_epoch_ends_with_a_checkpoint(settings: dict[str, object], tmp_path: Path) -> None:
     """However seldom they are asked for otherwise; the last one holds no optimiser, and no weights twice."""
     job = dataclasses.replace(begin(settings, tmp_path), checkpoint_seconds=1e9)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith import prepare, settings
+from tunesmith.contracts import Batched
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
@@ -39,7 +40,7 @@ def stepper(ready: Prepared, tokens: int) -> Stepper:
     apply_phase(ready.model.module, ready.model.stages, phase)
     adamw = optimiser.build(ready.model.module, ready.model.stages, phase)
     collate = partial(ready.task.inputs, ready.train, model=ready.model)
-    return Stepper(ready.task, ready.model, ready.train, collate, adamw, plan, seed=0)
+    return Stepper(ready.task, ready.model, Batched(ready.train, collate), adamw, plan, seed=0)
 
 
 def gradients(ready: Prepared, tokens: int, rows: np.ndarray) -> tuple[float, dict[str, torch.Tensor]]:

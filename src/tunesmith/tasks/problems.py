@@ -50,8 +50,8 @@ class Problem(ABC):
         """The target column as an array of rows."""
 
     @abstractmethod
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(rows,) losses, fp32."""
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """(rows,) losses, fp32; with this share of each target spread over all classes (Szegedy et al. 2016, section 7)."""
 
     @abstractmethod
     def answers(self, logits: Array, temperature: float | None) -> Array:
@@ -150,8 +150,8 @@ class SingleLabel(Problem):
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
         return np.array(column.to_numpy(), dtype=np.int64)
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, targets, reduction="none")
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        return functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
 
     def answers(self, logits: Array, temperature: float | None) -> Array:
         return calibration.softmax(logits, temperature or 1.0)
@@ -227,8 +227,9 @@ class MultiLabel(Problem):
             truth[row, indices] = 1.0
         return truth
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        soft = targets * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(logits, soft, reduction="none").mean(dim=1)
 
     def answers(self, logits: Array, temperature: float | None) -> Array:
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64) / (temperature or 1.0))))
@@ -309,7 +310,7 @@ class Regression(Problem):
     def targets(self, column: pa.ChunkedArray, outputs: int) -> Array:
         return np.array(column.to_numpy(), dtype=np.float32)
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Squared error in units of the training targets' variance: 1 is what always giving their mean has."""
         return functional.mse_loss(logits[:, 0], targets, reduction="none") / self.spread**2
 

@@ -44,6 +44,8 @@ class TextClassification:
         """Longest input in tokens; the model's own limit, at most 512, when it is `auto`."""
         long_text: Literal["cut", "windows"] = "cut"
         """What becomes of longer texts: cut at the end, or read in overlapping windows whose outputs are averaged."""
+        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+        """Share of each training target that is spread over all classes; scores have none."""
         metric: Auto | str = "auto"
         """The primary metric, by which the best weights and the report's verdict go."""
 
@@ -73,6 +75,10 @@ class TextClassification:
             raise SettingsError(
                 f"task.metric is {metric!r}, which is no metric of a {problem} problem.",
                 f"Known: {', '.join(kind.selectable)}.",
+            )
+        if problem == "regression" and self.settings.label_smoothing:
+            raise SettingsError(
+                "task.label_smoothing spreads targets over classes, but the target is a score.", "Set it to 0."
             )
         self._problem = kind(metric)
 
@@ -124,7 +130,9 @@ class TextClassification:
     def loss(self, logits: torch.Tensor, examples: Tokens, indices: Indices) -> Loss:
         targets = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(logits.device)
         weights = torch.from_numpy(examples.weights[indices]).to(logits.device)
-        return Loss((self.problem.loss(logits, targets) * weights).sum(), examples.count(indices))
+        return Loss(
+            (self.problem.loss(logits, targets, self.settings.label_smoothing) * weights).sum(), examples.count(indices)
+        )
 
     def decode(self, examples: Tokens, logits: Array) -> Array:
         """The mean over the pieces of each row; (rows, outputs)."""

@@ -22,7 +22,7 @@ from tunesmith.train.events import EpochDone
 from tunesmith.train.weights import Tensors
 
 MANIFEST = "manifest.json"
-PARTS = ("weights", "optimiser", "best")
+PARTS = ("weights", "optimiser", "best", "averaged")
 KEPT = 2
 """A damaged newest one must have an older one to fall back to."""
 
@@ -92,6 +92,8 @@ class Checkpoint:
     optimiser: Tensors
     best: Tensors
     """The best weights so far; empty before the first validation. The same object as `weights` where those are best."""
+    averaged: Tensors = field(default_factory=dict)
+    """The moving average of the weights; empty where none is kept."""
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -109,7 +111,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         try:
             for part in PARTS:
                 kept: Tensors = getattr(checkpoint, part)
-                if part == "best" and kept is checkpoint.weights:
+                if (part == "best" and kept is checkpoint.weights) or (part == "averaged" and not kept):
                     continue
                 tensors = {key: value.detach().cpu().contiguous() for key, value in kept.items()}
                 save_file(tensors, temporary / f"{part}.safetensors")
@@ -133,8 +135,10 @@ def newest(folder: Path) -> Checkpoint | None:
     for candidate in _candidates(folder):
         if _sound(candidate):
             progress = Progress(**json.loads((candidate / "progress.json").read_text()))
-            weights, optimiser, best = (_part(candidate / f"{part}.safetensors") for part in PARTS)
-            return Checkpoint(progress, weights or {}, optimiser or {}, (weights or {}) if best is None else best)
+            weights, optimiser, best, averaged = (_part(candidate / f"{part}.safetensors") for part in PARTS)
+            return Checkpoint(
+                progress, weights or {}, optimiser or {}, (weights or {}) if best is None else best, averaged or {}
+            )
     return None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,9 @@ from tunesmith.train import checkpoint, optimiser, processes
 from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
+from tunesmith.train.guards import Average, Pull
 from tunesmith.train.step import Stepper
-from tunesmith.train.weights import Tensors, copy_of, of
+from tunesmith.train.weights import Tensors, copy_of, load_into, of
 
 SAMPLE_TOKENS = 1024
 
@@ -68,26 +69,37 @@ class Job:
         )
 
 
-class Course:
-    """One phase of gradient steps. Changes `progress` as it goes, and keeps the best weights so far in `best`."""
+@dataclass
+class State:
+    """What training carries from phase to phase."""
 
-    def __init__(
-        self, job: Job, phase: Phase, progress: Progress, found: Checkpoint | None, best: Tensors, clock: float
-    ) -> None:
-        self.job, self.phase, self.progress, self.clock = job, phase, progress, clock
+    progress: Progress
+    best: Tensors
+    """The best weights so far; empty before the first validation."""
+    averaged: Tensors
+    """The moving average of the weights, where the plan asks for one; empty otherwise."""
+    origin: Tensors
+    """The weights of the backbone from before training, where the plan pulls back to them; empty otherwise."""
+
+
+class Course:
+    """One phase of gradient steps. Changes `state` as it goes."""
+
+    def __init__(self, job: Job, phase: Phase, state: State, found: Checkpoint | None, clock: float) -> None:
+        self.job, self.phase, self.clock = job, phase, clock
+        self.state, self.progress = state, state.progress
         self.module = job.model.module
         self.module.train()
         apply_phase(self.module, job.model.stages, phase)
         if job.plan.dropout is not None:
             set_dropout(self.module, job.plan.dropout)
         self.adamw = optimiser.build(self.module, job.model.stages, phase)
-        self.best = best
         self.best_at = -1
         """The step after which the weights were the best ones, where this process saw it."""
         if found:
             optimiser.restore_state(self.adamw, self.module, found.optimiser)
         else:
-            progress.stopped_early = False
+            state.progress.stopped_early = False
         processes.broadcast(self.module)
         self.main = processes.state().is_main_process
 
@@ -107,7 +119,10 @@ class Course:
 
     def _epochs(self, train: Batched, validation: Batched) -> Iterator[Event]:
         job, progress, rows = self.job, self.progress, self.job.plan.batch.rows
-        stepper = Stepper(job.task, job.model, job.train, train.collate, self.adamw, job.plan, job.seed)
+        guards = job.plan.guards
+        pull = Pull(self.module, self.state.origin, guards.l2_sp) if guards.l2_sp else None
+        average = Average(guards.ema, self.state.averaged) if guards.ema else None
+        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, pull)
         per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
         own = self.phase.epochs * per_epoch
         total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
@@ -119,6 +134,8 @@ class Course:
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
                 progress.add_step(done.loss_sum, done.count)
+                if average:
+                    average.take(of(self.module), progress.steps_before + progress.step)
                 if done.halved_to:
                     yield MicroBatchHalved(done.halved_to)
                 number, mean = progress.steps_before + progress.step, done.loss_sum / done.count
@@ -134,12 +151,13 @@ class Course:
     def _validate(self, collate: Collate) -> EpochDone:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
         task, validation, progress = self.job.task, self.job.validation, self.progress
-        found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
+        with self._averaged():
+            found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
         scores = dict(task.score(validation, found))
         scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
         done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
         if done.best:
-            self.best = copy_of(of(self.module))
+            self.state.best = copy_of(self.state.averaged or of(self.module))
             self.best_at = progress.steps_before + progress.step
         last = progress.epoch == self.phase.epochs
         progress.stopped_early = not last and progress.without_improvement >= self.job.plan.patience
@@ -152,5 +170,20 @@ class Course:
         over = progress.epoch == self.phase.epochs or progress.stopped_early
         state = {} if over else optimiser.state_tensors(self.adamw, self.module)
         weights = of(self.module)
-        best = weights if self.best_at == progress.steps_before + progress.step else self.best
-        return Saved(checkpoint.save(self.job.checkpoints, Checkpoint(progress, weights, state, best)))
+        now = self.best_at == progress.steps_before + progress.step and not self.state.averaged
+        best = weights if now else self.state.best
+        kept = Checkpoint(progress, weights, state, best, self.state.averaged)
+        return Saved(checkpoint.save(self.job.checkpoints, kept))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The moving average in place of the weights, where one is kept."""
+        if not self.state.averaged:
+            yield
+            return
+        own = copy_of(of(self.module))
+        load_into(self.module, self.state.averaged)
+        try:
+            yield
+        finally:
+            load_into(self.module, own)

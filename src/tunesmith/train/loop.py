@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 
 from tunesmith.models import probes
+from tunesmith.models.forward import device_of
 from tunesmith.train import checkpoint, memory, processes
 from tunesmith.train.checkpoint import Progress
-from tunesmith.train.course import Course, Job
+from tunesmith.train.course import Course, Job, State
 from tunesmith.train.events import Event, HeadSolved, Trained
-from tunesmith.train.weights import Tensors, load_into
+from tunesmith.train.guards import origin_of
+from tunesmith.train.weights import Tensors, copy_of, load_into, of
 
 PROBE_HEAD = "probe.safetensors"
 """In the checkpoints folder: the best linear head on frozen features, a baseline for what follows."""
@@ -28,12 +30,13 @@ def train(job: Job) -> Iterator[Event]:
     found = checkpoint.newest(job.checkpoints)
     progress = found.progress if found else Progress()
     clock = started - progress.seconds
-    best: Tensors = found.best if found else {}
+    if found and progress.phase and not job.plan.standard_head:  # the head's place was found before it was written
+        job = dataclasses.replace(job, model=probes.with_head(job.model, probes.read(job.checkpoints / PROBE_HEAD)))
+    state = State(progress, found.best if found else {}, {}, {})
     if found:
-        if (
-            progress.phase and not job.plan.standard_head
-        ):  # the head's place was found before the checkpoint was written
-            job = dataclasses.replace(job, model=probes.with_head(job.model, probes.read(job.checkpoints / PROBE_HEAD)))
+        state.origin = _origin(job)
+        device = device_of(job.model.module)
+        state.averaged = {name: tensor.to(device) for name, tensor in found.averaged.items()}
         load_into(job.model.module, found.weights)
     for phase in job.plan.phases[progress.phase :]:
         if phase.head == "solve":
@@ -48,12 +51,14 @@ def train(job: Job) -> Iterator[Event]:
                 probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
             yield HeadSolved(solved.tried, time.perf_counter() - begun)
         else:
-            course = Course(job, phase, progress, found, best, clock)
-            yield from course.events()
-            found, best = None, course.best
+            if not found and not state.progress.curve:  # nothing has trained yet
+                state.origin = _origin(job)
+                state.averaged = copy_of(of(job.model.module)) if job.plan.guards.ema else {}
+            yield from Course(job, phase, state, found, clock).events()
+            found = None
         progress.next_phase()
-    if best:
-        load_into(job.model.module, best)
+    if state.best:
+        load_into(job.model.module, state.best)
     job.model.module.eval()
     yield Trained(
         model=job.model,
@@ -68,3 +73,7 @@ def train(job: Job) -> Iterator[Event]:
         peak_memory_bytes=memory.peak_bytes(),
         cache={"bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
     )
+
+
+def _origin(job: Job) -> Tensors:
+    return origin_of(job.model.module, job.model.stages) if job.plan.guards.l2_sp else {}

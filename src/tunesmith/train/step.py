@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Batch, Examples, Indices, Model, Task
+from tunesmith.contracts import Batched, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models.forward import device_of, precision, to
 from tunesmith.plans import Plan
 from tunesmith.train import processes
+from tunesmith.train.guards import Pull
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,15 @@ class Stepper:
         self,
         task: Task,
         model: Model,
-        examples: Examples,
-        collate: Callable[[Indices], Batch],
+        rows: Batched,
         optimiser: torch.optim.Optimizer,
         plan: Plan,
         seed: int,
+        pull: Pull | None = None,
     ) -> None:
-        self.task, self.model, self.examples, self.collate = task, model, examples, collate
+        self.task, self.model, self.pull = task, model, pull
+        self.examples: Examples = rows.examples
+        self.collate = rows.collate
         self.optimiser, self.plan, self.seed = optimiser, plan, seed
         self.tokens = plan.batch.micro_batch_tokens
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -68,6 +70,8 @@ class Stepper:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         processes.sum_gradients(self.trained)
+        if self.pull is not None:
+            self.pull.add()
         total = float(processes.sum_over(loss_sum))
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm))
         if not math.isfinite(total) or not math.isfinite(norm):

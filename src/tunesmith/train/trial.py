@@ -1,0 +1,157 @@
+"""A short timed trial: what the plan will take, measured on this machine with these rows, before anything is decided.
+
+A few real steps of each phase are taken and undone: weights, optimiser and chance are afterwards what they were. Time goes
+by padded tokens, of which the batches of an epoch are known beforehand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from tunesmith.contracts import Batch, Batched, Collate, Indices
+from tunesmith.data import batches
+from tunesmith.models.dropout import set_dropout
+from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
+from tunesmith.models.freezing import apply_phase
+from tunesmith.models.heads import outputs_of
+from tunesmith.models.replay import Way, captured, entered, find_way
+from tunesmith.models.unread import unread_skipped
+from tunesmith.plans import Phase, cut_of
+from tunesmith.train import memory, optimiser
+from tunesmith.train.cache import blocks_before
+from tunesmith.train.course import Job
+from tunesmith.train.step import Stepper
+from tunesmith.train.weights import copy_of, load_into, of
+
+TIMED_STEPS = 4
+PASSES = 4
+"""Batches of the timed forward pass."""
+SOLVER_FLOPS = 8 * 60 * 4
+"""A number of the features, times outputs: solutions, steps of each, and products of one step, there and back."""
+FLOPS_A_SECOND = 6e10
+"""fp32 products of two cores; solving is a small part of the whole, so that this need not be exact."""
+KEPT_BYTES = {"bf16": 2, "fp32": 4}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What training will take, if no phase stops early."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def predict(job: Job) -> Predicted:
+    """Time and memory of `job`, from a trial of a second or some."""
+    kept = copy_of(of(job.model.module))
+    chance = torch.get_rng_state()
+    try:
+        forward, width = _forward(job)
+        seconds, cached = 0.0, 0
+        for place, phase in enumerate(job.plan.phases):
+            if phase.head == "solve":
+                seconds += _solving(job, forward, width)
+                continue
+            cut = cut_of(phase) if job.plan.cache else None
+            uses = sum(one.epochs for one in job.plan.phases[place:])
+            step, share = _stepping(job, phase, cut if uses > 1 else None)
+            cached = max(cached, width * KEPT_BYTES[job.plan.precision] * _tokens(job) if share < 1 else 0)
+            own = step * _padded(job) + share * forward * float(job.validation.lengths.sum())
+            seconds += phase.epochs * own
+    finally:
+        load_into(job.model.module, kept)
+        torch.set_rng_state(chance)
+    # The best weights are kept beside those that train.
+    best = sum(tensor.nbytes for tensor in kept.values())
+    return Predicted(seconds, memory.peak_bytes() + (best if job.plan.phases[-1].head == "train" else 0) + cached)
+
+
+def _tokens(job: Job) -> int:
+    return int(job.train.lengths.sum() + job.validation.lengths.sum())
+
+
+def _padded(job: Job) -> int:
+    """Padded tokens of an epoch."""
+    steps = batches.steps(job.train.lengths, job.plan.batch.rows, job.seed, 0)
+    return sum(_size(job, indices) for indices in steps)
+
+
+def _size(job: Job, indices: Indices) -> int:
+    parts = batches.micro_batches(indices, job.train.lengths, job.plan.batch.micro_batch_tokens)
+    return sum(len(part) * int(job.train.lengths[part].max()) for part in parts)
+
+
+def _forward(job: Job) -> tuple[float, int]:
+    """Seconds a padded token of a pass that trains nothing, and the width of what passes between blocks."""
+    lengths = job.train.lengths
+    parts = batches.in_length_order(lengths, INFERENCE_TOKENS)
+    chosen = [parts[int(place)] for place in np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]]
+    config = job.model.module.config
+    device, spent, tokens = device_of(job.model.module), 0.0, 0
+    with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
+        for number, indices in enumerate([chosen[0], *chosen]):
+            begun = time.perf_counter()
+            job.model.module(**to(job.task.inputs(job.train, indices, job.model), device))
+            if number:  # the first pass also pays for what is set up once
+                spent += time.perf_counter() - begun
+                tokens += len(indices) * int(lengths[indices].max())
+    return spent / tokens, int(config.get_text_config().hidden_size)  # type: ignore[operator,union-attr]
+
+
+def _solving(job: Job, forward: float, width: int) -> float:
+    products = SOLVER_FLOPS * float(len(job.train)) * width * outputs_of(job.model)
+    return forward * _tokens(job) + products / FLOPS_A_SECOND
+
+
+def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
+    """Seconds a padded token of a training step, and the share of the blocks that is passed when entering at `cut`."""
+    module = job.model.module
+    module.train()
+    apply_phase(module, job.model.stages, phase)
+    if job.plan.dropout is not None:
+        set_dropout(module, job.plan.dropout)
+    steps = batches.steps(job.train.lengths, job.plan.batch.rows, job.seed, 0)
+    order = sorted(steps, key=lambda indices: _size(job, indices))
+    chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
+    sample = job.sample()
+    with ExitStack() as stack:
+        stack.enter_context(unread_skipped(job.model, sample))
+        collate: Collate = partial(job.task.inputs, job.train, model=job.model)
+        way = find_way(job.model, to(sample, device_of(module))) if cut is not None else None
+        count = blocks_before(cut, way) if cut is not None and way is not None else 0
+        if way is not None and count:
+            collate = _entering(job, stack, way, count, collate, chosen)
+        adamw = optimiser.build(module, job.model.stages, phase)
+        optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
+        stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed)
+        stepper.step(chosen[0], 0)
+        begun = time.perf_counter()
+        for number, indices in enumerate(chosen, 1):
+            stepper.step(indices, number)
+        spent = time.perf_counter() - begun
+    share = 1 - count / len(way.blocks) if way is not None else 1.0
+    return spent / sum(_size(job, indices) for indices in chosen), share
+
+
+def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate, chosen: Sequence[Indices]) -> Collate:
+    """Batches of the steps `chosen` with what enters the block after `count` others, computed here and not in the steps."""
+    device = device_of(job.model.module)
+    kept: dict[bytes, torch.Tensor] = {}
+    with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
+        for indices in chosen:
+            for part in batches.micro_batches(indices, job.train.lengths, job.plan.batch.micro_batch_tokens):
+                kept[part.tobytes()] = passing(to(collate(part), device))[count]
+    hand = stack.enter_context(entered(job.model, way, count))
+
+    def handing(indices: Indices) -> Batch:
+        hand(kept[indices.tobytes()])
+        return collate(indices)
+
+    return handing

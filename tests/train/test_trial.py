@@ -1,0 +1,43 @@
+"""The timed trial: it says what training will take, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tunesmith
+from tunesmith import methods, prepare, settings
+from tunesmith.train import trial
+from tunesmith.train.cache import Store
+from tunesmith.train.course import Job
+
+
+@pytest.mark.parametrize("method", methods.TABLE)
+def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, method: str) -> None:
+    """Row 12 of the known failures: weights, optimiser and chance are what they were."""
+    given = parse(settings | {"method": method})
+    ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    kept = Store(tmp_path / "kept")
+    job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints", kept)
+    before = {name: tensor.clone() for name, tensor in ready.model.module.state_dict().items()}
+    chance = torch.get_rng_state()
+    found = trial.predict(job)
+    assert found.seconds > 0
+    assert found.peak_bytes > sum(tensor.nbytes for tensor in before.values())
+    after = ready.model.module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert not kept.kept
+    assert not (tmp_path / "checkpoints").exists()
+    assert all(parameter.grad is None for parameter in ready.model.module.parameters())
+
+
+def test_a_plan_says_what_the_trial_found(settings: dict[str, Any]) -> None:
+    assert set(tunesmith.plan(settings)["predicted"]) == {"seconds", "peak_memory_bytes"}
+
+
+parse = settings.parse
