@@ -49,9 +49,9 @@ class Head:
 
 @dataclass(frozen=True)
 class Solved:
-    """A model with a solved head, the head of the best probe, and what was tried on the way."""
+    """The head to go on with, the head of the best probe, and what was tried on the way."""
 
-    model: Model
+    start: Head
     probe: Head
     tried: Mapping[str, float]
     """Pooling to its score on validation."""
@@ -154,6 +154,8 @@ class Model:
     """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
     adapter: Adapter | None = None
     """Set while adapters stand beside its weights."""
+    absent: tuple[str, ...] = ()
+    """Parameters of the backbone that the files do not hold, and that are new: a pooler, often."""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,12 @@ class TrainSettings(Strict):
     """Decay, a step, of the moving average of the weights that is validated and kept; absent, the weights themselves are."""
     cache: Literal["auto", "off"] = "auto"
     """Whether what frozen stages put out is kept, where that saves time."""
+
+    @pydantic.field_validator("cache", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a plain off as false
+
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Least time between two checkpoints inside an epoch; one is written at each epoch's end anyway."""
     log_steps: Annotated[int, Field(gt=0)] = 10

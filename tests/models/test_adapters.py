@@ -87,6 +87,30 @@ def test_adapters_kept_apart_open_with_peft(settings: dict[str, Any], tmp_path: 
     assert tunesmith.load(place.folder).predict(["word1 word2 word3"])[0]["prediction"] in done.stdout
 
 
+def test_a_pooler_that_the_base_lacks_goes_with_the_adapters(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The loader would draw another one, and the model in `model/` would not be the trained one."""
+    import transformers  # noqa: PLC0415
+
+    folder = write_model(tmp_path / "model")
+    bare = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False)
+    bare.save_pretrained(folder)
+    given = settings | {"model": str(folder), "method": {"name": "lora", "merge": False}}
+    place = tunesmith.finetune(given, run=tmp_path / "run")
+    assert tunesmith.load(place.folder).predict(["word1"])[0]["prediction"] in ("good", "bad")
+
+
+def test_adapters_have_the_dropout_of_their_method(settings: dict[str, Any], tmp_path: Path) -> None:
+    from tunesmith.models.dropout import set_dropout  # noqa: PLC0415
+
+    model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
+    adapter = Adapter("lora", ("block 1",), dropout=0.3)
+    model = adapters.inject(model, adapter, tiny_batch(model.module.config), 0)
+    set_dropout(model.module, 0.0)
+    rates = {name: child.p for name, child in model.module.named_modules() if isinstance(child, torch.nn.Dropout)}
+    assert {rate for name, rate in rates.items() if "lora_dropout" in name} == {0.3}
+    assert {rate for name, rate in rates.items() if "lora_dropout" not in name} == {0.0}
+
+
 def test_lora_plus_gives_b_the_higher_rate(settings: dict[str, Any], tmp_path: Path) -> None:
     from tunesmith import prepare  # noqa: PLC0415
     from tunesmith import settings as settings_  # noqa: PLC0415

@@ -55,6 +55,11 @@ def test_an_assignment_into_what_holds_no_keys_is_refused(values: dict[str, obje
         settings.override(values, ["train.epochs=3"])
 
 
+def test_the_cache_can_be_switched_off_as_the_docs_say() -> None:
+    """YAML reads a plain off as false."""
+    assert settings.parse(settings.override({"data": "x.csv"}, ["train.cache=off"])).train.cache == "off"
+
+
 @pytest.mark.parametrize("content", ["a: [", "just words", "\x00"])
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "settings.yaml").write_text(content)

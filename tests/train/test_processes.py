@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 
-def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["full", {"name": "partial", "last": 1}])
+def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_path: Path, method: object) -> None:
+    settings["method"] = method
     settings["train"] = {**settings["train"], "batch_size": 17, "log_steps": 1}  # type: ignore[dict-item]
     # From scratch trains in both processes too: it hung where only the first one did.
     settings["evaluate"] = {"resamples": 100, "baselines": ["scratch"]}

@@ -51,6 +51,8 @@ class _Adapted:
     rate: ClassVar[float] = 10
     """Times the rate that all weights bear."""
     upper_factor: ClassVar[float] = 1.0
+    what: ClassVar[str] = "Every linear layer"
+    has: ClassVar[str] = "has a low-rank adapter"
     Settings: ClassVar[type[AdapterSettings]] = AdapterSettings
 
     def __init__(self, settings: AdapterSettings) -> None:
@@ -64,9 +66,7 @@ class _Adapted:
         # The head is solved for already; it bears what it bears in full fine-tuning.
         rates = dict.fromkeys(blocks, choices.learning_rate) | {HEAD: choices.learning_rate / self.rate}
         where = "every block" if last is None else f"the last {last} blocks"
-        reasons = [
-            f"Every linear layer of {where} has an adapter ({self.kind}); with the head, that is all that trains."
-        ]
+        reasons = [f"{self.what} of {where} {self.has}; with the head, that is all that trains."]
         phase = trained(
             "adapters", stages, rates, choices.epochs, facts, part="adapter", upper_factor=self.upper_factor
         )
@@ -128,3 +128,5 @@ class IA3(_Adapted):
     name = "ia3"
     kind = "ia3"
     rate = 50
+    what = "Keys, values and feed-forward layers"
+    has = "are scaled"

@@ -27,7 +27,11 @@ from tunesmith.models.stages import blocks_of, find_stages
 from tunesmith.plans import Adapter
 
 NAME = "default"
-_KEYS_AND_VALUES = ("key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj")
+_KEYS_AND_VALUES = (
+    "key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj",
+    "c_attn", "Wqkv", "qkv", "qkv_proj", "query_key_value",
+)  # fmt: skip
+"""Names of layers for keys and values; the last ones hold queries too, which are then scaled with them."""
 
 
 def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], seed: int) -> Model:
@@ -61,13 +65,14 @@ def write(model: Model, folder: Path) -> None:
     heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
     config.task_type = peft.TaskType.SEQ_CLS
-    config.modules_to_save = heads
+    # What the base's files lack goes along, by the modules that hold it.
+    config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
     config.inference_mode = True
     config.save_pretrained(str(folder))
     tensors = {
         f"base_model.model.{name.replace(f'.{NAME}', '')}": parameter.detach().cpu().contiguous()
         for name, parameter in model.module.named_parameters()
-        if name.partition(".")[0] in heads or _is_adapter(name)
+        if name.partition(".")[0] in heads or name in model.absent or _is_adapter(name)
     }
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
@@ -109,8 +114,9 @@ def _config(model: Model, adapter: Adapter) -> Any:
     found = targets(model, adapter.blocks)
     conv = any(isinstance(model.module.get_submodule(name), Conv1D) for name in found)
     if adapter.kind == "ia3":
-        grown = [name for name in found if _shrinks(model.module.get_submodule(name))]
-        chosen = [name for name in found if name.rpartition(".")[2] in _KEYS_AND_VALUES] + grown
+        attended = [name for name in found if name.rpartition(".")[2] in _KEYS_AND_VALUES]
+        grown = [name for name in found if name not in attended and _shrinks(model.module.get_submodule(name))]
+        chosen = attended + grown
         return peft.IA3Config(target_modules=chosen or found, feedforward_modules=grown, fan_in_fan_out=conv)
     return peft.LoraConfig(
         r=adapter.rank,

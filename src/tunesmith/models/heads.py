@@ -72,6 +72,14 @@ def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
     layer.offset = 0.0 if layer.bias is None else centre
 
 
+def agree(model: Model, one: torch.Tensor, other: torch.Tensor, share: float) -> bool:
+    """Whether two sets of logits differ by at most `share` of their size; scores in the unit of their spread."""
+    layer = last_linear(model)
+    offset, scale = (layer.offset, layer.scale) if isinstance(layer, ExactLinear) else (0.0, 1.0)
+    size = max(1.0, float((other - offset).abs().max()) / scale)
+    return float((one - other).abs().max()) / scale <= share * size
+
+
 def fold(model: Model) -> None:
     """Put scale and offset of the last layer into its weights, so that it is a linear layer like any other."""
     layer = last_linear(model)

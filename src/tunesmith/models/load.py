@@ -65,18 +65,20 @@ def load_classifier(
         _set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
+            module, absent = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
         backbone = module.base_model_prefix
         limit = _longest_input(module, config, tokenizer)
         stages = find_stages(module, backbone, tiny_batch(config))
-    return Model(module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code)
+    return Model(
+        module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code, absent=absent
+    )
 
 
-def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> Any:
+def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> tuple[Any, tuple[str, ...]]:
     kind = transformers.AutoModelForSequenceClassification
     how = attention()
     if fresh:
-        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code)
+        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code), ()
     module, info = kind.from_pretrained(
         folder,
         config=config,
@@ -91,14 +93,15 @@ def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code:
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
+    missing = tuple(sorted(key for key in info["missing_keys"] if key.startswith(prefix)))
     # A pooler is often absent from language-model checkpoints and is trained with the head.
-    absent = sorted(key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key)
+    absent = [key for key in missing if "pooler" not in key]
     if absent:
         raise ModelError(
             f"The weights of {source} do not fit {type(module).__name__}: {len(absent)} tensors are missing ({absent[0]} …).",
             "Check that config.json and the weights belong together.",
         )
-    return module
+    return module, missing
 
 
 def attention() -> str:

@@ -98,8 +98,8 @@ def with_head(model: Model, head: Head) -> Model:
         module.head.scale, module.head.offset = layer.scale, layer.offset
     heads.install(module.head, head.weight, head.bias)
     module.config = model.module.config
-    stages = find_stages(module, "backbone", tiny_batch(model.module.config))
-    return replace(model, module=module.to(device), stages=stages, backbone="backbone", pooling=head.pooling)
+    stages = find_stages(module.to(device), "backbone", tiny_batch(model.module.config))
+    return replace(model, module=module, stages=stages, backbone="backbone", pooling=head.pooling)
 
 
 def write(head: Head, path: Path) -> None:

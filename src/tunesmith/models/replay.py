@@ -66,7 +66,10 @@ def find_way(model: Model, batch: Batch) -> Way | None:
     # What has another number of rows is no input but a table of positions, which later blocks may need.
     before = [name for name in outer if isinstance(_first(outputs[name]), torch.Tensor)]
     before = [name for name in before if _first(outputs[name]).ndim > 2 and len(_first(outputs[name])) == rows]
-    widths = {name: len(outputs[name]) if isinstance(outputs[name], tuple) else 0 for name in (*before, *blocks)}
+    kinds = {name: type(outputs[name]) for name in (*before, *blocks)}
+    if not all(kind in (tuple, list) or issubclass(kind, torch.Tensor) for kind in kinds.values()):
+        return None
+    widths = {name: len(outputs[name]) if kind in (tuple, list) else 0 for name, kind in kinds.items()}
     return Way(tuple(before), tuple(blocks), widths)
 
 
@@ -163,4 +166,4 @@ def _watched(name: str, child: nn.Module, backbone: str, blocks: Sequence[str]) 
 
 
 def _first(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, tuple | list) else output

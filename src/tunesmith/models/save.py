@@ -111,7 +111,9 @@ import json, sys, torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
 folder, trusted, rows, outputs = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), int(sys.argv[3])
-model = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=outputs, trust_remote_code=trusted).eval()
+model = AutoPeftModelForSequenceClassification.from_pretrained(
+    folder, num_labels=outputs, ignore_mismatched_sizes=True, trust_remote_code=trusted
+).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 model.config.pad_token_id = model.base_model.model.config.pad_token_id = tokenizer.pad_token_id
 texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
@@ -149,7 +151,9 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
         )
     if loader_of(model) == PEFT:
         texts = '"your text"' if inputs == 1 else '"your text", "the other text"'
-        opened = f'from_pretrained("{folder}", num_labels={heads.outputs_of(model)}{trusted})'
+        opened = (
+            f'from_pretrained("{folder}", num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted})'
+        )
         return (
             "from peft import AutoPeftModelForSequenceClassification\nfrom transformers import AutoTokenizer\n\n"
             f"model = AutoPeftModelForSequenceClassification.{opened}.eval()\n"

@@ -23,7 +23,7 @@ def locate(source: str) -> str:
     folder = Path(source).expanduser()
     if folder.is_dir():
         _check(folder)
-        return str(folder)
+        return str(folder.resolve())
     if folder.exists():
         raise ModelError(
             f"The model {source} is a file.", "Give the folder that holds config.json and model.safetensors."

@@ -109,7 +109,8 @@ def _execution_order(
     training = module.training
     try:
         with torch.no_grad():
-            module.eval()(**example)
+            device = next(module.parameters()).device
+            module.eval()(**{name: value.to(device) for name, value in example.items()})
     finally:
         module.train(training)
         for handle in handles:

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from tunesmith.contracts import Batch, Model
+from tunesmith.models import heads
 from tunesmith.models.forward import device_of, evaluated, to
+from tunesmith.models.heads import reads_last_token
 from tunesmith.models.stages import blocks_of
 
 SAME = 1e-4
@@ -41,7 +43,8 @@ def unread_skipped(model: Model, batch: Batch) -> Iterator[bool]:
 
 def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
     """The first child of the last block after which the other tokens are not read."""
-    if "attention_mask" not in batch or batch["attention_mask"].shape[1] < 2:
+    few = "attention_mask" not in batch or batch["attention_mask"].shape[1] < 2
+    if few or reads_last_token(model):
         return None
     name = blocks_of(model.module.get_submodule(model.backbone), model.backbone)[-1]
     block = model.module.get_submodule(name)
@@ -51,7 +54,7 @@ def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
             found = _tried(model, block, batch, child)
             if whole is None or found is None or found[1] != [1] or found[0].shape != whole[0].shape:
                 continue
-            if (found[0] - whole[0]).abs().max() <= SAME * max(1.0, float(whole[0].abs().max())):
+            if heads.agree(model, found[0], whole[0], SAME):
                 return child
     return None
 
@@ -83,9 +86,9 @@ def _first_token(_: Any, __: Any, output: Any) -> Any:
     first = _tensor(output)
     if first.ndim != 3:
         return output
-    return (first[:, :1], *output[1:]) if isinstance(output, tuple) else first[:, :1]
+    return type(output)((first[:, :1], *output[1:])) if isinstance(output, tuple | list) else first[:, :1]
 
 
 def _tensor(output: Any) -> torch.Tensor:
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    found: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
     return found

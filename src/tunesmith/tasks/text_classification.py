@@ -150,7 +150,7 @@ class TextClassification:
 
         wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
         best, start, tried = probes.find(model, train, validation, wanted)
-        return Solved(probes.with_head(model, start), best, tried)
+        return Solved(start, best, tried)
 
     def score(self, examples: Tokens, logits: Array) -> Mapping[str, float]:
         return self.problem.score(_truth(examples), logits)

@@ -8,12 +8,15 @@ reads no faster than the stages compute is given up again.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +25,12 @@ import torch
 
 from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model
 from tunesmith.data import batches
+from tunesmith.models import heads
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.stages import FINAL
 from tunesmith.run import writing
+from tunesmith.train import memory
 from tunesmith.train.events import CacheFilled
 
 SHARE_OF_MEMORY = 0.25
@@ -73,10 +78,43 @@ class Store:
     kept: dict[str, Activations] = field(default_factory=dict)
     hits: int = 0
     """Examples that were read instead of computed."""
+    stage: str | None = None
+    """The stage that was entered last."""
+    promised: int = 0
+    """Bytes of memory that were set aside and are not all written yet, so that the system still calls them free."""
 
     @property
     def bytes(self) -> int:
         return sum(found.bytes for found in self.kept.values())
+
+    def room(self, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tensor | None:
+        """Memory for values, or a mapped file where they are many, or None where the disk is too small for that."""
+        count = int(np.prod(shape))
+        size = count * dtype.itemsize
+        if size <= SHARE_OF_MEMORY * memory.free_bytes() - self.promised:
+            self.promised += size
+            return torch.empty(shape, dtype=dtype)
+        file = self.folder / name
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if size > shutil.disk_usage(file.parent).free - ROOM_LEFT:
+                return None
+            with open(file, "wb") as handle:
+                if sys.platform.startswith("linux"):  # blocks of the disk now, not a full disk in the middle of a pass
+                    os.posix_fallocate(handle.fileno(), 0, size)
+                else:
+                    handle.truncate(size)
+            return torch.from_file(str(file), shared=True, size=count, dtype=dtype).view(shape)
+
+    def pays(self, key: str, found: Callable[[], bool]) -> bool:
+        """Whether keeping `key` pays: as decided before, also by the process that this one resumes, or as `found` says."""
+        note = self.folder / f"{key}.json"
+        if not note.exists():
+            with writing(note):
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(json.dumps(found()))
+        decided: bool = json.loads(note.read_text())
+        return decided
 
 
 def blocks_before(stage: str, way: Way) -> int:
@@ -123,7 +161,7 @@ def served(
         return
     way = find_way(model, to(sample, device_of(model.module)))
     count = blocks_before(stage, way) if way is not None else 0
-    if way is None or not count or not _same(model, way, count, sample, precision_name):
+    if way is None or not count or not can_enter(model, way, count, sample, precision_name):
         yield plain
         return
     later = {blocks_before(one, way) for one in stages if one is not None} - {0, count}
@@ -152,26 +190,50 @@ def served(
             for source in sources
             if (found := kept[source.name])
         }
+        store.stage = stage
         yield Served(handed, filled)
 
 
-def _same(model: Model, way: Way, count: int, sample: Batch, precision_name: str) -> bool:
-    """Whether the network gives the same logits on `sample` when it is entered midway."""
+def can_enter(model: Model, way: Way, count: int, sample: Batch, precision_name: str) -> bool:
+    """Whether the network gives the same logits on `sample` when it is entered after `count` blocks."""
     device = device_of(model.module)
     batch = to(sample, device)
+    rows = np.arange(len(next(iter(sample.values()))))
+    lengths = sample["attention_mask"].sum(dim=1).cpu().numpy() if "attention_mask" in sample else None
     with torch.no_grad(), precision(device, precision_name):
         with captured(model, way, [count]) as passing:
-            found = passing(batch)[count]
-        kept = found.to(_kept_dtype(precision_name, found.dtype)).to(found.dtype)
+            found = passing(batch)[count].cpu()
+        kept = _shaped(
+            found, sample, rows, lengths, precision_name, lambda shape, dtype: torch.empty(shape, dtype=dtype)
+        )
+        if kept is None:
+            return False
+        _put(kept.values, kept.starts, rows, found)
         with evaluated(model.module):
             whole = model.module(**batch).logits.float()
             try:
                 with entered(model, way, count) as hand:
-                    hand(kept)
+                    hand(kept.batch(rows).to(device))
                     midway = model.module(**batch).logits.float()
             except (RuntimeError, TypeError, AttributeError, IndexError):  # it wants what skipped blocks give beside
                 return False
-    return float((whole - midway).abs().max()) <= SAME[precision_name] * max(1.0, float(whole.abs().max()))
+    return heads.agree(model, midway, whole, SAME[precision_name])
+
+
+def _shaped(
+    found: torch.Tensor,
+    batch: Batch,
+    examples: Indices,
+    lengths: Indices | None,
+    precision_name: str,
+    room: Callable[[tuple[int, ...], torch.dtype], torch.Tensor | None],
+) -> Activations | None:
+    """Room for the activations of all `examples`, of which `found` are those of `batch`."""
+    ragged = lengths is not None and "attention_mask" in batch and found.shape[1] == batch["attention_mask"].shape[1]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if ragged and lengths is not None else None
+    rows = (int(starts[-1]), *found.shape[2:]) if starts is not None else (len(examples), *found.shape[1:])
+    values = room(rows, torch.bfloat16 if precision_name == "bf16" else found.dtype)
+    return None if values is None else Activations(values, starts, found.dtype)
 
 
 def _held(
@@ -185,9 +247,10 @@ def _held(
     missing = [count for count in counts if keys[count] not in store.kept]
     if counts[0] in missing:
         started = time.perf_counter()
-        files = {count: store.folder / keys[count] for count in missing}
-        found = _fill(model, way, source, files, precision_name)
-        if counts[0] not in found or not _pays(found[counts[0]], source, time.perf_counter() - started):
+        found = _fill(model, way, source, {count: keys[count] for count in missing}, store, precision_name)
+        seconds = time.perf_counter() - started
+        first = found.get(counts[0])
+        if first is None or not store.pays(keys[counts[0]], lambda: _pays(first, source, seconds)):
             return None
         store.kept |= {keys[count]: one for count, one in found.items()}
     return store.kept[keys[counts[0]]]
@@ -205,25 +268,22 @@ def _pays(found: Activations, source: Source, seconds: float) -> bool:
 
 
 def _fill(
-    model: Model, way: Way, source: Source, files: Mapping[int, Path], precision_name: str
+    model: Model, way: Way, source: Source, keys: Mapping[int, str], store: Store, precision_name: str
 ) -> dict[int, Activations]:
     """One pass over `source`; activations by count, those left out for which there is no room."""
     device, lengths = device_of(model.module), source.examples.lengths
+    everything = np.arange(len(lengths))
     kept: dict[int, Activations | None] = {}
-    with torch.no_grad(), precision(device, precision_name), captured(model, way, list(files)) as passing:
+    with torch.no_grad(), precision(device, precision_name), captured(model, way, list(keys)) as passing:
         for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
             batch = source.collate(indices)
             for count, found in passing(to(batch, device)).items():
                 if count not in kept:
-                    ragged = "attention_mask" in batch and found.shape[1] == batch["attention_mask"].shape[1]
-                    starts = np.concatenate([[0], np.cumsum(lengths)]) if ragged else None
-                    rows = (
-                        (int(starts[-1]), *found.shape[2:]) if starts is not None else (len(lengths), *found.shape[1:])
-                    )
-                    values = _room(rows, _kept_dtype(precision_name, found.dtype), files[count])
-                    kept[count] = None if values is None else Activations(values, starts, found.dtype)
+                    room = partial(store.room, name=keys[count])
+                    kept[count] = _shaped(found, batch, everything, lengths, precision_name, room)
                 if (one := kept[count]) is not None:
                     _put(one.values, one.starts, indices, found.cpu())
+    store.promised = 0  # all of it is written, and the system knows
     return {count: one for count, one in kept.items() if one is not None}
 
 
@@ -235,23 +295,6 @@ def _put(values: torch.Tensor, starts: Indices | None, indices: Indices, found: 
     inside = np.arange(found.shape[1]) < lengths[:, None]
     source = (starts[indices][:, None] + np.arange(found.shape[1]))[inside]
     values[torch.from_numpy(source)] = found[torch.from_numpy(inside)].to(values.dtype)
-
-
-def _room(shape: tuple[int, ...], dtype: torch.dtype, file: Path) -> torch.Tensor | None:
-    """Memory for the values, or a mapped file where it is large, or None where the disk is too small for that."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size <= SHARE_OF_MEMORY * free:
-        return torch.empty(shape, dtype=dtype)
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if size > shutil.disk_usage(file.parent).free - ROOM_LEFT:
-            return None
-        return torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
-
-
-def _kept_dtype(precision_name: str, dtype: torch.dtype) -> torch.dtype:
-    return torch.bfloat16 if precision_name == "bf16" else dtype
 
 
 def _key(model: Model, way: Way, count: int, source: Source, precision_name: str) -> str:

@@ -106,7 +106,8 @@ class Course:
     def events(self) -> Iterator[Event]:
         try:
             sample = self.job.sample()
-            with unread_skipped(self.job.model, sample), self.job.served(self.progress.phase, sample) as found:
+            # In this order, so that what is kept holds whole blocks, whenever it is filled.
+            with self.job.served(self.progress.phase, sample) as found, unread_skipped(self.job.model, sample):
                 if found.filled:
                     yield found.filled
                 yield from self._epochs(found.by_source["train"], found.by_source["validation"])

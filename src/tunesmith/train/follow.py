@@ -43,7 +43,7 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
                     if handle:
                         with writing(log):
                             _write(handle, event, speed)
-                    rows, since, begun = 0.0, time.perf_counter(), False
+                    rows, since = 0.0, time.perf_counter()
             if main:
                 listen(event)
             if isinstance(event, Trained):

@@ -46,7 +46,8 @@ def train(job: Job) -> Iterator[Event]:
                     yield served.filled
                 given = served.by_source
                 solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed)
-            job = dataclasses.replace(job, model=solved.model)
+            solved = processes.agree(solved)  # rounding may differ between processes, and a near-tie with it
+            job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))
             if processes.state().is_main_process:
                 probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
             yield HeadSolved(solved.tried, time.perf_counter() - begun)
@@ -71,7 +72,7 @@ def train(job: Job) -> Iterator[Event]:
         curve=tuple(progress.curve),
         seconds=time.perf_counter() - clock,
         peak_memory_bytes=memory.peak_bytes(),
-        cache={"bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
+        cache={"stage": job.store.stage, "bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
     )
 
 

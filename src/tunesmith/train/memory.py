@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -35,3 +36,18 @@ def peak_bytes() -> int:
         return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_bytes() -> int:
+    """Memory that is free for this process, within its container's limit where there is one; 0 where nobody says."""
+    listing, limit, used = (
+        Path("/proc/meminfo"),
+        *(Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current")),
+    )
+    if not listing.is_file():
+        return 0
+    lines = dict(line.split(":", 1) for line in listing.read_text().splitlines())
+    free = 1024 * int(lines["MemAvailable"].split()[0])
+    if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
+        free = min(free, max(0, int(limit.read_text()) - int(used.read_text())))
+    return free

@@ -28,7 +28,8 @@ def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.opt
         sorts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for member in stage.chosen(row.part):
             parameter = parameters[member.name]
-            sorts.setdefault((parameter.ndim > 1, ".lora_B." in member.name), []).append(parameter)
+            decays = parameter.ndim > 1 and min(parameter.shape) > 1
+            sorts.setdefault((decays, ".lora_B." in member.name), []).append(parameter)
         for (decays, upper), members in sorts.items():
             rate = row.learning_rate * (row.upper_factor if upper else 1.0)
             groups.append(

@@ -79,8 +79,7 @@ class Stepper:
             what = f"The loss is {total / count}" if not math.isfinite(total) else f"The gradient's norm is {norm}"
             raise TrainingError(
                 f"{what} at step {number + 1}, so training cannot go on.",
-                "The weights from before this step are in the checkpoints folder. Try a lower train.learning_rate, or "
-                "train.precision=fp32.",
+                "The weights from before this step are kept. Try a lower train.learning_rate, or train.precision=fp32.",
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -105,7 +104,7 @@ class Stepper:
         if self.tokens <= longest:
             raise TrainingError(
                 f"One row of {longest:,} tokens alone does not fit into the accelerator's memory.",
-                "The state before this step is in the checkpoints folder. Lower task.max_length, or take a smaller model.",
+                "Lower task.max_length, or take a smaller model.",
             )
         largest = max(
             len(part) * int(self.examples.lengths[part].max())

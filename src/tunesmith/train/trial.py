@@ -17,6 +17,7 @@ import torch
 
 from tunesmith.contracts import Batch, Batched, Collate, Indices
 from tunesmith.data import batches
+from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
@@ -24,8 +25,8 @@ from tunesmith.models.heads import outputs_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, cut_of
-from tunesmith.train import memory, optimiser
-from tunesmith.train.cache import blocks_before
+from tunesmith.train import memory, optimiser, processes
+from tunesmith.train.cache import blocks_before, can_enter
 from tunesmith.train.course import Job
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
@@ -65,6 +66,10 @@ def predict(job: Job) -> Predicted:
             cached = max(cached, width * KEPT_BYTES[job.plan.precision] * _tokens(job) if share < 1 else 0)
             own = step * _padded(job) + share * forward * float(job.validation.lengths.sum())
             seconds += phase.epochs * own
+    except TrainingError as error:
+        raise TrainingError(
+            f"{error.what} That was in the trial before training, so nothing is lost.", error.mend
+        ) from error
     finally:
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
@@ -98,7 +103,8 @@ def _forward(job: Job) -> tuple[float, int]:
     with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
         for number, indices in enumerate([chosen[0], *chosen]):
             begun = time.perf_counter()
-            job.model.module(**to(job.task.inputs(job.train, indices, job.model), device))
+            logits = job.model.module(**to(job.task.inputs(job.train, indices, job.model), device)).logits
+            logits.cpu()  # an accelerator answers before it is done; what is copied from it is done
             if number:  # the first pass also pays for what is set up once
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
@@ -126,12 +132,15 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
         collate: Collate = partial(job.task.inputs, job.train, model=job.model)
         way = find_way(job.model, to(sample, device_of(module))) if cut is not None else None
         count = blocks_before(cut, way) if cut is not None and way is not None else 0
+        if way is not None and not can_enter(job.model, way, count, sample, job.plan.precision):
+            count = 0
         if way is not None and count:
-            collate = _entering(job, stack, way, count, collate, chosen)
+            collate = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed)
-        stepper.step(chosen[0], 0)
+        for indices in (order[-1], chosen[0]):  # the largest shows the memory; both pay for what is set up once
+            stepper.step(indices, 0)
         begun = time.perf_counter()
         for number, indices in enumerate(chosen, 1):
             stepper.step(indices, number)
@@ -146,12 +155,14 @@ def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate
     kept: dict[bytes, torch.Tensor] = {}
     with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
         for indices in chosen:
-            for part in batches.micro_batches(indices, job.train.lengths, job.plan.batch.micro_batch_tokens):
+            own = processes.share(indices)
+            for part in batches.micro_batches(own, job.train.lengths, job.plan.batch.micro_batch_tokens):
                 kept[part.tobytes()] = passing(to(collate(part), device))[count]
     hand = stack.enter_context(entered(job.model, way, count))
 
     def handing(indices: Indices) -> Batch:
-        hand(kept[indices.tobytes()])
+        if (found := kept.get(indices.tobytes())) is not None:  # absent where memory ran out and the parts were halved
+            hand(found)
         return collate(indices)
 
     return handing
