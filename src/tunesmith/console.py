@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tunesmith import run as runs
 from tunesmith.report import verdict
-from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, size, value
+from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, size, trained, value
 from tunesmith.run import write_json_lines
 
 _console = Console(highlight=False)
@@ -107,7 +107,8 @@ def show_run(folder: Path, as_json: bool) -> None:
 def show_plan(found: dict[str, Any]) -> None:
     """One table a phase, then the reasons."""
     for phase in found["phases"]:
-        head = "solve for the head" if phase["head"] == "solve" else f"{phase['epochs']} epochs"
+        epochs = f"{phase['epochs']} epoch" + ("" if phase["epochs"] == 1 else "s")
+        head = "solve for the head" if phase["head"] == "solve" else epochs
         table = Table(title=f"Phase {phase['name']!r}: {head}", title_justify="left")
         table.add_column("Stage")
         table.add_column("Parameters", justify="right")
@@ -118,7 +119,7 @@ def show_plan(found: dict[str, Any]) -> None:
             solved = row["stage"] == "head" and phase["head"] == "solve"
             table.add_row(
                 row["stage"],
-                f"{row['parameters']:,}",
+                trained(row["trained"], row["parameters"]),
                 "solved" if solved else "frozen" if rate is None else f"{rate:.3g}",
                 "" if rate is None else f"{row['weight_decay']:g}",
             )

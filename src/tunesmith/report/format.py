@@ -76,6 +76,11 @@ def count(amount: float) -> str:
     return f"{amount / 1e6:.1f} million" if amount >= 1e6 else f"{amount:,.0f}"
 
 
+def trained(some: int, all_: int) -> str:
+    """Parameters of a stage: "1,774,464", or "3,072 of 1,774,464" where only some of them train."""
+    return f"{some:,} of {all_:,}" if 0 < some < all_ else f"{all_:,}"
+
+
 def rows(amount: int) -> str:
     """ "1 row", "1,204 rows"."""
     return f"{amount:,} row" + ("" if amount == 1 else "s")

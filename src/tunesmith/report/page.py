@@ -141,10 +141,10 @@ def _row_groups(phases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if rows and rows[-1]["rate"] == rate and row["stage"] != "head":
                 rows[-1]["last"] = row["stage"]
                 rows[-1]["parameters"] += row["parameters"]
+                rows[-1]["trained"] += row["trained"]
             else:
-                rows.append(
-                    {"first": row["stage"], "last": row["stage"], "rate": rate, "parameters": row["parameters"]}
-                )
+                names = {"first": row["stage"], "last": row["stage"], "rate": rate}
+                rows.append(names | {"parameters": row["parameters"], "trained": row["trained"]})
         grouped.append({**phase, "rows": rows})
     return grouped
 
