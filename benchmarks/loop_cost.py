@@ -11,6 +11,7 @@ autograd keeps, counted once each).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import resource
 import statistics
 import tempfile
@@ -27,7 +28,6 @@ from tunesmith.models.forward import precision
 from tunesmith.prepare import Prepared
 from tunesmith.train import memory
 from tunesmith.train.cache import Store
-from tunesmith.train.course import Job
 from tunesmith.train.events import EpochDone, StepDone
 from tunesmith.train.loop import train
 
@@ -59,7 +59,7 @@ def activations(ready: Prepared, indices: Any) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with precision(torch.device("cpu"), ready.plan.precision):
+        with precision(torch.device("cpu"), ready.frontier.candidates[0].precision):
             output = ready.model.module(**ready.task.inputs(ready.train, indices, ready.model))
         ready.task.loss(output.logits.float(), ready.train, indices)
     return sum(kept.values())
@@ -74,8 +74,9 @@ class Bare:
 
     def step(self, indices: Any) -> None:
         ready = self.ready
-        for part in batches.micro_batches(indices, ready.train.lengths, ready.plan.batch.micro_batch_tokens):
-            with precision(torch.device("cpu"), ready.plan.precision):
+        tokens = ready.frontier.candidates[0].batch.micro_batch_tokens
+        for part in batches.micro_batches(indices, ready.train.lengths, tokens):
+            with precision(torch.device("cpu"), ready.frontier.candidates[0].precision):
                 output = self.module(**ready.task.inputs(ready.train, part, ready.model))
             targets = torch.from_numpy(ready.train.targets[ready.train.owner[part]])  # type: ignore[attr-defined]
             loss = torch.nn.functional.cross_entropy(output.logits.float(), targets, reduction="sum") / len(indices)
@@ -100,16 +101,15 @@ def main() -> None:
         wanted = settings.parse({"data": str(folder / "rows.csv"), "train": {"epochs": 10}})
         ready = prepare.prepare(wanted, folder / "cache", torch.device("cpu"), lambda _: None)
         kept = Store(folder / "kept")
-        job = Job(
-            ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", kept, 1e9
-        )
+        plan = ready.frontier.candidates[0]
+        job = dataclasses.replace(prepare.job(ready, plan, folder / "checkpoints", kept), checkpoint_seconds=1e9)
         before = peak()
         events = train(job)
         next(event for event in events if isinstance(event, EpochDone))
         grown = peak() - before
         ours = (event for event in events if isinstance(event, StepDone))
         bare = Bare(ready)
-        order = batches.steps(ready.train.lengths, ready.plan.batch.rows, 0, 1)
+        order = batches.steps(ready.train.lengths, ready.frontier.candidates[0].batch.rows, 0, 1)
         times: dict[str, list[float]] = {"loop": [], "bare": []}
         for block in range(given.blocks):
             again = order[block * STEPS : (block + 1) * STEPS]

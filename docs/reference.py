@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from tunesmith import methods, tasks
 from tunesmith.registry import look_up
-from tunesmith.settings import DataSettings, EvaluateSettings, Settings, TrainSettings
+from tunesmith.settings import Budget, DataSettings, EvaluateSettings, Settings, TrainSettings
 
 FOLDER = Path(__file__).parent
 KINDS = {"task": tasks.TABLE, "method": methods.TABLE}
@@ -23,6 +23,7 @@ def schema() -> dict[str, Any]:
     for kind, table in KINDS.items():
         named = [_named(kind, name, table) for name in table]
         found["properties"][kind] = {"anyOf": [{"enum": list(table)}, *named], "default": _default(kind)}
+    found["properties"]["budget"] = {"anyOf": [{"type": ["string", "number"]}, {"$ref": "#/$defs/Budget"}]}
     found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
 
@@ -37,6 +38,7 @@ def page() -> str:
         "",
         *_table("The run", "", Settings),
         *_table("Data", "data.", DataSettings),
+        *_table("Budget", "budget.", Budget),
         *_table("Training", "train.", TrainSettings),
         *_table("Measuring", "evaluate.", EvaluateSettings),
     ]

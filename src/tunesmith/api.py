@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunesmith import prepare
+from tunesmith import prepare, record
 from tunesmith import run as runs
 from tunesmith import settings as settings_
-from tunesmith.conclude import conclude, timed, train_from_scratch
+from tunesmith.budget import judge, limits_of
+from tunesmith.conclude import checkpoints_of, conclude, timed, train_from_scratch
 from tunesmith.errors import RunError
 from tunesmith.evaluate.compare import compare
+from tunesmith.plans import Plan
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
-from tunesmith.train import memory, processes, trial
+from tunesmith.train import memory, processes
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
-from tunesmith.train.loop import train
+from tunesmith.train.frontier import Means, alone, explore
 
 __all__ = ["Predictor", "check", "compare", "finetune", "load", "plan", "resume"]
 
@@ -87,7 +91,7 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
     with runs.scratch() as folder:
         place = Run(folder)
         ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
-        return prepare.describe(ready.plan, ready.stages, trial.predict(_job(ready, place)))
+        return record.shown(ready.frontier, record.tried_out(ready, _jobs(ready, place)))
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
@@ -109,39 +113,34 @@ def as_settings(settings: Settings | Mapping[str, Any] | str) -> Settings:
 
 def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     """The line itself, for a run that is new or that was begun before."""
+    began = time.perf_counter()
     timings: dict[str, float] = {}
     state = processes.state()
     memory.tune()
     with timed(timings, "prepare"):
         ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
-        job = _job(ready, place)
+        job = _jobs(ready, place)
         if place.plan.exists():
-            prepare.insist(ready, place)
+            options = record.begun(ready, job, place)
         else:
-            predicted = trial.predict(job)
+            options = record.tried_out(ready, job)
             if state.is_main_process:
-                prepare.record(ready, place, predicted)
+                record.record(ready, place, options)
     with timed(timings, "train"):
-        trained = follow(train(job), place.log, wanted.train.log_steps, place.folder, listen)
+        limits = limits_of(ready, options, time.perf_counter() - began)
+        means = Means(job, partial(judge, ready), place.checkpoints)
+        events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
+        trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None
     if "scratch" in wanted.evaluate.baselines:
         with timed(timings, "baselines"):
-            scratch = train_from_scratch(ready, job, listen)
+            scratch = train_from_scratch(ready, job(trained.plan), listen)
     if state.is_main_process:
         conclude(ready, trained, scratch, place, timings, listen)
     return place
 
 
-def _job(ready: prepare.Prepared, place: Run) -> Job:
-    settings = ready.settings
-    return Job(
-        task=ready.task,
-        model=ready.model,
-        plan=ready.plan,
-        train=ready.train,
-        validation=ready.validation,
-        seed=settings.seed,
-        checkpoints=place.checkpoints,
-        store=Store(place.cache / "activations" / str(processes.state().process_index)),
-        checkpoint_seconds=settings.train.checkpoint_seconds,
-    )
+def _jobs(ready: prepare.Prepared, place: Run) -> Callable[[Plan], Job]:
+    """What makes the job of a plan; all share what they compute."""
+    store = Store(place.cache / "activations" / str(processes.state().process_index))
+    return lambda plan: prepare.job(ready, plan, checkpoints_of(ready, plan, place), store)

@@ -29,6 +29,7 @@ Data = Annotated[str | None, typer.Option(help="Training data: file, folder, or 
 Input = Annotated[list[str] | None, typer.Option("--input", help="Column of the text; twice for a pair of texts.")]
 Target = Annotated[str | None, typer.Option(help="Column of the label or score.")]
 Method = Annotated[str | None, typer.Option(help=f"How the weights change: {' or '.join(methods.TABLE)}.")]
+Budget = Annotated[str | None, typer.Option(help="Time that the whole run may take, such as 10min.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
@@ -54,6 +55,7 @@ def train(
     input_: Input = None,
     target: Target = None,
     method: Method = None,
+    budget: Budget = None,
     seed: Seed = None,
     run: Annotated[Path | None, typer.Option(help="New folder for everything that the run leaves.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run, which was stopped or killed.")] = None,
@@ -62,7 +64,16 @@ def train(
 ) -> None:
     """Fine-tune: read the data, plan, train, measure, and write the report."""
     given = _gather(
-        settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed
+        settings,
+        set_,
+        task=task,
+        model=model,
+        data=data,
+        input=input_,
+        target=target,
+        method=method,
+        budget=budget,
+        seed=seed,
     )
     if resume and given:
         raise SettingsError("--resume goes on with the settings that the run was begun with.", "Leave the others away.")
@@ -102,12 +113,22 @@ def plan(
     input_: Input = None,
     target: Target = None,
     method: Method = None,
+    budget: Budget = None,
     seed: Seed = None,
     json_: Json = False,
 ) -> None:
     """Show what train would do, and why. Trains nothing."""
     given = _gather(
-        settings, set_, task=task, model=model, data=data, input=input_, target=target, method=method, seed=seed
+        settings,
+        set_,
+        task=task,
+        model=model,
+        data=data,
+        input=input_,
+        target=target,
+        method=method,
+        budget=budget,
+        seed=seed,
     )
     with _printer(json_) as listen:
         from tunesmith import api, console

@@ -7,8 +7,9 @@ import datetime
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
@@ -26,10 +27,13 @@ from tunesmith.methods.full import Full
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import device_of, logits
 from tunesmith.models.load import tiny_batch
-from tunesmith.prepare import Prepared, describe, facts_of
+from tunesmith.plans import Plan
+from tunesmith.prepare import Prepared, facts_of
+from tunesmith.record import carried_out
 from tunesmith.report.card import model_card
 from tunesmith.report.page import write_page
 from tunesmith.run import Run
+from tunesmith.train.choice import slug
 from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import PROBE_HEAD
@@ -89,7 +93,7 @@ def conclude(
                 "test": task.truncation(test.examples, model),
             }
         with timed(timings, "baselines"):
-            sections |= against(how, test, _baselines(ready, model, scratch, test, place))
+            sections |= against(how, test, _baselines(ready, trained, scratch, test, place))
         with timed(timings, "reopen"):
             opened.compare(logits(task, model, tried, "fp32"), TOLERANCE)
     report = _report(ready, trained, sections, timings, place)
@@ -97,7 +101,7 @@ def conclude(
         place.predictions.parent.mkdir(parents=True, exist_ok=True)
         predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
         pyarrow.parquet.write_table(predictions, place.predictions)
-    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature))
+    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature, trained.plan.precision))
     code = task.loading_code(model, str(place.model), len(ready.dataset.columns.inputs))
     runs.write_text(place.model / "README.md", model_card(report, code))
     runs.write_json(place.report, report)
@@ -111,7 +115,7 @@ def _report(
     ready: Prepared, trained: Trained, sections: dict[str, Any], timings: dict[str, float], place: Run
 ) -> dict[str, Any]:
     """The content of report.json; a section with nothing in it is absent."""
-    wanted, model = ready.settings, trained.model
+    wanted, model, plan = ready.settings, trained.model, carried_out(place, trained)
     found = {
         "tunesmith_version": tunesmith.__version__,
         "task": ready.task.name,
@@ -124,15 +128,16 @@ def _report(
             "loader": save.loader_of(model),
             "pooling": model.pooling,
         },
-        "method": ready.plan.method,
+        "method": trained.plan.method,
         "status": "finished",
         "seed": wanted.seed,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "confidence": wanted.evaluate.confidence,
         "data": _data(ready),
-        "plan": runs.read_json(place.plan),
+        "plan": plan,
         **sections,
-        "training": _training(ready, trained),
+        "training": _training(plan, trained),
+        "frontier": _frontier(trained),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "curve": [dict(entry) for entry in trained.curve],
         "memorising": memorising(trained.curve),
@@ -159,16 +164,23 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
 def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     rows = ready.dataset.splits[name]
     examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
-    return Reading(rows, examples, logits(ready.task, trained.model, examples, ready.plan.precision))
+    return Reading(rows, examples, logits(ready.task, trained.model, examples, trained.plan.precision))
 
 
-def _baselines(ready: Prepared, model: Model, scratch: Model | None, test: Reading, place: Run) -> dict[str, Array]:
+def checkpoints_of(ready: Prepared, plan: Plan, place: Run) -> Path:
+    """Where the checkpoints of `plan` lie: in a folder of their own where there are several plans."""
+    return place.checkpoints if len(ready.frontier.candidates) == 1 else place.checkpoints / slug(plan.label)
+
+
+def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: Reading, place: Run) -> dict[str, Array]:
     """Logits of what the model is held against, on the test rows."""
-    task, precision = ready.task, ready.plan.precision
+    task, plan, model = ready.task, trained.plan, trained.model
+    precision = plan.precision
     found = {"majority": task.commonest(ready.train, test.rows.num_rows, model)}
-    if ready.plan.method != "probe":
+    if plan.method != "probe":
         pretrained = fresh_copy(ready, device_of(model.module), fresh=False)
-        found["probe"] = baselines.probe(task, pretrained, place.checkpoints / PROBE_HEAD, test.rows, precision)
+        head = checkpoints_of(ready, plan, place) / PROBE_HEAD
+        found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
     if scratch is not None:
         found["scratch"] = logits(task, scratch, test.examples, precision)
     return found
@@ -206,24 +218,33 @@ def _data(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def _training(ready: Prepared, trained: Trained) -> dict[str, Any]:
-    described = describe(ready.plan, ready.stages, None)
+def _training(plan: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
     return {
         "seconds": round(trained.seconds, 3),
         "epochs": trained.epochs,
         "steps": trained.steps,
         "examples_per_second": round(trained.rows_seen / trained.seconds, 2) if trained.rows_seen else None,
         "peak_memory_bytes": trained.peak_memory_bytes,
-        "parameters_total": described["parameters_total"],
-        "parameters_trainable": described["parameters_trainable"],
-        "precision": ready.plan.precision,
+        "parameters_total": plan["parameters_total"],
+        "parameters_trainable": plan["parameters_trainable"],
+        "precision": trained.plan.precision,
         **({"cache": dict(trained.cache)} if trained.cache else {}),
         "stopped_early": trained.stopped_early,
+        **({"stopped": trained.stopped} if trained.stopped else {}),
         "best_epoch": trained.best_epoch,
     }
 
 
-def _own_notes(ready: Prepared, temperature: float | None) -> dict[str, Any]:
+def _frontier(trained: Trained) -> list[dict[str, Any]]:
+    """All that was tried, and what was not; a cell that has nothing in it is absent."""
+    entries = []
+    for one in trained.frontier:
+        plain = {key: value for key, value in dataclasses.asdict(one).items() if value not in (None, ())}
+        entries.append(plain | {"chosen": one.label == trained.plan.label})
+    return entries
+
+
+def _own_notes(ready: Prepared, temperature: float | None, precision: str) -> dict[str, Any]:
     """What `tunesmith predict` needs beside what the ecosystem's loaders need."""
     return {
         "task": ready.settings.task.model_dump(),
@@ -232,5 +253,5 @@ def _own_notes(ready: Prepared, temperature: float | None) -> dict[str, Any]:
         "inputs": list(ready.dataset.columns.inputs),
         "targets": list(ready.dataset.columns.targets),
         "temperature": temperature,
-        "precision": ready.plan.precision,
+        "precision": precision,
     }

@@ -68,6 +68,16 @@ class _Listener:
             "the frozen stages before it cost nothing from here on."
         )
 
+    def _on_Trying(self, event: Any) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+        self(f"Trying {event.label}.")
+
+    def _on_Tried(self, event: Any) -> None:
+        stopped = f"; stopped, as {event.stopped}" if event.stopped else ""
+        self(f"{event.label}: validation metric {event.metric['value']:.4f} in {duration(event.seconds)}{stopped}.")
+
     def _on_StepDone(self, event: Any) -> None:
         if self.task is None:
             self.task = self.bar.add_task("Training", total=event.steps, loss=event.loss)
@@ -105,7 +115,10 @@ def show_run(folder: Path, as_json: bool) -> None:
 
 
 def show_plan(found: dict[str, Any]) -> None:
-    """One table a phase, then the reasons."""
+    """One table a phase, then the reasons; where there is a choice, a table of what may be tried."""
+    if "candidates" in found:
+        _show_candidates(found)
+        return
     for phase in found["phases"]:
         epochs = f"{phase['epochs']} epoch" + ("" if phase["epochs"] == 1 else "s")
         head = "solve for the head" if phase["head"] == "solve" else epochs
@@ -133,6 +146,26 @@ def show_plan(found: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     for reason in found["reasons"]:
+        _console.print(f"- {reason}", soft_wrap=True, markup=False)
+
+
+def _show_candidates(found: dict[str, Any]) -> None:
+    table = Table(title="What may be tried, cheapest first", title_justify="left")
+    for name in ("Plan", "Trains", "Epochs", "Learning rate", "Time", "Memory"):
+        table.add_column(name, justify="left" if name == "Plan" else "right")
+    for plan in found["candidates"]:
+        rates = [row["learning_rate"] for phase in plan["phases"] for row in phase["rows"] if row["learning_rate"]]
+        predicted = plan["predicted"]
+        table.add_row(
+            ", ".join(part for part in (plan["method"], plan["variant"]) if part),
+            f"{plan['parameters_trainable']:,}",
+            str(sum(phase["epochs"] for phase in plan["phases"]) or ""),
+            f"{max(rates):.3g}" if rates else "",
+            duration(predicted["seconds"]),
+            size(predicted["peak_memory_bytes"]),
+        )
+    _console.print(table)
+    for reason in [*found["reasons"], *found["candidates"][-1]["reasons"]]:
         _console.print(f"- {reason}", soft_wrap=True, markup=False)
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Adapter, Part, Phase, Plan
+from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
 
 Indices = npt.NDArray[np.int64]
@@ -55,6 +55,10 @@ class Solved:
     probe: Head
     tried: Mapping[str, float]
     """Pooling to its score on validation."""
+
+
+Features = dict[str, dict[str, Array]]
+"""Of the pre-trained network, by split and pooling: (pieces, width)."""
 
 
 class Examples(Protocol):
@@ -169,6 +173,8 @@ class Facts:
     classes: int
     hidden: int
     native_bf16: bool
+    linear_blocks: bool
+    """Whether the blocks have linear layers, which adapters go into."""
     settings: TrainSettings
 
 
@@ -217,9 +223,13 @@ class Task(Protocol):
         ...
 
     def solve_head(
-        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
-        """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`."""
+        """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`.
+
+        Args:
+            kept: features that were computed before, and those that are computed now, for the next plan that needs them.
+        """
         ...
 
     def decode(self, examples: Any, logits: Array) -> Array:
@@ -291,4 +301,6 @@ class Method(Protocol):
     name: str
     Settings: type[BaseModel]
 
-    def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan: ...
+    def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan | Frontier:
+        """What to do; or several ways, of which training keeps the best by validation."""
+        ...

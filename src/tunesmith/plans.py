@@ -174,6 +174,10 @@ class Plan:
     standard_head: bool = True
     """The head must be the one that the model's own class has, so that `pipeline` opens the result."""
     reasons: tuple[str, ...] = ()
+    variant: str = ""
+    """What tells it from other plans of the same method: "last 2"."""
+    share_of_epoch: float = 1.0
+    """The share of the rows that makes an epoch, where time does not allow for all; each epoch draws others."""
 
     def __post_init__(self) -> None:
         tables = [tuple(row.stage for row in phase.rows) for phase in self.phases]
@@ -186,6 +190,31 @@ class Plan:
     def stages(self) -> tuple[str, ...]:
         return tuple(row.stage for row in self.phases[0].rows)
 
+    @property
+    def label(self) -> str:
+        """The method, and what tells the plan from others of that method."""
+        return f"{self.method}, {self.variant}" if self.variant else self.method
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Several plans, cheapest first: they are tried on the same rows, and the best by validation is kept."""
+
+    candidates: tuple[Plan, ...]
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = [plan.label for plan in self.candidates]
+        if not labels:
+            raise SettingsError("There is nothing to try.", "Name at least one method under method.candidates.")
+        if len(set(labels)) != len(labels):
+            raise SettingsError(f"A method is to be tried twice with the same settings: {', '.join(labels)}.")

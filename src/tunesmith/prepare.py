@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+import copy
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from tunesmith import methods, settings, tasks
-from tunesmith import run as runs
-from tunesmith.contracts import Examples, Facts, Method, Model, Stage, Task
-from tunesmith.data.audit import splits_json
+from tunesmith.contracts import Examples, Facts, Method, Model, Task
 from tunesmith.data.load import Dataset
-from tunesmith.errors import RunError
 from tunesmith.models import adapters, precision
 from tunesmith.models.load import tiny_batch
-from tunesmith.plans import HEAD, Plan, cut_of
+from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import look_up
-from tunesmith.run import Run
 from tunesmith.settings import Named, Settings, TrainSettings
-from tunesmith.train.trial import Predicted
+from tunesmith.train.cache import Store
+from tunesmith.train.course import Job
 
 Say = Callable[[str], None]
-BLOCK = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,12 +33,12 @@ class Prepared:
     task: Task
     dataset: Dataset
     model: Model
-    stages: tuple[Stage, ...]
-    """Of the model that the plan was made for."""
+    """Pre-trained, with a new head; with the plan's adapters where there is but one plan."""
     train: Examples
     validation: Examples
-    plan: Plan
+    frontier: Frontier
     truncation: dict[str, Any]
+    device: torch.device
 
 
 def make(kind: str, named: Named) -> Any:
@@ -79,11 +74,43 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
             f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
         )
-    plan = method.plan(model.stages, facts_of(wanted.train, model, train, device))
-    if plan.adapter is not None:
-        model = adapters.inject(model, plan.adapter, tiny_batch(model.module.config), wanted.seed)
-    model.module.to(device)
-    return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation)
+    decided = method.plan(model.stages, facts_of(wanted.train, model, train, device))
+    frontier = Frontier((decided,)) if isinstance(decided, Plan) else decided
+    if len(frontier.candidates) == 1:
+        model = _adapted(model, frontier.candidates[0], wanted.seed)
+        model.module.to(device)
+    return Prepared(wanted, task, dataset, model, train, validation, frontier, truncation, device)
+
+
+def network(ready: Prepared, plan: Plan) -> Model:
+    """The network that `plan` trains: a copy of its own where several plans start from the same one."""
+    if len(ready.frontier.candidates) == 1:
+        return ready.model
+    model = dataclasses.replace(ready.model, module=copy.deepcopy(ready.model.module))
+    model = _adapted(model, plan, ready.settings.seed)
+    model.module.to(ready.device)
+    return model
+
+
+def job(ready: Prepared, plan: Plan, checkpoints: Path, store: Store) -> Job:
+    """What training needs to carry out `plan`."""
+    return Job(
+        task=ready.task,
+        model=network(ready, plan),
+        plan=plan,
+        train=ready.train,
+        validation=ready.validation,
+        seed=ready.settings.seed,
+        checkpoints=checkpoints,
+        store=store,
+        checkpoint_seconds=ready.settings.train.checkpoint_seconds,
+    )
+
+
+def _adapted(model: Model, plan: Plan, seed: int) -> Model:
+    if plan.adapter is None:
+        return model
+    return adapters.inject(model, plan.adapter, tiny_batch(model.module.config), seed)
 
 
 def facts_of(settings: TrainSettings, model: Model, train: Examples, device: torch.device) -> Facts:
@@ -95,68 +122,6 @@ def facts_of(settings: TrainSettings, model: Model, train: Examples, device: tor
         classes=config.num_labels,
         hidden=config.get_text_config().hidden_size,
         native_bf16=precision.native_bf16(device),
+        linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         settings=settings,
     )
-
-
-def record(ready: Prepared, place: Run, predicted: Predicted) -> None:
-    """Leave audit, rejected rows, splits and plan in the run folder."""
-    runs.write_json(place.audit, ready.dataset.audit)
-    runs.write_json_lines(place.rejected, [row.as_dict() for row in ready.dataset.rejected])
-    runs.write_json(place.splits, {"fingerprints": _fingerprints(ready), **splits_json(ready.dataset)})
-    runs.write_json(place.plan, describe(ready.plan, ready.stages, predicted))
-
-
-def insist(ready: Prepared, place: Run) -> None:
-    """On resuming, insist on the data and the plan that the run began with.
-
-    Raises:
-        RunError: the data, or the plan that follows from them, are others.
-    """
-    if runs.read_json(place.splits)["fingerprints"] != _fingerprints(ready):
-        raise RunError(
-            f"The data have changed since the run {place.folder} began.", "Restore them, or start a new run."
-        )
-    again = json.loads(json.dumps(describe(ready.plan, ready.stages, None)))
-    if {key: value for key, value in runs.read_json(place.plan).items() if key != "predicted"} != again:
-        raise RunError(
-            f"The plan of {place.folder} was made on another machine or by another version, and would differ here.",
-            "Start a new run.",
-        )
-
-
-def _fingerprints(ready: Prepared) -> dict[str, str]:
-    return {name: fingerprint(rows) for name, rows in ready.dataset.splits.items()}
-
-
-def describe(plan: Plan, stages: Sequence[Stage], predicted: Predicted | None) -> dict[str, Any]:
-    """The plan as plan.json holds it: with the parameters of each stage, and what the trial predicts."""
-    by_name = {stage.name: stage for stage in stages}
-    described = plan.as_dict()
-    trained = 0
-    for phase, shown in zip(plan.phases, described["phases"], strict=True):
-        shown["cut"] = cut_of(phase) if plan.cache else None
-        for row, cell in zip(phase.rows, shown["rows"], strict=True):
-            stage = by_name[row.stage]
-            cell["parameters"] = stage.size
-            solved = phase.head == "solve" and row.stage == HEAD
-            trains = row.learning_rate is not None
-            cell["trained"] = sum(one.size for one in stage.chosen(row.part)) if trains else stage.size if solved else 0
-        trained = max(trained, sum(cell["trained"] for cell in shown["rows"]))
-    total = sum(stage.size for stage in stages)
-    described |= {"parameters_total": total, "parameters_trainable": trained}
-    if predicted is not None:
-        described["predicted"] = {"seconds": round(predicted.seconds, 1), "peak_memory_bytes": predicted.peak_bytes}
-    return described
-
-
-def fingerprint(rows: pa.Table) -> str:
-    """A checksum over every row of a split, to know later that the data are the same."""
-    digest = hashlib.sha256()
-    kept = rows.select([name for name in rows.column_names if name != "line"])
-    for start in range(0, rows.num_rows, BLOCK):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, kept.schema) as stream:  # blocks of our own: those of the file may lie otherwise
-            stream.write_table(kept.slice(start, BLOCK).combine_chunks())
-        digest.update(sink.getvalue())
-    return digest.hexdigest()

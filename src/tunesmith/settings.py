@@ -6,6 +6,7 @@ checked by `own` against the class that the task or the method declares. Knows n
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,34 @@ class TrainSettings(Strict):
     """Steps between two lines of log.jsonl."""
 
 
+_UNITS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86_400, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+
+
+def _measured(units: str) -> typing.Any:
+    """A number, or a number with one of `units`: "90s", "10 min", "2GB"."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+        if not found or found[2] not in ("", *units.split()):
+            raise ValueError(f"a number with one of the units {units.replace(' ', ', ')} is needed")
+        return float(found[1]) * _UNITS.get(found[2], 1)
+
+    return pydantic.BeforeValidator(read)
+
+
+class Budget(Strict):
+    """What a run may take. `method: auto` chooses within it; a single method is shortened where time does not suffice."""
+
+    time: Annotated[float, Field(gt=0), _measured("s sec min h d")] | None = None
+    """For everything from reading the data to the report, in seconds, or as `90s`, `10min`, `2h`."""
+    memory: Annotated[float, Field(gt=0), _measured("kb mb gb tb")] | None = None
+    """Peak, in bytes, or as `2GB`; methods that are predicted to need more are not tried."""
+    parameters: Annotated[int, Field(gt=0)] | None = None
+    """How many parameters may train at most."""
+
+
 class EvaluateSettings(Strict):
     """What is measured at the end, on the test split."""
 
@@ -148,6 +177,8 @@ class Settings(Strict):
     """The training file, or the settings under `data.`."""
     method: Named = Named(name="full")
     """A name, or `{name: …}` with settings of the method's own."""
+    budget: Budget = Budget()
+    """A time, such as `10min`, or the settings under `budget.`."""
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -157,6 +188,11 @@ class Settings(Strict):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("budget", mode="before")
+    @classmethod
+    def _by_time(cls, value: Any) -> Any:
+        return {"time": value} if isinstance(value, str | int | float) else value
 
     @pydantic.field_validator("data", mode="before")
     @classmethod
@@ -252,6 +288,10 @@ def override(values: Mapping[str, Any], assignments: typing.Iterable[str]) -> di
     return result
 
 
+_SHORT = {"data": "train", "budget": "time"}
+"""The key that a value alone stands for; under all others that is `name`."""
+
+
 def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """`values` with `value` at the dotted `key`; short forms on the way (`method: full`) become mappings."""
     result = dict(values)
@@ -260,8 +300,8 @@ def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         result[first] = value
         return result
     inner = result.get(first)
-    if isinstance(inner, str):
-        inner = {"train" if first == "data" else "name": inner}
+    if inner is not None and (isinstance(inner, str) or first == "budget") and not isinstance(inner, Mapping):
+        inner = {_SHORT.get(first, "name"): inner}
     if inner is not None and not isinstance(inner, Mapping):
         raise SettingsError(
             f"{first} = {inner!r} holds no keys, so {key} cannot be set.", f"Give {first} as a mapping."

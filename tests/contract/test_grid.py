@@ -14,7 +14,6 @@ from tunesmith import methods, prepare, settings, tasks
 from tunesmith.models.forward import logits
 from tunesmith.registry import look_up
 from tunesmith.train.cache import Store
-from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import train
 
@@ -27,12 +26,11 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     given = {"task": task, "method": method, "train": TRAIN, **look_up("task", task, tasks.TABLE).tiny(tmp_path)}
     ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
     before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
-    job = Job(
-        ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints", Store(tmp_path)
-    )
+    plan = ready.frontier.candidates[0]
+    job = prepare.job(ready, plan, tmp_path / "checkpoints", Store(tmp_path))
     trained = next(event for event in train(job) if isinstance(event, Trained))
     by_name = {stage.name: stage for stage in trained.model.stages}
-    rows = [row for phase in ready.plan.phases for row in phase.rows if row.learning_rate is not None]
+    rows = [row for phase in plan.phases for row in phase.rows if row.learning_rate is not None]
     trains = {member.name for row in rows for member in by_name[row.stage].chosen(row.part)}
     after = dict(trained.model.module.named_parameters())
     start = f"{trained.model.backbone}."  # another head may have taken the backbone over, under another name
@@ -42,7 +40,7 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     assert all(torch.equal(inside[name], after[name]) for name in inside if name not in trains)
     if rows:
         assert any(not torch.equal(inside[name], after[name]) for name in inside if name in trains)
-    assert set(ready.plan.stages) == {stage.name for stage in ready.stages}
+    assert set(plan.stages) == {stage.name for stage in ready.model.stages}
     found = logits(ready.task, trained.model, ready.validation, "fp32")
     assert np.isfinite(found).all()
 

@@ -120,7 +120,7 @@ def test_lora_plus_gives_b_the_higher_rate(settings: dict[str, Any], tmp_path: P
     ready = prepare.prepare(
         settings_.parse(settings | {"method": "lora+"}), tmp_path / "cache", torch.device("cpu"), lambda _: None
     )
-    phase = ready.plan.phases[-1]
+    phase = ready.frontier.candidates[0].phases[-1]
     apply_phase(ready.model.module, ready.model.stages, phase)
     groups = optimiser.build(ready.model.module, ready.model.stages, phase).param_groups
     parameters = dict(ready.model.module.named_parameters())

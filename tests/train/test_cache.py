@@ -13,7 +13,6 @@ from tiny import ARCHITECTURES, write_model
 from tunesmith import prepare, settings
 from tunesmith.train import cache
 from tunesmith.train.cache import Store
-from tunesmith.train.course import Job
 from tunesmith.train.events import CacheFilled, EpochDone, StepDone, Trained
 from tunesmith.train.loop import train
 
@@ -30,7 +29,7 @@ def losses(
     given = given | {"train": {**given["train"], "cache": kept, "dropout": "model"}}
     ready = prepare.prepare(settings.parse(given), folder / kept / "data", torch.device("cpu"), lambda _: None)
     store = store or Store(folder / kept)
-    job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / kept / "steps", store)
+    job = prepare.job(ready, ready.frontier.candidates[0], folder / kept / "steps", store)
     events = list(train(job))
     return [event.loss for event in events if isinstance(event, StepDone)], events
 

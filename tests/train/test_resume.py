@@ -32,7 +32,8 @@ from tunesmith.train.loop import train
 def begin(values: dict[str, object], folder: Path) -> Job:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
     kept = Store(folder / "kept")
-    return Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, folder / "checkpoints", kept, 0.0)
+    job = prepare.job(ready, ready.frontier.candidates[0], folder / "checkpoints", kept)
+    return dataclasses.replace(job, checkpoint_seconds=0.0)
 
 
 def finish(job: Job) -> dict[str, torch.Tensor]:

@@ -34,7 +34,8 @@ def prepared(values: dict[str, object], folder: Path) -> Prepared:
 
 
 def stepper(ready: Prepared, tokens: int) -> Stepper:
-    plan = dataclasses.replace(ready.plan, batch=dataclasses.replace(ready.plan.batch, micro_batch_tokens=tokens))
+    plan = ready.frontier.candidates[0]
+    plan = dataclasses.replace(plan, batch=dataclasses.replace(plan.batch, micro_batch_tokens=tokens))
     phase = plan.phases[-1]
     set_dropout(ready.model.module, 0.0)
     apply_phase(ready.model.module, ready.model.stages, phase)

@@ -12,7 +12,6 @@ import tunesmith
 from tunesmith import methods, prepare, settings
 from tunesmith.train import trial
 from tunesmith.train.cache import Store
-from tunesmith.train.course import Job
 
 
 @pytest.mark.parametrize("method", methods.TABLE)
@@ -21,12 +20,12 @@ def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, metho
     given = parse(settings | {"method": method})
     ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
     kept = Store(tmp_path / "kept")
-    job = Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, tmp_path / "checkpoints", kept)
+    job = prepare.job(ready, ready.frontier.candidates[-1], tmp_path / "checkpoints", kept)
     before = {name: tensor.clone() for name, tensor in ready.model.module.state_dict().items()}
     chance = torch.get_rng_state()
     found = trial.predict(job)
     assert found.seconds > 0
-    assert found.peak_bytes > sum(tensor.nbytes for tensor in before.values())
+    assert found.peak_memory_bytes > sum(tensor.nbytes for tensor in before.values())
     after = ready.model.module.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -37,7 +36,7 @@ def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, metho
 
 
 def test_a_plan_says_what_the_trial_found(settings: dict[str, Any]) -> None:
-    assert set(tunesmith.plan(settings)["predicted"]) == {"seconds", "peak_memory_bytes"}
+    assert tunesmith.plan(settings)["predicted"]["seconds"] > 0
 
 
 parse = settings.parse

@@ -1,6 +1,7 @@
 """The table of methods: name to "module:Class". A new method is one file and one line here."""
 
 TABLE = {
+    "auto": "tunesmith.methods.auto:Auto",
     "bitfit": "tunesmith.methods.bitfit:BitFit",
     "dora": "tunesmith.methods.lora:DoRA",
     "full": "tunesmith.methods.full:Full",

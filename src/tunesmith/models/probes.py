@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batched, Head, Indices, Model
+from tunesmith.contracts import Array, Batched, Features, Head, Indices, Model
 from tunesmith.data.tokens import Tokens
 from tunesmith.models import heads
 from tunesmith.models.forward import device_of, outputs
@@ -50,8 +50,13 @@ class Wanted:
     """Quality of logits (validation pieces, outputs), higher is better."""
 
 
-def find(model: Model, train: Batched, validation: Batched, wanted: Wanted) -> tuple[Head, Head, dict[str, float]]:
+def find(
+    model: Model, train: Batched, validation: Batched, wanted: Wanted, kept: Features
+) -> tuple[Head, Head, dict[str, float]]:
     """Solve for a head on every pooling.
+
+    Args:
+        kept: features of this very network from before; filled here where they are missing.
 
     Returns:
         The best head, the head to go on with, and the validation score by pooling.
@@ -65,8 +70,10 @@ def find(model: Model, train: Batched, validation: Batched, wanted: Wanted) -> t
     targets = tokens.targets[tokens.owner[pieces]]
     layer = heads.last_linear(model)
     bias = layer.bias is not None
-    found = _features(model, train, pieces, wanted.precision)
-    seen = _features(model, validation, np.arange(len(validation.examples)), wanted.precision)
+    if "train" not in kept:
+        kept["train"] = _features(model, train, pieces, wanted.precision)
+        kept["validation"] = _features(model, validation, np.arange(len(validation.examples)), wanted.precision)
+    found, seen = kept["train"], kept["validation"]
 
     def solved(name: str, strengths: tuple[float, ...]) -> Solution:
         with_bias = bias or name != OWN

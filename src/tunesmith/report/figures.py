@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -106,6 +107,60 @@ def scatter(pairs: Sequence[Sequence[float]]) -> str:
         )
     parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="2.5" class="cloud"/>' for x, y in pairs]
     return _svg(width, height, "Prediction against truth", parts)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One plan of a frontier: what it cost, and what it reached."""
+
+    label: str
+    cost: float
+    """Above 0."""
+    value: float
+    low: float
+    high: float
+    chosen: bool
+    retention: float | None = None
+    """Share of the reference score that is kept; shown as the dot's colour."""
+
+
+def costs(marks: Sequence[Mark], x_name: str, y_name: str, told: Callable[[float], str]) -> str:
+    """Quality over cost, the latter on a logarithmic axis; the winner is ringed."""
+    width, height, left, bottom = 520, 300, 66, 34
+    logs = [math.log10(mark.cost) for mark in marks]
+    low, high = min(mark.low for mark in marks), max(mark.high for mark in marks)
+    pad = 0.06 * (high - low or 1.0)
+    room = 0.12 * (max(logs) - min(logs) or 1.0)
+    across = _scale(min(logs) - room, max(logs) + room, left, width - 12)
+    up = _scale(low - pad, high + pad, height - bottom, 12)
+    parts = _axes(width, height, left, bottom, f"{x_name} (logarithmic)", y_name)
+    for tick in (low, (low + high) / 2, high):
+        parts.append(
+            f'<line x1="{left}" x2="{width - 12}" y1="{up(tick):.1f}" y2="{up(tick):.1f}" class="rule"/>'
+            f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{_tick(tick, high - low)}</text>'
+        )
+    for tick in sorted({min(logs), max(logs)}):
+        parts.append(
+            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">'
+            f"{escape(told(10**tick))}</text>"
+        )
+    for place, mark in enumerate(sorted(marks, key=lambda mark: mark.cost)):
+        x, kind = across(math.log10(mark.cost)), "own" if mark.chosen else "other"
+        kept = 1.0 if mark.retention is None else max(0.0, min(1.0, mark.retention))
+        shade = (
+            f"color-mix(in srgb, var(--accent) {100 * kept:.0f}%, var(--wrong))" if mark.retention is not None else ""
+        )
+        side, shift = ("end", -10) if x > (left + width) / 2 else ("start", 10)
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up(mark.low):.1f}" y2="{up(mark.high):.1f}" class="whisker {kind}"/>'
+            f'<circle cx="{x:.1f}" cy="{up(mark.value):.1f}" r="6" class="dot {kind}"'
+            + (f' style="fill:{shade}"' if shade else "")
+            + "/>"
+            + (f'<circle cx="{x:.1f}" cy="{up(mark.value):.1f}" r="9.5" class="ring"/>' if mark.chosen else "")
+            + f'<text x="{x + shift:.1f}" y="{up(mark.value) + (4 if place % 2 else -8):.1f}" text-anchor="{side}" '
+            f'class="label {kind}">{escape(mark.label)}</text>'
+        )
+    return _svg(width, height, f"{y_name} by {x_name}", parts)
 
 
 def bars(rows: Sequence[tuple[str, float]]) -> str:

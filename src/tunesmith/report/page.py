@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from tunesmith import run as runs
-from tunesmith.report import figures
+from tunesmith.report import figures, frontier
 from tunesmith.report import format as formats
 from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, verdict
 
@@ -29,7 +29,7 @@ def write_page(folder: Path) -> Path:
     run = runs.Run(folder)
     report = runs.read_json(run.report)
     audit = runs.read_json(run.audit)
-    runs.write_text(run.page, page(report, audit, _log(run.log)))
+    runs.write_text(run.page, page(report, audit, _log(run.log, report)))
     return run.page
 
 
@@ -52,6 +52,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         report=report,
         audit=audit,
         sentences=verdict(report),
+        frontier=frontier.rows(report),
         lengths=lengths(report),
         metric=report["primary_metric"],
         confidence=confidence(report),
@@ -73,7 +74,7 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
         for name in (entry["against"] for entry in ordered(report))
         if metric in report["baselines"][name]
     ]
-    found = {"verdict": figures.whiskers(metric, rows)}
+    found = {"verdict": figures.whiskers(metric, rows), **frontier.plots(report)}
     curve = report.get("curve", [])
     if curve:
         epochs = [entry["epoch"] for entry in curve]
@@ -149,7 +150,9 @@ def _row_groups(phases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return grouped
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
+def _log(path: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of the plan that was kept."""
+    label = next((entry["label"] for entry in report.get("frontier", []) if entry["chosen"]), None)
     if not path.is_file():
         return []
     found = []
@@ -159,4 +162,5 @@ def _log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
             continue
     # A resumed run logs the steps after its checkpoint again; the later line counts.
-    return sorted({line["step"]: line for line in found}.values(), key=lambda line: line["step"])
+    kept = [line for line in found if line.get("plan") == label]
+    return sorted({line["step"]: line for line in kept}.values(), key=lambda line: line["step"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batch, Batched, Indices, Loss, Model, Solved
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
@@ -143,13 +143,13 @@ class TextClassification:
         return summed
 
     def solve_head(
-        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
         def quality(logits: Array) -> float:
             return self.score(validation.examples, self.decode(validation.examples, logits))[self.primary_metric]
 
         wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
-        best, start, tried = probes.find(model, train, validation, wanted)
+        best, start, tried = probes.find(model, train, validation, wanted, kept)
         return Solved(start, best, tried)
 
     def score(self, examples: Tokens, logits: Array) -> Mapping[str, float]:

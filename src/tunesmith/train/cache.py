@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model
+from tunesmith.contracts import Batch, Batched, Collate, Examples, Features, Indices, Model
 from tunesmith.data import batches
 from tunesmith.models import heads
+from tunesmith.models.checksum import checksum
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.stages import FINAL
@@ -80,6 +81,8 @@ class Store:
     """Examples that were read instead of computed."""
     stage: str | None = None
     """The stage that was entered last."""
+    features: dict[str, Features] = field(default_factory=dict)
+    """What heads are solved for on, by checksum, for the next plan that starts from the same network."""
     promised: int = 0
     """Bytes of memory that were set aside and are not all written yet, so that the system still calls them free."""
 
@@ -299,13 +302,8 @@ def _put(values: torch.Tensor, starts: Indices | None, indices: Indices, found: 
 
 def _key(model: Model, way: Way, count: int, source: Source, precision_name: str) -> str:
     """A checksum over all that the activations depend on: the weights on the way, the cut, the rows, the precision."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{source.examples.key}/{count}/{precision_name}".encode())
     final = next((stage.parameters for stage in model.stages if stage.name == FINAL), ())
     behind = [f"{name}." for name in (*way.blocks[count:], *{name.rpartition(".")[0] for name in final})]
-    start = f"{model.backbone}."  # not part of the key: another head may hold the same backbone under another name
-    for name, tensor in model.module.state_dict().items():
-        if name.startswith(start) and not any(name.startswith(block) for block in behind):
-            digest.update(name.removeprefix(start).encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    weights = checksum(model, lambda name: not any(name.startswith(block) for block in behind))
+    text = f"{weights}/{source.examples.key}/{count}/{precision_name}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

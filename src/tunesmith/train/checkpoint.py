@@ -52,6 +52,8 @@ class Progress:
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     stopped_early: bool = False
+    ended: str | None = None
+    """Why nothing more is to come, where training was ended before its time."""
 
     def add_step(self, loss_sum: float, loss_count: float) -> None:
         self.step += 1
@@ -76,6 +78,10 @@ class Progress:
         self.step_in_epoch = 0
         self.loss_sum = self.loss_count = 0.0
         return done
+
+    def end(self, why: str) -> None:
+        """Nothing more is to come."""
+        self.ended = self.ended or why
 
     def next_phase(self) -> None:
         self.steps_before += self.step

@@ -5,16 +5,18 @@ At every `yield` the state is that after a whole step; closing the generator the
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from tunesmith.contracts import Batch, Batched, Collate, Examples, Model, Task
+from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import RunError
 from tunesmith.models.dropout import set_dropout
@@ -33,6 +35,16 @@ from tunesmith.train.weights import Tensors, copy_of, load_into, of
 SAMPLE_TOKENS = 1024
 
 
+class Watch(Protocol):
+    """Ends training before its time. Each answers with the reason, or None to go on."""
+
+    def after_step(self) -> str | None: ...
+
+    def after_epoch(self, curve: Sequence[Mapping[str, Any]], left: int) -> str | None:
+        """`curve` so far, with `left` epochs to come."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """What training needs to know."""
@@ -46,6 +58,18 @@ class Job:
     checkpoints: Path
     store: Store
     checkpoint_seconds: float = 60.0
+    watch: Watch | None = None
+    """Who may end training before its time."""
+    cuts: tuple[str, ...] = ()
+    """Stages at which plans that come later enter; what they need is kept by the pass that solves for the head."""
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return math.ceil(batches.steps_per_epoch(len(self.train), self.plan.batch.rows) * self.plan.share_of_epoch)
+
+    def steps(self, epoch: int) -> list[Indices]:
+        """The rows of each step of one epoch of the whole run."""
+        return batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch)[: self.steps_an_epoch]
 
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
@@ -56,7 +80,8 @@ class Job:
         to_come = self.plan.phases[phase:]
         stages = [cut_of(one) for one in to_come for _ in range(one.epochs)]
         if to_come[0].head == "solve":  # one more pass, over all stages, of which the first can be read as well
-            stages = [*stages[:1], *stages] or [None]
+            stages += [cut for cut in self.cuts for _ in range(2)]  # later plans have epochs
+            stages = [*[one for one in stages if one][:1], *stages] or [None]
         return served(
             self.model, stages if self.plan.cache else [None], sources, self.store, self.plan.precision, sample
         )
@@ -119,19 +144,18 @@ class Course:
             raise
 
     def _epochs(self, train: Batched, validation: Batched) -> Iterator[Event]:
-        job, progress, rows = self.job, self.progress, self.job.plan.batch.rows
+        job, progress, watch = self.job, self.progress, self.job.watch
         guards = job.plan.guards
         pull = Pull(self.module, self.state.origin, guards.l2_sp) if guards.l2_sp else None
         average = Average(guards.ema, self.state.averaged) if guards.ema else None
         stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, pull)
-        per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
+        per_epoch = job.steps_an_epoch
         own = self.phase.epochs * per_epoch
-        total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
+        total = per_epoch * job.plan.epochs
         saved_at = time.perf_counter()
-        while progress.epoch < self.phase.epochs and not progress.stopped_early:
+        while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
-            steps = batches.steps(self.job.train.lengths, rows, self.job.seed, epoch)
-            for indices in steps[progress.step_in_epoch :]:
+            for indices in job.steps(epoch)[progress.step_in_epoch :]:
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
                 progress.add_step(done.loss_sum, done.count)
@@ -144,7 +168,13 @@ class Course:
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()
+                if watch and (why := processes.agree(watch.after_step())):
+                    progress.end(why)
+                    break
             yield self._validate(validation.collate)
+            to_come = total // per_epoch - len(progress.curve)
+            if watch and to_come and (why := processes.agree(watch.after_epoch(progress.curve, to_come))):
+                progress.end(why)
             if self.main:
                 yield self._save()
                 saved_at = time.perf_counter()
@@ -168,7 +198,7 @@ class Course:
         """A checkpoint; without what nobody will need again: the optimiser's state after the last step, weights twice."""
         progress = self.progress
         progress.seconds = time.perf_counter() - self.clock
-        over = progress.epoch == self.phase.epochs or progress.stopped_early
+        over = progress.epoch == self.phase.epochs or progress.stopped_early or progress.ended is not None
         state = {} if over else optimiser.state_tensors(self.adamw, self.module)
         weights = of(self.module)
         now = self.best_at == progress.steps_before + progress.step and not self.state.averaged

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import Model
+from tunesmith.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,49 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Trying:
+    """One of several plans is begun."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An entry of the frontier that was not tried."""
+
+    label: str
+    method: str
+    parameters_trainable: int
+    predicted_seconds: float
+    left_out: str
+    """Why."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An entry of the frontier: a plan that was tried, and what came of it."""
+
+    label: str
+    method: str
+    parameters_trainable: int
+    predicted_seconds: float
+    metric: Mapping[str, float]
+    """The primary metric on validation: value, low, high."""
+    seconds: float
+    epochs: int
+    peak_memory_bytes: int
+    stopped: str | None = None
+    """Why it was stopped before its end."""
+    curve: tuple[Mapping[str, Any], ...] = ()
+    retention: float | None = None
+    """The share of the reference score that is kept, where one is measured."""
+
+
+@dataclass(frozen=True)
 class Trained:
     """The end: the model with its best weights, and the figures of the way there."""
 
+    plan: Plan
     model: Model
     steps: int
     epochs: int
@@ -87,6 +128,10 @@ class Trained:
     peak_memory_bytes: int
     cache: Mapping[str, Any] | None
     """stage, bytes, hits of the activation cache; None where it was not used."""
+    stopped: str | None = None
+    """Why nothing more was tried, where that was not for want of improvement."""
+    frontier: tuple[Tried | LeftOut, ...] = ()
+    """All that was tried, where there was a choice."""
 
 
-Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trained
+Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | Trained

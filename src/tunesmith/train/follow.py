@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from tunesmith.errors import Interrupted
 from tunesmith.run import writing
 from tunesmith.train import memory, processes
-from tunesmith.train.events import Event, HeadSolved, StepDone, Trained
+from tunesmith.train.events import Event, HeadSolved, StepDone, Trained, Trying
 
 
 def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Callable[[Any], None]) -> Trained:
@@ -27,12 +27,14 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state after the last whole step is saved.
     """
-    rows, since, begun = 0.0, time.perf_counter(), False
+    rows, since, begun, label = 0.0, time.perf_counter(), False, ""
     main = processes.state().is_main_process
     with writing(log):
         handle = open(log, "a", encoding="utf-8") if main else None  # noqa: SIM115
     with closing(handle) if handle else nullcontext(), _asked_to_stop() as asked:
         for event in events:
+            if isinstance(event, Trying):
+                label = event.label
             if isinstance(event, HeadSolved):
                 since = time.perf_counter()
             if isinstance(event, StepDone):
@@ -42,7 +44,7 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
                     speed = rows / max(1e-9, time.perf_counter() - since)
                     if handle:
                         with writing(log):
-                            _write(handle, event, speed)
+                            _write(handle, event, speed, label)
                     rows, since = 0.0, time.perf_counter()
             if main:
                 listen(event)
@@ -58,8 +60,9 @@ def follow(events: Iterator[Event], log: Path, every: int, run: Path, listen: Ca
     raise AssertionError("training ends with Trained")
 
 
-def _write(handle: TextIO, event: StepDone, speed: float) -> None:
-    line = {
+def _write(handle: TextIO, event: StepDone, speed: float, label: str) -> None:
+    line: dict[str, Any] = {"plan": label} if label else {}
+    line |= {
         "step": event.step,
         "epoch": event.epoch,
         "loss": event.loss,

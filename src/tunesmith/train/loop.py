@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from tunesmith.models import probes
+from tunesmith.models.checksum import checksum, is_adapter
 from tunesmith.models.forward import device_of
 from tunesmith.train import checkpoint, memory, processes
 from tunesmith.train.checkpoint import Progress
@@ -39,18 +40,12 @@ def train(job: Job) -> Iterator[Event]:
         state.averaged = {name: tensor.to(device) for name, tensor in found.averaged.items()}
         load_into(job.model.module, found.weights)
     for phase in job.plan.phases[progress.phase :]:
-        if phase.head == "solve":
-            begun = time.perf_counter()
-            with job.served(progress.phase, job.sample()) as served:
-                if served.filled:
-                    yield served.filled
-                given = served.by_source
-                solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed)
-            solved = processes.agree(solved)  # rounding may differ between processes, and a near-tie with it
-            job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))
-            if processes.state().is_main_process:
-                probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
-            yield HeadSolved(solved.tried, time.perf_counter() - begun)
+        if progress.ended:
+            break
+        if found and (progress.epoch == phase.epochs > 0 or progress.stopped_early):
+            found = None  # the checkpoint was the phase's last one
+        elif phase.head == "solve":
+            job = yield from _solved(job, progress.phase)
         else:
             if not found and not state.progress.curve:  # nothing has trained yet
                 state.origin = _origin(job)
@@ -62,18 +57,43 @@ def train(job: Job) -> Iterator[Event]:
         load_into(job.model.module, state.best)
     job.model.module.eval()
     yield Trained(
+        plan=job.plan,
         model=job.model,
         steps=progress.steps_before,
         epochs=len(progress.curve),
         best_epoch=progress.best_epoch,
         best_loss=progress.best_loss,
         stopped_early=progress.stopped_early,
+        stopped=progress.ended,
         rows_seen=round(progress.rows_seen),
         curve=tuple(progress.curve),
         seconds=time.perf_counter() - clock,
         peak_memory_bytes=memory.peak_bytes(),
         cache={"stage": job.store.stage, "bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
     )
+
+
+def _solved(job: Job, number: int) -> Generator[Event, None, Job]:
+    """Carry out a "solve" phase; returns the job with the network that has the head."""
+    begun = time.perf_counter()
+    with job.served(number, job.sample()) as served:
+        if served.filled:
+            yield served.filled
+        given, phase = served.by_source, job.plan.phases[number]
+        kept = job.store.features.setdefault(_features_key(job), {})
+        solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed, kept)
+    solved = processes.agree(solved)  # rounding may differ between processes, and a near-tie with it
+    job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))
+    if processes.state().is_main_process:
+        probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
+    yield HeadSolved(solved.tried, time.perf_counter() - begun)
+    return job
+
+
+def _features_key(job: Job) -> str:
+    """What the features depend on: weights, rows, precision. Adapters change nothing before they are trained."""
+    weights = checksum(job.model, lambda name: not is_adapter(name))
+    return f"{weights}/{job.train.key}/{job.validation.key}/{job.plan.precision}"
 
 
 def _origin(job: Job) -> Tensors:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -34,8 +35,25 @@ def peak_bytes() -> int:
     """Most memory used so far: of the accelerator where there is one, of the process otherwise."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def restart_peak() -> None:
+    """Let `peak_bytes` forget what was used before, where the system can: freed memory is handed back first."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+    with suppress(OSError):  # some containers do not allow it; the peak is then that of all that came before
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def free_bytes() -> int:

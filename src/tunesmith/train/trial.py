@@ -46,26 +46,40 @@ class Predicted:
     """What training will take, if no phase stops early."""
 
     seconds: float
-    peak_bytes: int
+    """In all."""
+    peak_memory_bytes: int
+    solving: float
+    """Seconds of the phases that solve for the head."""
+    stepping: float
+    """Seconds of all training steps."""
+    validating: float
+    """Seconds of measuring on validation, once an epoch."""
+    forward: float
+    """Seconds a padded token of a pass that trains nothing."""
 
 
-def predict(job: Job) -> Predicted:
-    """Time and memory of `job`, from a trial of a second or some."""
+def predict(job: Job, forward: float | None = None) -> Predicted:
+    """Time and memory of `job`, from a trial of a second or some.
+
+    Args:
+        forward: seconds a padded token of a pass that trains nothing, where that was measured before.
+    """
     kept = copy_of(of(job.model.module))
     chance = torch.get_rng_state()
     try:
-        forward, width = _forward(job)
-        seconds, cached = 0.0, 0
+        width = int(job.model.module.config.get_text_config().hidden_size)  # type: ignore[operator,union-attr]
+        forward = forward or _forward(job)
+        solving, stepping, validating, cached = 0.0, 0.0, 0.0, 0
         for place, phase in enumerate(job.plan.phases):
             if phase.head == "solve":
-                seconds += _solving(job, forward, width)
+                solving += _solving(job, forward, width)
                 continue
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
             step, share = _stepping(job, phase, cut if uses > 1 else None)
             cached = max(cached, width * KEPT_BYTES[job.plan.precision] * _tokens(job) if share < 1 else 0)
-            own = step * _padded(job) + share * forward * float(job.validation.lengths.sum())
-            seconds += phase.epochs * own
+            stepping += phase.epochs * step * _padded(job)
+            validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
     except TrainingError as error:
         raise TrainingError(
             f"{error.what} That was in the trial before training, so nothing is lost.", error.mend
@@ -75,7 +89,8 @@ def predict(job: Job) -> Predicted:
         torch.set_rng_state(chance)
     # The best weights are kept beside those that train.
     best = sum(tensor.nbytes for tensor in kept.values())
-    return Predicted(seconds, memory.peak_bytes() + (best if job.plan.phases[-1].head == "train" else 0) + cached)
+    peak = memory.peak_bytes() + (best if job.plan.phases[-1].head == "train" else 0) + cached
+    return Predicted(solving + stepping + validating, peak, solving, stepping, validating, forward)
 
 
 def _tokens(job: Job) -> int:
@@ -84,8 +99,7 @@ def _tokens(job: Job) -> int:
 
 def _padded(job: Job) -> int:
     """Padded tokens of an epoch."""
-    steps = batches.steps(job.train.lengths, job.plan.batch.rows, job.seed, 0)
-    return sum(_size(job, indices) for indices in steps)
+    return sum(_size(job, indices) for indices in job.steps(0))
 
 
 def _size(job: Job, indices: Indices) -> int:
@@ -93,12 +107,11 @@ def _size(job: Job, indices: Indices) -> int:
     return sum(len(part) * int(job.train.lengths[part].max()) for part in parts)
 
 
-def _forward(job: Job) -> tuple[float, int]:
-    """Seconds a padded token of a pass that trains nothing, and the width of what passes between blocks."""
+def _forward(job: Job) -> float:
+    """Seconds a padded token of a pass that trains nothing."""
     lengths = job.train.lengths
     parts = batches.in_length_order(lengths, INFERENCE_TOKENS)
     chosen = [parts[int(place)] for place in np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]]
-    config = job.model.module.config
     device, spent, tokens = device_of(job.model.module), 0.0, 0
     with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
         for number, indices in enumerate([chosen[0], *chosen]):
@@ -108,7 +121,7 @@ def _forward(job: Job) -> tuple[float, int]:
             if number:  # the first pass also pays for what is set up once
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
-    return spent / tokens, int(config.get_text_config().hidden_size)  # type: ignore[operator,union-attr]
+    return spent / tokens
 
 
 def _solving(job: Job, forward: float, width: int) -> float:
@@ -123,8 +136,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
     apply_phase(module, job.model.stages, phase)
     if job.plan.dropout is not None:
         set_dropout(module, job.plan.dropout)
-    steps = batches.steps(job.train.lengths, job.plan.batch.rows, job.seed, 0)
-    order = sorted(steps, key=lambda indices: _size(job, indices))
+    order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
     sample = job.sample()
     with ExitStack() as stack:

@@ -1,0 +1,38 @@
+"""What a run may spend on training, and how a trained network is judged on validation while several are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunesmith.evaluate.measure import Protocol, Reading, intervals
+from tunesmith.models.forward import logits
+from tunesmith.prepare import Prepared
+from tunesmith.train.choice import Limits, Option
+from tunesmith.train.events import Trained
+from tunesmith.train.frontier import Judged
+
+CONCLUDING_SECONDS = 8.0
+"""Saving, opening the saved model in a fresh process, intervals, report: nearly the same for all models and data."""
+PASSES = 2
+"""Over the test rows: the model's, and the probe's beside it."""
+
+
+def limits_of(ready: Prepared, options: Sequence[Option], elapsed: float) -> Limits:
+    """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it."""
+    budget = ready.settings.budget
+    seconds = None
+    if budget.time is not None:
+        rows = {name: table.num_rows for name, table in ready.dataset.splits.items()}
+        tokens = float(ready.validation.lengths.sum()) * rows["test"] / rows["validation"]
+        concluding = CONCLUDING_SECONDS + PASSES * tokens * options[0].predicted.forward
+        seconds = max(0.0, budget.time - elapsed - concluding)
+    return Limits(seconds, budget.memory, budget.parameters)
+
+
+def judge(ready: Prepared, trained: Trained) -> Judged:
+    """The primary metric on validation, with its interval."""
+    task, wanted = ready.task, ready.settings
+    how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
+    found = logits(task, trained.model, ready.validation, trained.plan.precision)
+    rows = ready.dataset.splits["validation"]
+    return Judged(intervals(how, Reading(rows, ready.validation, found))[task.primary_metric])

@@ -1,0 +1,115 @@
+"""Which plan of a frontier is tried next, and which one wins. Pure functions of predictions and results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.plans import Plan, cut_of
+from tunesmith.train.events import LeftOut, Tried
+from tunesmith.train.trial import Predicted
+
+LEAST_SHARE = 0.5
+"""A plan that would get fewer of its steps than this is not worth its time: a cheaper one gets all of its own."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A plan with what it is predicted to take."""
+
+    plan: Plan
+    described: Mapping[str, Any]
+    """As plan.json holds it."""
+    predicted: Predicted
+
+    @property
+    def label(self) -> str:
+        return self.plan.label
+
+    @property
+    def trained(self) -> int:
+        """Parameters."""
+        return int(self.described["parameters_trainable"])
+
+    @property
+    def seconds(self) -> float:
+        """Beside the features, which all plans share."""
+        return self.predicted.stepping + self.predicted.validating
+
+    def share(self, left: float) -> float:
+        """The share of its steps for which `left` seconds suffice, at most 1."""
+        return min(1.0, (left - self.predicted.validating) / max(self.predicted.stepping, 1e-9))
+
+    def left_out(self, why: str) -> LeftOut:
+        """The entry of a plan that is not tried."""
+        return LeftOut(self.label, self.plan.method, self.trained, self.seconds, why)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent; None for what is not limited."""
+
+    seconds: float | None = None
+    """Of training, all plans together."""
+    memory_bytes: float | None = None
+    parameters: int | None = None
+    retention: float | None = None
+    """The least share of the reference score that is to be kept."""
+
+    def exceeded(self, option: Option) -> str | None:
+        """Why `option` is not within the limits, or None."""
+        if self.memory_bytes is not None and option.predicted.peak_memory_bytes > self.memory_bytes:
+            return f"it is predicted to need {option.predicted.peak_memory_bytes / 1e9:.1f} GB"
+        if self.parameters is not None and option.trained > self.parameters:
+            return f"it trains {option.trained:,} parameters"
+        return None
+
+
+def following(options: Sequence[Option], done: Collection[str], left: float) -> Option | None:
+    """What to try next in the `left` seconds, or None at the end.
+
+    Time is kept for the dearest plan that it suffices for, as what costs more is mostly better; what then remains goes to the
+    others, cheapest first. The first option is always tried: it comes with the features.
+
+    Args:
+        done: labels of plans that were tried, or that may not be.
+    """
+    waiting = [option for option in options if option.label not in done]
+    if not waiting or waiting[0] is options[0]:
+        return waiting[0] if waiting else None
+    within = [option for option in waiting if option.share(left) >= LEAST_SHARE]
+    dearest = max(within, key=lambda option: option.seconds, default=None)
+    for option in sorted(within, key=lambda option: option.seconds):
+        if dearest is not None and option.seconds + dearest.seconds <= left:
+            return option
+    return dearest
+
+
+def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:
+    """The best by validation, the first of equals, which is the cheapest; who keeps too little of the reference is out.
+
+    Where nobody keeps enough, the one that keeps most.
+    """
+    entries = list(tried)
+    least = limits.retention
+    if least is not None and entries:
+        kept = [entry for entry in entries if entry.retention is None or entry.retention >= least]
+        entries = kept or [max(entries, key=lambda entry: entry.retention or 0.0)]
+    return max(entries, key=lambda entry: entry.metric["value"], default=None)
+
+
+def cuts(waiting: Sequence[Option]) -> tuple[str, ...]:
+    """The stages at which these plans enter the network, deepest first, as that spares the solving pass most."""
+    found: dict[str, int] = {}
+    for option in waiting:
+        for phase in option.plan.phases:
+            cut = cut_of(phase) if option.plan.cache else None
+            if cut is not None:
+                found[cut] = option.plan.stages.index(cut)
+    return tuple(sorted(found, key=lambda cut: -found[cut]))
+
+
+def slug(label: str) -> str:
+    """A label as a folder's name."""
+    return "".join(character if character.isalnum() else "-" for character in label)

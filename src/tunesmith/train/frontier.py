@@ -1,0 +1,221 @@
+"""The frontier: several plans on the same rows, cheapest first, within what may be spent; the best by validation is kept.
+
+What they share is computed once: features, activations, the timed trial's forward pass. Only one network trains and is in
+memory; the winner comes back from its checkpoint. A killed frontier goes on where it was: frontier.json knows what was tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith import run as runs
+from tunesmith.plans import Plan
+from tunesmith.train import choice, memory, processes
+from tunesmith.train.choice import Limits, Option, slug, winner
+from tunesmith.train.course import Job
+from tunesmith.train.events import Event, LeftOut, Trained, Tried, Trying
+from tunesmith.train.loop import train
+
+LEAST = 0.01
+"""Share of an epoch that a plan gets at least, whatever the budget."""
+UNLIMITED = 2.0
+"""Times the dearest plan's time, where no time is set."""
+GRACE = 0.05
+"""Share of the time by which a plan may overrun, so that it ends at the small rates that its schedule ends with."""
+HALF_WIDTH = 1.96
+"""Standard errors from the middle of a 95 % interval to its end."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trained network on validation."""
+
+    metric: Mapping[str, float]
+    """value, low, high."""
+    retention: float | None = None
+    """The share of the reference score that is kept."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a frontier works with."""
+
+    job: Callable[[Plan], Job]
+    """The job of a plan, with a fresh copy of the pre-trained network."""
+    judge: Callable[[Trained], Judged]
+    folder: Path
+    """For what is needed to go on after a kill; each plan's checkpoints lie in a folder of its own in it."""
+
+
+def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator[Event]:
+    """Try `options` as far as `limits` allow; the last event is the best one's Trained."""
+    notes = Notes.read(means.folder)
+    total = limits.seconds or UNLIMITED * max(option.predicted.seconds for option in options)
+    until = time.perf_counter() + total - notes.seconds
+    out = {option.label: option.left_out(why) for option in options if (why := limits.exceeded(option))}
+    by_label = {option.label: option for option in options}
+    last: Trained | None = None
+    while True:
+        left = until - time.perf_counter()
+        found = by_label.get(notes.trying or "") or choice.following(options, {*notes.tried, *out}, left)
+        label = processes.agree(found.label if found else None)
+        if label is None:
+            break
+        option = by_label[label]
+        notes.begin(option, processes.agree(1.0 if option is options[0] else option.share(left)), total - left)
+        yield Trying(label)
+        started = time.perf_counter()
+        waiting = [one for one in options if one is not option and one.label not in {*notes.tried, *out}]
+        job = dataclasses.replace(
+            _shortened(means, option.plan, notes),
+            watch=Watch(list(notes.tried.values()), until + GRACE * total if limits.seconds else math.inf),
+            cuts=choice.cuts(waiting),
+        )
+        memory.restart_peak()
+        for event in train(job):
+            if isinstance(event, Trained):
+                last = event
+            else:
+                yield event
+        assert last is not None
+        entry = _entry(option, last, means.judge(last), time.perf_counter() - started)
+        beaten = _beaten(notes.tried, entry, limits)
+        notes.end(entry, total - (until - time.perf_counter()))
+        if beaten and processes.state().is_main_process:
+            shutil.rmtree(means.folder / slug(beaten.label), ignore_errors=True)
+        yield entry
+    late = {one.label: one.left_out("there was no time left for it") for one in options if one.label not in notes.tried}
+    yield _final(options, notes, late | out, limits, means, last)
+
+
+def alone(option: Option, limits: Limits, means: Means) -> Iterator[Event]:
+    """Carry out a single plan, shortened where time does not suffice for all of it."""
+    if limits.seconds is None:
+        yield from train(means.job(option.plan))
+        return
+    notes = Notes.read(means.folder)
+    until = time.perf_counter() + limits.seconds - notes.seconds
+    notes.begin(option, processes.agree(option.share(limits.seconds - option.predicted.solving)), notes.seconds)
+    yield from train(
+        dataclasses.replace(_shortened(means, option.plan, notes), watch=Watch([], until + GRACE * limits.seconds))
+    )
+
+
+@dataclass
+class Notes:
+    """What a killed frontier needs to go on."""
+
+    path: Path
+    seconds: float = 0.0
+    """Spent when the plan that is being tried was begun."""
+    tried: dict[str, Tried] = field(default_factory=dict)
+    trying: str | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+    """Of an epoch, by plan."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Notes:
+        path = folder / "frontier.json"
+        if not path.exists():
+            return cls(path)
+        found = runs.read_json(path)
+        tried = {one["label"]: Tried(**one) for one in found["tried"]}
+        return cls(path, found["seconds"], tried, found["trying"], found["shares"])
+
+    def begin(self, option: Option, share: float, seconds: float) -> None:
+        """`option` is tried from here on; one that was begun before goes on with the share that it had."""
+        self.shares.setdefault(option.label, max(share, LEAST))
+        self.trying, self.seconds = option.label, seconds
+        self._write()
+
+    def end(self, entry: Tried, seconds: float) -> None:
+        """What was being tried came to `entry`."""
+        self.tried[entry.label] = entry
+        self.trying, self.seconds = None, seconds
+        self._write()
+
+    def _write(self) -> None:
+        if processes.state().is_main_process:
+            kept = {"seconds": self.seconds, "trying": self.trying, "shares": self.shares}
+            runs.write_json(self.path, kept | {"tried": [asdict(one) for one in self.tried.values()]})
+
+
+class Watch:
+    """Ends a training when time is over, or when its curve cannot reach the best."""
+
+    def __init__(self, tried: Sequence[Tried], until: float) -> None:
+        """`tried`: the probe, from whose head training starts, first."""
+        self.until = until
+        metrics = [one.metric for one in tried]
+        self.start = metrics[0]["value"] if metrics else -math.inf
+        best = max(metrics, key=lambda metric: metric["value"], default=None)
+        # One standard error less: a curve is a measurement too.
+        self.least = best["value"] - (best["high"] - best["low"]) / (2 * HALF_WIDTH) if best else -math.inf
+
+    def after_step(self) -> str | None:
+        return "time was over" if time.perf_counter() > self.until else None
+
+    def after_epoch(self, curve: Sequence[Mapping[str, Any]], left: int) -> str | None:
+        """Learning curves bend down, so that no epoch to come gains more than the last one did (Domhan et al. 2015).
+
+        That holds once the first third, in which the rate climbs, is over.
+        """
+        if 3 * len(curve) < len(curve) + left:
+            return None
+        reached = [self.start, *(entry["metric"] for entry in curve)]
+        gain = max(0.0, reached[-1] - reached[-2])
+        return "it could not reach the best any more" if max(reached[1:]) + left * gain < self.least else None
+
+
+def _shortened(means: Means, plan: Plan, notes: Notes) -> Job:
+    """The job of `plan`, with the share of each epoch's steps that was decided on."""
+    job = means.job(plan)
+    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, share_of_epoch=notes.shares[plan.label]))
+
+
+def _entry(option: Option, trained: Trained, judged: Judged, seconds: float) -> Tried:
+    return Tried(
+        label=option.label,
+        method=option.plan.method,
+        parameters_trainable=option.trained,
+        predicted_seconds=option.seconds,
+        metric=judged.metric,
+        seconds=seconds,
+        epochs=trained.epochs,
+        peak_memory_bytes=trained.peak_memory_bytes,
+        stopped=trained.stopped,
+        curve=trained.curve,
+        retention=judged.retention,
+    )
+
+
+def _beaten(tried: Mapping[str, Tried], entry: Tried, limits: Limits) -> Tried | None:
+    """Who is no longer, or not, the best now that `entry` is there: nobody will need its checkpoints."""
+    before = winner(tried.values(), limits)
+    return before if winner([*tried.values(), entry], limits) is entry else entry
+
+
+def _final(
+    options: Iterable[Option],
+    notes: Notes,
+    out: Mapping[str, LeftOut],
+    limits: Limits,
+    means: Means,
+    last: Trained | None,
+) -> Trained:
+    """The winner, from memory if it came last, otherwise from its checkpoint, with all that was tried."""
+    best = winner(notes.tried.values(), limits)
+    assert best is not None
+    if last is None or last.plan.label != best.label:
+        plan = next(option.plan for option in options if option.label == best.label)
+        last = next(event for event in train(_shortened(means, plan, notes)) if isinstance(event, Trained))
+    entries = tuple(notes.tried.get(option.label) or out[option.label] for option in options)
+    peak = max(one.peak_memory_bytes for one in notes.tried.values())
+    return dataclasses.replace(last, seconds=best.seconds, peak_memory_bytes=peak, frontier=entries)

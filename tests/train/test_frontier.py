@@ -1,0 +1,272 @@
+"""Several plans tried within a budget: which come next, which one wins, and what a kill in the middle changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, strategies
+
+import tunesmith
+from tunesmith import api, budget, prepare, record, run, settings
+from tunesmith.errors import SettingsError
+from tunesmith.plans import BatchShape, Frontier, Phase, Plan, Row
+from tunesmith.train import frontier
+from tunesmith.train.choice import Limits, Option, following, winner
+from tunesmith.train.events import Event, LeftOut, StepDone, Trained, Tried, Trying
+from tunesmith.train.frontier import Means, Watch, alone, explore
+from tunesmith.train.trial import Predicted
+
+AUTO = {"name": "auto", "candidates": ["probe", {"name": "partial", "last": 1}, "full"]}
+
+
+def option(name: str, seconds: float, *, memory: int = 10, trained: int = 5) -> Option:
+    row = Row("head", 1e-3)
+    plan = Plan(name, (Phase("all", "train", (row,), 1),), "fp32", BatchShape(8, 64))
+    return Option(plan, {"parameters_trainable": trained}, Predicted(seconds, memory, 0.0, seconds, 0.0, 0.0))
+
+
+def entry(name: str, value: float, retention: float | None = None) -> Tried:
+    metric = {"value": value, "low": value - 0.02, "high": value + 0.02}
+    return Tried(name, name, 1, 1.0, metric, 1.0, 1, 1, retention=retention)
+
+
+OPTIONS = [option("probe", 0.0), option("small", 20.0), option("middle", 40.0), option("large", 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "expected"),
+    [
+        ((), 0.0, "probe"),
+        (("probe",), 500.0, "small"),
+        (("probe", "small"), 480.0, "middle"),
+        (("probe", "small", "middle"), 440.0, "large"),
+        (("probe",), 110.0, "large"),  # nothing else fits beside it
+        (("probe",), 130.0, "small"),
+        (("probe", "small"), 110.0, "large"),
+        (("probe",), 60.0, "large"),  # with more than half of its steps
+        (("probe",), 45.0, "middle"),
+        (("probe", "middle"), 5.0, None),
+        (("probe",), 9.0, None),
+        (("probe", "small", "middle", "large"), 1000.0, None),
+    ],
+)
+def test_time_is_kept_for_the_dearest_plan_that_fits(done: Sequence[str], left: float, expected: str | None) -> None:
+    found = following(OPTIONS, done, left)
+    assert (found.label if found else None) == expected
+
+
+@given(strategies.lists(strategies.floats(0.1, 100), min_size=1, max_size=6, unique=True), strategies.floats(0, 400))
+def test_what_is_tried_fits_into_the_time(costs: list[float], left: float) -> None:
+    """When every plan takes what was predicted, whole or shortened as far as allowed, the time is kept."""
+    options = [option("probe", 0.0), *(option(f"plan {cost}", cost) for cost in costs)]
+    done, spent = ["probe"], 0.0
+    while (chosen := following(options, done, left - spent)) is not None:
+        done.append(chosen.label)
+        spent += chosen.seconds * chosen.share(left - spent)
+    assert spent <= left + 1e-6
+    assert all(one.label in done or one.share(left - spent) < 0.5 for one in options)
+
+
+def test_the_best_on_validation_wins_and_of_equals_the_cheaper() -> None:
+    tried = [entry("probe", 0.8), entry("small", 0.9), entry("large", 0.9)]
+    assert winner(tried, Limits()) is tried[1]
+    assert winner([], Limits()) is None
+
+
+def test_who_forgets_too_much_does_not_win() -> None:
+    tried = [entry("probe", 0.8, 1.0), entry("small", 0.85, 0.96), entry("large", 0.9, 0.7)]
+    assert winner(tried, Limits(retention=0.95)) is tried[1]
+    assert winner(tried[1:], Limits(retention=0.99)) is tried[1]
+    assert winner(tried, Limits()) is tried[2]
+
+
+def test_plans_beyond_the_limits_are_named_with_the_reason() -> None:
+    assert Limits(memory_bytes=5).exceeded(OPTIONS[1]) == "it is predicted to need 0.0 GB"
+    assert Limits(parameters=4).exceeded(OPTIONS[1]) == "it trains 5 parameters"
+    assert Limits(memory_bytes=10, parameters=5).exceeded(OPTIONS[1]) is None
+
+
+def curve(*metrics: float) -> list[dict[str, float]]:
+    return [{"epoch": number, "metric": metric} for number, metric in enumerate(metrics, 1)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "left", "stopped"),
+    [
+        ((0.5,), 3, False),  # less than a third of the way
+        ((0.5, 0.6), 4, False),  # four more gains like the last one reach it
+        ((0.5, 0.6), 2, True),
+        ((0.5, 0.45), 4, True),
+        ((0.895, 0.89), 2, False),  # within the noise of the measurement
+        ((0.95,), 1, False),
+    ],
+)
+def test_a_curve_that_cannot_reach_the_best_is_stopped(metrics: tuple[float, ...], left: int, *, stopped: bool) -> None:
+    watch = Watch([entry("probe", 0.4), entry("best", 0.9)], until=float("inf"))
+    assert (watch.after_epoch(curve(*metrics), left) is not None) == stopped
+    assert Watch([], until=float("inf")).after_epoch(curve(*metrics), left) is None
+
+
+def begin(values: dict[str, Any], folder: Path) -> tuple[list[Option], Means]:
+    ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
+    job = api._jobs(ready, run.Run(folder))
+    options = record.tried_out(ready, job)
+    slow = [dataclasses.replace(one, predicted=dataclasses.replace(one.predicted, seconds=1e3)) for one in options]
+
+    def judge(trained: Trained) -> frontier.Judged:
+        return budget.judge(ready, trained)
+
+    return slow, Means(job, judge, folder / "checkpoints")
+
+
+@pytest.fixture
+def several(settings: dict[str, Any]) -> dict[str, Any]:
+    return settings | {"method": AUTO, "train": {**settings["train"], "epochs": 2, "checkpoint_seconds": 0}}
+
+
+def weights(events: Iterator[Event]) -> tuple[Trained, dict[str, torch.Tensor], list[Event]]:
+    seen = list(events)
+    last = seen[-1]
+    assert isinstance(last, Trained)
+    return last, {name: tensor.clone() for name, tensor in last.model.module.state_dict().items()}, seen
+
+
+def test_a_frontier_that_is_killed_anywhere_ends_as_if_it_never_was(several: dict[str, Any], tmp_path: Path) -> None:
+    options, means = begin(several, tmp_path / "whole")
+    whole, expected, events = weights(explore(options, Limits(), means))
+    assert [event.label for event in events if isinstance(event, Trying)] == ["probe", "partial, last 1", "full"]
+    steps = sum(isinstance(event, StepDone) for event in events)
+    assert steps
+    for stop_after in (1, steps // 2, steps - 2):
+        folder = tmp_path / f"cut {stop_after}"
+        done = 0
+        options, means = begin(several, folder)
+        cut = explore(options, Limits(), means)
+        for event in cut:
+            done += isinstance(event, StepDone)
+            if done == stop_after:
+                break
+        cut.close()  # type: ignore[attr-defined]
+        options, means = begin(several, folder)
+        resumed, found, rest = weights(explore(options, Limits(), means))
+        assert resumed.plan == whole.plan
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        assert sum(isinstance(event, StepDone) for event in rest) == steps - stop_after
+        assert [one.label for one in resumed.frontier] == [one.label for one in whole.frontier]
+        for one, other in zip(resumed.frontier, whole.frontier, strict=True):
+            assert isinstance(one, Tried)
+            assert isinstance(other, Tried)
+            assert one.metric == other.metric
+
+
+def test_the_winner_comes_back_whole_when_others_came_after_it(several: dict[str, Any], tmp_path: Path) -> None:
+    """Its network left memory when the next plan was begun."""
+    several["method"] = {"name": "auto", "candidates": ["full", "probe"]}
+    options, means = begin(several, tmp_path)
+    kept: dict[str, torch.Tensor] = {}
+
+    def judge(trained: Trained) -> frontier.Judged:
+        if trained.plan.method == "full":
+            kept.update({name: tensor.clone() for name, tensor in trained.model.module.state_dict().items()})
+        value = 0.9 if trained.plan.method == "full" else 0.5
+        return frontier.Judged({"value": value, "low": value, "high": value})
+
+    last, found, _ = weights(explore(options, Limits(), dataclasses.replace(means, judge=judge)))
+    assert last.plan.method == "full"
+    assert all(torch.equal(kept[name], found[name]) for name in kept)
+
+
+def test_plans_for_which_there_is_no_time_are_named(several: dict[str, Any], tmp_path: Path) -> None:
+    options, means = begin(several, tmp_path)
+    last, _, _ = weights(explore(options, Limits(seconds=1e-3, parameters=10**9), means))
+    assert last.plan.method == "probe"
+    assert [type(one) for one in last.frontier] == [Tried, LeftOut, LeftOut]
+
+
+def test_a_single_method_is_shortened_to_its_budget(settings: dict[str, Any], tmp_path: Path) -> None:
+    options, means = begin(settings, tmp_path / "half")
+    half = dataclasses.replace(
+        options[0], predicted=dataclasses.replace(options[0].predicted, solving=0.0, stepping=200.0, validating=0.0)
+    )
+    events = list(alone(half, Limits(seconds=100.0), means))
+    options, means = begin(settings, tmp_path / "whole")
+    whole = list(alone(options[0], Limits(), means))
+    steps = [sum(isinstance(event, StepDone) for event in seen) for seen in (events, whole)]
+    assert steps[0] == steps[1] // 2
+    trained = events[-1]
+    assert isinstance(trained, Trained)
+    assert trained.epochs == options[0].plan.epochs
+
+
+def test_a_run_with_auto_reports_all_that_was_tried(several: dict[str, Any], tmp_path: Path) -> None:
+    done = tunesmith.finetune(several | {"budget": "10 min"}, run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert [one["label"] for one in report["frontier"]] == ["probe", "partial, last 1", "full"]
+    chosen = [one for one in report["frontier"] if one["chosen"]]
+    assert [one["method"] for one in chosen] == [report["method"]]
+    assert chosen[0]["metric"]["value"] == max(one["metric"]["value"] for one in report["frontier"])
+    assert report["metrics"]["validation"]["accuracy"] == chosen[0]["metric"]
+    assert {one["variant"] for one in json.loads(done.plan.read_text())["candidates"]} == {"", "last 1"}
+    page = done.page.read_text()
+    assert "What was tried" in page
+    assert "methods tried in" in page
+
+
+def test_features_and_activations_are_computed_once_for_all(
+    several: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import probes  # noqa: PLC0415
+    from tunesmith.train import cache  # noqa: PLC0415
+
+    passes: list[str] = []
+    features, fill = probes._features, cache._fill
+    monkeypatch.setattr(probes, "_features", lambda *given: passes.append("features") or features(*given))
+    monkeypatch.setattr(cache, "_fill", lambda *given: passes.append("activations") or fill(*given))
+    monkeypatch.setattr(cache, "_pays", lambda *_: True)
+    options, means = begin(several, tmp_path)
+    weights(explore(options, Limits(), means))
+    assert sorted(passes) == ["activations", "activations", "features", "features"]  # of train and validation
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"method": {"name": "auto", "candidates": ["probe", "auto"]}}, "auto itself"),
+        ({"method": {"name": "auto", "candidates": []}}, "nothing to try"),
+        ({"method": {"name": "auto", "candidates": ["prob"]}}, "did you mean 'probe'"),
+        ({"method": {"name": "auto", "candidates": ["full", "full"]}}, "twice"),
+        ({"budget": "soon"}, "a number with one of the units s, sec, min, h, d"),
+        ({"budget": {"time": 0}}, "greater than 0"),
+        ({"budget": {"memory": "2 minutes"}}, "kb, mb, gb, tb"),
+    ],
+)
+def test_a_wrong_choice_is_told(
+    settings: dict[str, Any], tmp_path: Path, given: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        tunesmith.plan(settings | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("90", 90.0), (90, 90.0), ("90s", 90.0), ("10 min", 600.0), ({"time": "1.5h"}, 5400.0)],
+)
+def test_a_budget_is_read_in_its_unit(given: Any, expected: float) -> None:
+    assert settings.parse({"data": "rows.csv", "budget": given}).budget.time == expected
+
+
+def test_a_budget_of_memory_goes_beside_one_of_time() -> None:
+    values = settings.override({"data": "rows.csv", "budget": "60s"}, ["budget.memory=2GB"])
+    found = settings.parse(values).budget
+    assert (found.time, found.memory) == (60.0, 2e9)
+
+
+def test_a_frontier_needs_plans_that_can_be_told_apart() -> None:
+    with pytest.raises(SettingsError, match="twice"):
+        Frontier((OPTIONS[0].plan, OPTIONS[0].plan))
