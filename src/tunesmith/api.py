@@ -124,7 +124,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     with timed(timings, "train"):
         trained = follow(train(job), place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None
-    if "scratch" in wanted.evaluate.baselines:
+    if "scratch" in wanted.evaluate.baselines and not ready.loading.fresh:
         with timed(timings, "baselines"):
             scratch = train_from_scratch(ready, job, listen)
     if state.is_main_process:

@@ -14,7 +14,7 @@ import torch
 
 from tunesmith import methods, settings, tasks
 from tunesmith import run as runs
-from tunesmith.contracts import Examples, Facts, Method, Model, Stage, Task
+from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Stage, Task
 from tunesmith.data.audit import splits_json
 from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
@@ -44,6 +44,8 @@ class Prepared:
     validation: Examples
     plan: Plan
     truncation: dict[str, Any]
+    loading: Loading
+    """How the method wanted the network."""
 
 
 def make(kind: str, named: Named) -> Any:
@@ -71,7 +73,13 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
         say(guess)
     for warning in dataset.audit["warnings"]:
         say(f"Note: {warning}")
-    model = task.load_model(wanted.model, dataset.labels, seed=wanted.seed, remote_code=wanted.trust_remote_code)
+    model = task.load_model(
+        wanted.model,
+        dataset.labels,
+        seed=wanted.seed,
+        loading=method.loading,
+        remote_code=wanted.trust_remote_code,
+    )
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
     truncation = task.truncation(train, model)
     if truncation["rows_cut"]:
@@ -83,7 +91,7 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     if plan.adapter is not None:
         model = adapters.inject(model, plan.adapter, tiny_batch(model.module.config), wanted.seed)
     model.module.to(device)
-    return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation)
+    return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation, method.loading)
 
 
 def facts_of(settings: TrainSettings, model: Model, train: Examples, device: torch.device) -> Facts:

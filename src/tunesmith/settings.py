@@ -126,7 +126,8 @@ class EvaluateSettings(Strict):
     """What is measured at the end, on the test split."""
 
     baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
-    """majority and probe are always measured; `scratch` trains the same network from fresh weights too."""
+    """majority, and the probe where training starts from one, are always measured; `scratch` trains the same network from
+    fresh weights too."""
     resamples: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap resamples behind each interval; AUROC and average precision take the first 200 of them."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, from_top, named, solved_head, trained
 from tunesmith.plans import Plan
@@ -21,6 +21,7 @@ class Partial:
     """The last blocks, or named stages, and the head."""
 
     name = "partial"
+    loading = Loading()
 
     class Settings(Strict):
         """Settings of `partial`."""

@@ -21,6 +21,12 @@ METHODS = {
     "pissa": "PiSSA",
     "lora+": "LoRA+",
     "ia3": "(IA)³",
+    "adalora": "AdaLoRA",
+    "vera": "VeRA",
+    "prompt": "Prompt tuning",
+    "prefix": "Prefix tuning",
+    "qlora": "QLoRA",
+    "scratch": "Training from fresh weights",
 }
 BASELINES = {
     "majority": "always giving the commonest answer",

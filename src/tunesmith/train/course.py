@@ -123,10 +123,10 @@ class Course:
         guards = job.plan.guards
         pull = Pull(self.module, self.state.origin, guards.l2_sp) if guards.l2_sp else None
         average = Average(guards.ema, self.state.averaged) if guards.ema else None
-        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, pull)
         per_epoch = batches.steps_per_epoch(len(self.job.train), rows)
         own = self.phase.epochs * per_epoch
         total = per_epoch * sum(phase.epochs for phase in self.job.plan.phases)
+        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, total, pull)
         saved_at = time.perf_counter()
         while progress.epoch < self.phase.epochs and not progress.stopped_early:
             epoch = len(progress.curve)
