@@ -53,7 +53,7 @@ def penalty(module: nn.Module, name: str, budget: RankBudget) -> torch.Tensor:
 
 
 def _from_orthogonal(gram: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
+    return (gram - torch.eye(len(gram), device=gram.device)).square().sum().sqrt()
 
 
 def after_step(module: nn.Module, name: str, budget: RankBudget, rank: int, step: int, steps: int) -> None:

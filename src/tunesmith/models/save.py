@@ -164,7 +164,10 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
         imports, opening = "AutoTokenizer", ""
         if model.four_bit:
             imports += ", BitsAndBytesConfig"
-            opening = f'with open("{folder}/{quantised.FILE}") as file:\n    bits = BitsAndBytesConfig.from_dict(json.load(file))\n'
+            opening = (
+                f'with open("{folder}/{quantised.FILE}") as file:\n'
+                "    bits = BitsAndBytesConfig.from_dict(json.load(file))\n"
+            )
             given += ', quantization_config=bits, device_map={"": 0}'
         return (
             ("import json\n\n" if model.four_bit else "")
