@@ -125,6 +125,7 @@ def _report(
             "parameters": sum(stage.size for stage in model.stages),
             "loader": save.loader_of(model),
             "pooling": model.pooling,
+            "pretrained": not ready.loading.fresh,
         },
         "method": ready.plan.method,
         "status": "finished",

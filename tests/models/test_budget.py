@@ -47,10 +47,10 @@ def test_the_penalty_is_the_mean_distance_from_orthogonal(model: Model) -> None:
     expected = []
     for layer in triplets(model).values():
         q, p = layer.lora_A["default"], layer.lora_B["default"]
-        expected += [float(torch.linalg.norm(q @ q.T - torch.eye(6))), float(torch.linalg.norm(p.T @ p - torch.eye(6)))]
+        expected += [torch.linalg.norm(gram - torch.eye(6)).item() for gram in (q @ q.T, p.T @ p)]
     found = adapters.penalty(model)
     assert found is not None
-    assert float(found) == pytest.approx(0.5 * sum(expected) / len(expected))
+    assert found.item() == pytest.approx(0.5 * sum(expected) / len(expected))
 
 
 def test_the_budget_falls_along_a_cubic_between_its_ends() -> None:
@@ -72,7 +72,7 @@ def test_the_ranks_that_go_are_those_of_pefts_allocator(model: Model) -> None:
     torch.manual_seed(0)
     seen = set()
     for step in range(steps - 6 + 1):
-        for name, one in held.items():
+        for one in held.values():
             one.grad = torch.randn(one.shape)
             with torch.no_grad():
                 one.add_(0.05 * torch.randn(one.shape))

@@ -70,6 +70,23 @@ def test_guards_are_resumed_too(settings: dict[str, object], tmp_path: Path) -> 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.parametrize("method", ["adalora", "prompt", "prefix", "vera"])
+def test_adapters_are_resumed_with_all_that_they_remember(
+    settings: dict[str, object], tmp_path: Path, method: str
+) -> None:
+    """Two kills: for adalora, one while ranks still go, and one after they are settled."""
+    settings["method"] = method
+    whole = finish(begin(settings, tmp_path / "whole"))
+    for stop_after in (4, 10):
+        events = train(begin(settings, tmp_path / "cut"))
+        for event in events:
+            if isinstance(event, StepDone) and event.step == stop_after:
+                break
+        events.close()  # type: ignore[attr-defined]
+    resumed = finish(begin(settings, tmp_path / "cut"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_every_epoch_ends_with_a_checkpoint(settings: dict[str, object], tmp_path: Path) -> None:
     """However seldom they are asked for otherwise; the last one holds no optimiser, and no weights twice."""
     job = dataclasses.replace(begin(settings, tmp_path), checkpoint_seconds=1e9)
