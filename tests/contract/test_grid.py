@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tunesmith
-from tunesmith import methods, prepare, settings, tasks
-from tunesmith.errors import SettingsError
+from tiny import METHODS
+from tunesmith import prepare, settings, tasks
 from tunesmith.models.forward import logits
 from tunesmith.registry import look_up
 from tunesmith.train.cache import Store
@@ -19,18 +19,6 @@ from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import train
 
-
-def able(method: str) -> bool:
-    """Whether this machine can carry out `method`."""
-    kind = look_up("method", method, methods.TABLE)
-    try:
-        kind(kind.Settings())
-    except SettingsError:
-        return False
-    return True
-
-
-METHODS = [method for method in methods.TABLE if able(method)]
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import tunesmith
-from tunesmith import methods, prepare, settings
+from tiny import METHODS
+from tunesmith import prepare, settings
 from tunesmith.train import trial
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 
 
-@pytest.mark.parametrize("method", methods.TABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, method: str) -> None:
     """Row 12 of the known failures: weights, optimiser and chance are what they were."""
     given = parse(settings | {"method": method})
