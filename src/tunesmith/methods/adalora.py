@@ -16,11 +16,16 @@ from tunesmith.plans import Adapter, RankBudget
 
 INITIAL = 1.5
 """Times the final rank, as in the paper's section 4."""
+SCALE = 16.0
+"""Alpha over the initial rank. Singular values stand before vectors of length 1, so that a step of theirs changes a weight
+ten times less than one of LoRA's matrices does at its scale of 2."""
 
 
 class AdaLoRASettings(LowRankSettings):
     """Settings of AdaLoRA."""
 
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """The update is scaled by alpha over the initial rank; sixteen times that rank when it is absent."""
     initial_rank: Annotated[int, Field(ge=1)] | None = None
     """Rank that every layer starts with; one and a half times `rank` when it is absent."""
     before: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -57,4 +62,4 @@ class AdaLoRA(Adapted):
         assert isinstance(own, AdaLoRASettings)
         initial = own.initial_rank or round(INITIAL * own.rank)
         budget = RankBudget(initial, own.before, own.after, own.orthogonality)
-        return Adapter(self.kind, blocks, own.rank, own.alpha or 2.0 * initial, own.dropout, own.merge, budget)
+        return Adapter(self.kind, blocks, own.rank, own.alpha or SCALE * initial, own.dropout, own.merge, budget)

@@ -39,7 +39,7 @@ class VeRA(Adapted):
 
     name = "vera"
     kind = "vera"
-    rate = 50
+    rate = 100
     has = "has two vectors, which scale random projections that all layers share"
     Settings = VeRASettings
 

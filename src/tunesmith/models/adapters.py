@@ -63,8 +63,8 @@ def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], see
             held.peft_config = {NAME: config}
         else:
             peft.inject_adapter_in_model(config, model.module, NAME)
-    if adapter.budget is not None:
-        budget.remember(model.module, NAME)
+        if adapter.budget is not None:
+            budget.begin(model.module, NAME)
     return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=adapter)
 
 

@@ -34,9 +34,14 @@ class _Remembered(nn.Module):
         self.register_buffer("kept", torch.ones(len(layer.lora_E[name]), dtype=torch.bool))
 
 
-def remember(module: nn.Module, name: str) -> None:
-    """Give every layer with triplets of the adapter `name` its memory."""
+def begin(module: nn.Module, name: str) -> None:
+    """Let the vectors of every layer's triplets start orthogonal, as the penalty wants them, and give it its memory.
+
+    The paper starts from small random vectors, which a few hundred steps would not make orthogonal.
+    """
     for layer in _layers(module):
+        nn.init.orthogonal_(layer.lora_A[name])
+        nn.init.orthogonal_(layer.lora_B[name])
         layer.rank_memory = _Remembered(layer, name).to(layer.lora_E[name].device)
 
 
