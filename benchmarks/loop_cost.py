@@ -27,7 +27,6 @@ from tunesmith.data import batches
 from tunesmith.models.forward import precision
 from tunesmith.prepare import Prepared
 from tunesmith.train import memory
-from tunesmith.train.cache import Store
 from tunesmith.train.events import EpochDone, StepDone
 from tunesmith.train.loop import train
 
@@ -100,9 +99,8 @@ def main() -> None:
         rows(folder / "rows.csv")
         wanted = settings.parse({"data": str(folder / "rows.csv"), "train": {"epochs": 10}})
         ready = prepare.prepare(wanted, folder / "cache", torch.device("cpu"), lambda _: None)
-        kept = Store(folder / "kept")
         plan = ready.frontier.candidates[0]
-        job = dataclasses.replace(prepare.job(ready, plan, folder / "checkpoints", kept), checkpoint_seconds=1e9)
+        job = dataclasses.replace(prepare.job(ready, ready.model, plan, folder / "checkpoints"), checkpoint_seconds=1e9)
         before = peak()
         events = train(job)
         next(event for event in events if isinstance(event, EpochDone))

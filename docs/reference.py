@@ -10,7 +10,15 @@ from pydantic import BaseModel
 
 from tunesmith import methods, tasks
 from tunesmith.registry import look_up
-from tunesmith.settings import Budget, DataSettings, EvaluateSettings, Settings, TrainSettings
+from tunesmith.settings import (
+    Budget,
+    DataSettings,
+    EvaluateSettings,
+    LineSettings,
+    PhaseSettings,
+    Settings,
+    TrainSettings,
+)
 
 FOLDER = Path(__file__).parent
 KINDS = {"task": tasks.TABLE, "method": methods.TABLE}
@@ -40,6 +48,8 @@ def page() -> str:
         *_table("Data", "data.", DataSettings),
         *_table("Budget", "budget.", Budget),
         *_table("Training", "train.", TrainSettings),
+        *_table("A line of the plan, under the stage's name", "plan.STAGE.", LineSettings),
+        *_table("A phase of the plan, under its name", "plan.PHASE.", PhaseSettings),
         *_table("Measuring", "evaluate.", EvaluateSettings),
     ]
     for kind, table in KINDS.items():

@@ -9,9 +9,12 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tunesmith import methods
+from tunesmith.errors import SettingsError
+from tunesmith.registry import look_up
 from tunesmith.tasks.tiny import SMALL, SPECIAL, WORDS, words, write_rows
 
-__all__ = ["ARCHITECTURES", "DECODERS", "WORDS", "write_model", "write_rows"]
+__all__ = ["ARCHITECTURES", "DECODERS", "METHODS", "WORDS", "write_model", "write_rows"]
 
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}
 ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
@@ -70,3 +73,17 @@ def write_model(folder: Path, architecture: str = "bert") -> Path:
         tokenizer_object=core, model_max_length=64, model_input_names=inputs, **names
     ).save_pretrained(folder)
     return folder
+
+
+def able(method: str) -> bool:
+    """Whether this machine can carry out `method`."""
+    kind = look_up("method", method, methods.TABLE)
+    try:
+        kind(kind.Settings())
+    except SettingsError:
+        return False
+    return True
+
+
+METHODS = [method for method in methods.TABLE if able(method)]
+"""All but those that need what is not here."""

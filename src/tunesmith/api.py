@@ -22,7 +22,6 @@ from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
 from tunesmith.train import memory, processes
-from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
 from tunesmith.train.frontier import Means, alone, explore
@@ -132,7 +131,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None
-    if "scratch" in wanted.evaluate.baselines:
+    if "scratch" in wanted.evaluate.baselines and not ready.loading.fresh:
         with timed(timings, "baselines"):
             scratch = train_from_scratch(ready, job(trained.plan), listen)
     if state.is_main_process:
@@ -142,5 +141,4 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
 
 def _jobs(ready: prepare.Prepared, place: Run) -> Callable[[Plan], Job]:
     """What makes the job of a plan; all share what they compute."""
-    store = Store(place.cache / "activations" / str(processes.state().process_index))
-    return lambda plan: prepare.job(ready, plan, checkpoints_of(ready, plan, place), store)
+    return lambda plan: prepare.job(ready, prepare.network(ready, plan), plan, checkpoints_of(ready, plan, place))

@@ -160,6 +160,20 @@ class Model:
     """Set while adapters stand beside its weights."""
     absent: tuple[str, ...] = ()
     """Parameters of the backbone that the files do not hold, and that are new: a pooler, often."""
+    four_bit: bool = False
+    """Whether the linear layers of its blocks are kept in 4 bits."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a method wants the network, before there is a plan."""
+
+    fresh: bool = False
+    """New weights throughout: the same network from scratch."""
+    four_bit: bool = False
+    """The linear layers of its blocks in 4 bits."""
+    reserved: int = 0
+    """Positions that virtual tokens take from the text."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +189,8 @@ class Facts:
     native_bf16: bool
     linear_blocks: bool
     """Whether the blocks have linear layers, which adapters go into."""
+    relative_gradients: Callable[[Plan], Mapping[str, float]]
+    """Carries out a plan on a copy of the network; then the gradient's length over that of the weights, by stage."""
     settings: TrainSettings
 
 
@@ -201,9 +217,15 @@ class Task(Protocol):
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> Dataset: ...
 
     def load_model(
-        self, source: str, labels: Sequence[str], *, seed: int, fresh: bool = False, remote_code: bool = False
+        self,
+        source: str,
+        labels: Sequence[str],
+        *,
+        seed: int,
+        loading: Loading = Loading(),
+        remote_code: bool = False,
     ) -> Model:
-        """The pre-trained network with a new head; with `fresh`, the same network with new weights throughout."""
+        """The pre-trained network with a new head, as `loading` wants it."""
         ...
 
     def encode(self, rows: pa.Table, model: Model) -> Any:
@@ -300,6 +322,8 @@ class Method(Protocol):
 
     name: str
     Settings: type[BaseModel]
+    loading: Loading
+    """How the network is to be loaded."""
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan | Frontier:
         """What to do; or several ways, of which training keeps the best by validation."""

@@ -64,7 +64,7 @@ def _one_cycle(step: int, steps: int, rising: float = 0.3, first: float = 1 / 25
     return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (step - top) / max(1.0, steps - top)))
 
 
-AdapterKind = Literal["lora", "dora", "rslora", "pissa", "ia3"]
+AdapterKind = Literal["lora", "dora", "rslora", "pissa", "ia3", "adalora", "vera", "prompt", "prefix"]
 Part = Literal["all", "biases", "norms", "adapter"]
 """Which of a stage's parameters train."""
 
@@ -124,6 +124,19 @@ def cut_of(phase: Phase) -> str | None:
 
 
 @dataclass(frozen=True)
+class RankBudget:
+    """AdaLoRA's course: every layer starts with `initial` ranks, and the least important ones go (see models/budget.py)."""
+
+    initial: int
+    before: float = 0.1
+    """Share of the steps before the first ranks go."""
+    after: float = 0.4
+    """Share of the steps at the end, in which the ranks that stay are settled."""
+    orthogonality: float = 0.5
+    """Weight of the penalty that keeps singular vectors orthogonal."""
+
+
+@dataclass(frozen=True)
 class Adapter:
     """Small trainable parts beside frozen weights: which, how large, where."""
 
@@ -131,10 +144,14 @@ class Adapter:
     blocks: tuple[str, ...]
     """The stages that have them."""
     rank: int = 8
+    """Of the update of each layer; with a budget, the mean that is left at the end."""
     alpha: float = 16.0
     dropout: float = 0.0
     merge: bool = True
     """Whether they are folded into the weights at the end."""
+    budget: RankBudget | None = None
+    tokens: int = 0
+    """Virtual tokens of a prompt or a prefix."""
 
 
 @dataclass(frozen=True)

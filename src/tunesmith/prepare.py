@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,26 @@ from typing import Any
 import torch
 
 from tunesmith import methods, settings, tasks
-from tunesmith.contracts import Examples, Facts, Method, Model, Task
+from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Task
 from tunesmith.data.load import Dataset
+from tunesmith.errors import SettingsError
+from tunesmith.methods.changes import changed
 from tunesmith.models import adapters, precision
 from tunesmith.models.load import tiny_batch
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import look_up
-from tunesmith.settings import Named, Settings, TrainSettings
+from tunesmith.run import scratch
+from tunesmith.settings import Named, Settings
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
+from tunesmith.train.evidence import relative_gradients
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that training needs, and what was found on the way."""
+class Material:
+    """All that a plan is made for."""
 
     settings: Settings
     task: Task
@@ -36,9 +40,19 @@ class Prepared:
     """Pre-trained, with a new head; with the plan's adapters where there is but one plan."""
     train: Examples
     validation: Examples
-    frontier: Frontier
     truncation: dict[str, Any]
     device: torch.device
+    loading: Loading
+    """How the method wanted the network."""
+    store: Store
+    """For what plans share."""
+
+
+@dataclass(frozen=True)
+class Prepared(Material):
+    """All that training needs."""
+
+    frontier: Frontier
 
 
 def make(kind: str, named: Named) -> Any:
@@ -66,7 +80,13 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
         say(guess)
     for warning in dataset.audit["warnings"]:
         say(f"Note: {warning}")
-    model = task.load_model(wanted.model, dataset.labels, seed=wanted.seed, remote_code=wanted.trust_remote_code)
+    model = task.load_model(
+        wanted.model,
+        dataset.labels,
+        seed=wanted.seed,
+        loading=method.loading,
+        remote_code=wanted.trust_remote_code,
+    )
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
     truncation = task.truncation(train, model)
     if truncation["rows_cut"]:
@@ -74,36 +94,44 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
             f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
         )
-    decided = method.plan(model.stages, facts_of(wanted.train, model, train, device))
-    frontier = Frontier((decided,)) if isinstance(decided, Plan) else decided
+    store = Store(cache / "activations")
+    found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)
+    decided = method.plan(model.stages, facts_of(found, model))
+    frontier = Frontier((changed(decided, wanted.plan),)) if isinstance(decided, Plan) else decided
+    if wanted.plan and frontier is decided:
+        raise SettingsError(
+            "Lines of a plan can be set for one method, not for auto, which tries several.", "Name one."
+        )
     if len(frontier.candidates) == 1:
         model = _adapted(model, frontier.candidates[0], wanted.seed)
         model.module.to(device)
-    return Prepared(wanted, task, dataset, model, train, validation, frontier, truncation, device)
+    return Prepared(**vars(dataclasses.replace(found, model=model)), frontier=frontier)
 
 
 def network(ready: Prepared, plan: Plan) -> Model:
     """The network that `plan` trains: a copy of its own where several plans start from the same one."""
-    if len(ready.frontier.candidates) == 1:
-        return ready.model
-    model = dataclasses.replace(ready.model, module=copy.deepcopy(ready.model.module))
-    model = _adapted(model, plan, ready.settings.seed)
-    model.module.to(ready.device)
+    return ready.model if len(ready.frontier.candidates) == 1 else _copied(ready, plan)
+
+
+def _copied(found: Material, plan: Plan) -> Model:
+    model = dataclasses.replace(found.model, module=copy.deepcopy(found.model.module))
+    model = _adapted(model, plan, found.settings.seed)
+    model.module.to(found.device)
     return model
 
 
-def job(ready: Prepared, plan: Plan, checkpoints: Path, store: Store) -> Job:
-    """What training needs to carry out `plan`."""
+def job(found: Material, model: Model, plan: Plan, checkpoints: Path) -> Job:
+    """What training needs to carry out `plan` on `model`."""
     return Job(
-        task=ready.task,
-        model=network(ready, plan),
+        task=found.task,
+        model=model,
         plan=plan,
-        train=ready.train,
-        validation=ready.validation,
-        seed=ready.settings.seed,
+        train=found.train,
+        validation=found.validation,
+        seed=found.settings.seed,
         checkpoints=checkpoints,
-        store=store,
-        checkpoint_seconds=ready.settings.train.checkpoint_seconds,
+        store=found.store,
+        checkpoint_seconds=found.settings.train.checkpoint_seconds,
     )
 
 
@@ -113,15 +141,21 @@ def _adapted(model: Model, plan: Plan, seed: int) -> Model:
     return adapters.inject(model, plan.adapter, tiny_batch(model.module.config), seed)
 
 
-def facts_of(settings: TrainSettings, model: Model, train: Examples, device: torch.device) -> Facts:
-    """What a method may know of the job."""
+def facts_of(found: Material, model: Model) -> Facts:
+    """What a method may know of the job that it plans for `model`."""
     config: Any = model.module.config
+
+    def gradients(plan: Plan) -> Mapping[str, float]:
+        with scratch() as folder:
+            return relative_gradients(job(found, _copied(found, plan), plan, folder))
+
     return Facts(
-        rows=train.rows,
-        pieces=len(train),
+        rows=found.train.rows,
+        pieces=len(found.train),
         classes=config.num_labels,
         hidden=config.get_text_config().hidden_size,
-        native_bf16=precision.native_bf16(device),
+        native_bf16=precision.native_bf16(found.device),
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
-        settings=settings,
+        relative_gradients=gradients,
+        settings=found.settings.train,
     )

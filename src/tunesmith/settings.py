@@ -151,11 +151,34 @@ class Budget(Strict):
     """How many parameters may train at most."""
 
 
+class LineSettings(Strict):
+    """One stage of the plan, set by hand; what is absent stays as the method has it."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["frozen"] | None = None
+    """The highest rate of the stage, or `frozen`."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Of the stage's matrices."""
+    part: Literal["all", "biases", "norms"] | None = None
+    """Which of the stage's parameters train."""
+
+
+class PhaseSettings(Strict):
+    """One phase of the plan, set by hand; beside these keys it takes the names of stages."""
+
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    """Passes over the training rows, at most."""
+    schedule: ScheduleName | None = None
+    """The course of the rate."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the steps in which the rate climbs."""
+
+
 class EvaluateSettings(Strict):
     """What is measured at the end, on the test split."""
 
     baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
-    """majority and probe are always measured; `scratch` trains the same network from fresh weights too."""
+    """majority, and the probe where training starts from one, are always measured; `scratch` trains the same network from
+    fresh weights too."""
     resamples: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap resamples behind each interval; AUROC and average precision take the first 200 of them."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -180,6 +203,8 @@ class Settings(Strict):
     budget: Budget = Budget()
     """A time, such as `10min`, or the settings under `budget.`."""
     train: TrainSettings = TrainSettings()
+    plan: dict[str, dict[str, Any]] = {}
+    """Lines of the plan that are to differ from the method's, by stage or phase: `{block 3: {learning_rate: 1e-5}}`."""
     evaluate: EvaluateSettings = EvaluateSettings()
     seed: Annotated[int, Field(ge=0)] = 0
     """Of everything that is drawn: splits, order, dropout, resamples."""

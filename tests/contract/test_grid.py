@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import tunesmith
-from tunesmith import methods, prepare, settings, tasks
+from tiny import METHODS
+from tunesmith import prepare, settings, tasks
+from tunesmith.models import adapters, save
 from tunesmith.models.forward import logits
+from tunesmith.models.load import tiny_batch
+from tunesmith.models.reload import reload
 from tunesmith.registry import look_up
-from tunesmith.train.cache import Store
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import train
 
@@ -21,13 +24,13 @@ TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp3
 
 
 @pytest.mark.parametrize("task", tasks.TABLE)
-@pytest.mark.parametrize("method", methods.TABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, task: str, method: str) -> None:
     given = {"task": task, "method": method, "train": TRAIN, **look_up("task", task, tasks.TABLE).tiny(tmp_path)}
     ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
     before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
     plan = ready.frontier.candidates[0]
-    job = prepare.job(ready, plan, tmp_path / "checkpoints", Store(tmp_path))
+    job = prepare.job(ready, ready.model, plan, tmp_path / "checkpoints")
     trained = next(event for event in train(job) if isinstance(event, Trained))
     by_name = {stage.name: stage for stage in trained.model.stages}
     rows = [row for phase in plan.phases for row in phase.rows if row.learning_rate is not None]
@@ -43,9 +46,15 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     assert set(plan.stages) == {stage.name for stage in ready.model.stages}
     found = logits(ready.task, trained.model, ready.validation, "fp32")
     assert np.isfinite(found).all()
+    model = trained.model
+    if model.adapter is not None and model.adapter.merge:
+        model = adapters.merge(model, tiny_batch(model.module.config))
+    save.save(model, tmp_path / "saved")
+    again = logits(ready.task, reload(tmp_path / "saved"), ready.validation, "fp32")
+    np.testing.assert_allclose(again, found, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", methods.TABLE)
+@pytest.mark.parametrize("method", ["full", "probe", "auto", "prompt"])
 def test_a_saved_run_predicts_what_it_predicted(settings: dict[str, Any], tmp_path: Path, method: str) -> None:
     import pyarrow.parquet  # noqa: PLC0415
 

@@ -8,16 +8,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
 import tunesmith
 from tiny import ARCHITECTURES, write_model
-from tunesmith.models import adapters
+from tunesmith.contracts import Model
+from tunesmith.models import adapters, save
 from tunesmith.models.load import load_classifier, tiny_batch
-from tunesmith.plans import Adapter, AdapterKind
+from tunesmith.plans import Adapter, AdapterKind, RankBudget
 
-KINDS: tuple[AdapterKind, ...] = ("lora", "dora", "rslora", "pissa", "ia3")
+KINDS: tuple[AdapterKind, ...] = ("lora", "dora", "rslora", "pissa", "ia3", "adalora", "vera")
+
+
+def adapter(kind: AdapterKind, blocks: tuple[str, ...], **more: Any) -> Adapter:
+    return Adapter(kind, blocks, rank=4, budget=RankBudget(6) if kind == "adalora" else None, **more)
+
+
+def adapted(folder: Path, kind: AdapterKind) -> Model:
+    """A network of which every block has adapters that change something."""
+    model = load_classifier(str(folder), ("a", "b"), "single-label", seed=0)
+    blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
+    model = adapters.inject(model, adapter(kind, blocks, merge=False), tiny_batch(model.module.config), 0)
+    parameters = dict(model.module.named_parameters())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for member in (member for stage in model.stages for member in stage.members if member.adapter):
+            parameters[member.name].add_(0.5 * torch.randn(parameters[member.name].shape))
+    return model
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,7 +56,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
 
     before = logits()
     blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
-    model = adapters.inject(model, Adapter(kind, blocks, rank=4), batch, 0)
+    model = adapters.inject(model, adapter(kind, blocks), batch, 0)
     assert torch.allclose(logits(), before, atol=1e-4)
     added = [member for stage in model.stages for member in stage.members if member.adapter]
     assert added
@@ -68,6 +87,41 @@ def test_lora_is_its_equation(tmp_path: Path) -> None:
         up.normal_()
     x = torch.randn(3, 32)
     assert torch.allclose(layer(x), x @ weight.T + bias + (8 / 4) * (x @ down.T @ up.T), atol=1e-5)
+
+
+def test_vera_is_its_equation_with_projections_that_all_layers_share(tmp_path: Path) -> None:
+    """Kopiczko et al. 2024, equation 2: W x + b ⊙ B (d ⊙ A x), with the first columns and rows where a layer is smaller."""
+    folder = write_model(tmp_path / "model")
+    plain: Any = load_classifier(str(folder), ("a", "b"), "single-label", seed=0).module
+    model = adapted(folder, "vera")
+    one: Any = model.module.get_submodule("bert.encoder.layer.0.intermediate.dense")  # 32 to 64
+    other: Any = model.module.get_submodule("bert.encoder.layer.1.output.dense")  # 64 to 32
+    down, up = one.vera_A["default"], one.vera_B["default"]
+    assert down.shape == (4, 64)
+    assert up.shape == (64, 4)
+    assert other.vera_A["default"].data_ptr() == down.data_ptr()
+    for layer, name in ((one, "layer.0.intermediate"), (other, "layer.1.output")):
+        base = plain.get_submodule(f"bert.encoder.{name}.dense")
+        x = torch.randn(3, base.in_features)
+        b, d = layer.vera_lambda_b["default"], layer.vera_lambda_d["default"]
+        change = b * (d * (x @ down[:, : base.in_features].T) @ up[: base.out_features].T)
+        assert torch.allclose(layer(x), base(x) + change, atol=1e-5)
+    names = [name for stage in model.stages for name in stage.parameters]
+    assert sorted(names) == sorted(name for name, _ in model.module.named_parameters())
+    assert not [name for name in names if "vera_A" in name or "vera_B" in name]  # nothing there that could train
+
+
+@pytest.mark.parametrize("kind", ["dora", "rslora", "pissa", "ia3", "adalora", "vera"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_every_kind_kept_apart_is_the_same_network_in_peft(
+    tmp_path: Path, architecture: str, kind: AdapterKind
+) -> None:
+    model = adapted(write_model(tmp_path / "base", architecture), kind)
+    save.save(model, tmp_path / "saved")
+    opened = peft.AutoPeftModelForSequenceClassification.from_pretrained(str(tmp_path / "saved"), num_labels=2).eval()
+    batch = tiny_batch(model.module.config)
+    with torch.no_grad():
+        assert torch.allclose(opened(**batch).logits, model.module.eval()(**batch).logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "gpt2"])
@@ -103,8 +157,7 @@ def test_adapters_have_the_dropout_of_their_method(settings: dict[str, Any], tmp
     from tunesmith.models.dropout import set_dropout  # noqa: PLC0415
 
     model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
-    adapter = Adapter("lora", ("block 1",), dropout=0.3)
-    model = adapters.inject(model, adapter, tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, Adapter("lora", ("block 1",), dropout=0.3), tiny_batch(model.module.config), 0)
     set_dropout(model.module, 0.0)
     rates = {name: child.p for name, child in model.module.named_modules() if isinstance(child, torch.nn.Dropout)}
     assert {rate for name, rate in rates.items() if "lora_dropout" in name} == {0.3}

@@ -16,7 +16,8 @@ def report(gain: tuple[float, float, float] = (0.08, 0.05, 0.11), **more: Any) -
     value = {"value": 0.88, "low": 0.86, "high": 0.9}
     return {
         "tunesmith_version": "0.1.0", "task": "text-classification", "problem": "single-label", "labels": ["a", "b<script>"],
-        "model": {"name": "builtin:minilm", "architecture": "X", "parameters": 10, "loader": "pipeline", "pooling": "own"},
+        "model": {"name": "builtin:minilm", "architecture": "X", "parameters": 10, "loader": "pipeline", "pooling": "own",
+                  "pretrained": True},
         "method": "full", "status": "finished", "seed": 0, "created": "2026-01-01T00:00:00+00:00", "confidence": 0.95,
         "data": {
             "train": 800, "validation": 100, "test": 100, "rejected": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def losses(
 ) -> tuple[list[float], list[Any]]:
     given = given | {"train": {**given["train"], "cache": kept, "dropout": "model"}}
     ready = prepare.prepare(settings.parse(given), folder / kept / "data", torch.device("cpu"), lambda _: None)
-    store = store or Store(folder / kept)
-    job = prepare.job(ready, ready.frontier.candidates[0], folder / kept / "steps", store)
+    ready = dataclasses.replace(ready, store=store or ready.store)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], folder / kept / "steps")
     events = list(train(job))
     return [event.loss for event in events if isinstance(event, StepDone)], events
 

@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from tunesmith import api, prepare, run, settings
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.train import checkpoint
-from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.events import HeadSolved, Saved, StepDone, Trained
 from tunesmith.train.follow import follow
@@ -31,8 +30,7 @@ from tunesmith.train.loop import train
 
 def begin(values: dict[str, object], folder: Path) -> Job:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
-    kept = Store(folder / "kept")
-    job = prepare.job(ready, ready.frontier.candidates[0], folder / "checkpoints", kept)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], folder / "checkpoints")
     return dataclasses.replace(job, checkpoint_seconds=0.0)
 
 
@@ -62,6 +60,23 @@ def test_guards_are_resumed_too(settings: dict[str, object], tmp_path: Path) -> 
     settings["train"] = {**settings["train"], "ema": 0.9, "l2_sp": 0.5}  # type: ignore[dict-item]
     whole = finish(begin(settings, tmp_path / "whole"))
     for stop_after in (4, 9):
+        events = train(begin(settings, tmp_path / "cut"))
+        for event in events:
+            if isinstance(event, StepDone) and event.step == stop_after:
+                break
+        events.close()  # type: ignore[attr-defined]
+    resumed = finish(begin(settings, tmp_path / "cut"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("method", ["adalora", "prompt", "prefix", "vera"])
+def test_adapters_are_resumed_with_all_that_they_remember(
+    settings: dict[str, object], tmp_path: Path, method: str
+) -> None:
+    """Two kills: for adalora, one while ranks still go, and one after they are settled."""
+    settings["method"] = method
+    whole = finish(begin(settings, tmp_path / "whole"))
+    for stop_after in (4, 10):
         events = train(begin(settings, tmp_path / "cut"))
         for event in events:
             if isinstance(event, StepDone) and event.step == stop_after:

@@ -41,7 +41,7 @@ def stepper(ready: Prepared, tokens: int) -> Stepper:
     apply_phase(ready.model.module, ready.model.stages, phase)
     adamw = optimiser.build(ready.model.module, ready.model.stages, phase)
     collate = partial(ready.task.inputs, ready.train, model=ready.model)
-    return Stepper(ready.task, ready.model, Batched(ready.train, collate), adamw, plan, seed=0)
+    return Stepper(ready.task, ready.model, Batched(ready.train, collate), adamw, plan, seed=0, steps=10)
 
 
 def gradients(ready: Prepared, tokens: int, rows: np.ndarray) -> tuple[float, dict[str, torch.Tensor]]:

@@ -9,18 +9,17 @@ import pytest
 import torch
 
 import tunesmith
-from tunesmith import methods, prepare, settings
+from tiny import METHODS
+from tunesmith import prepare, settings
 from tunesmith.train import trial
-from tunesmith.train.cache import Store
 
 
-@pytest.mark.parametrize("method", methods.TABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, method: str) -> None:
     """Row 12 of the known failures: weights, optimiser and chance are what they were."""
     given = parse(settings | {"method": method})
     ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
-    kept = Store(tmp_path / "kept")
-    job = prepare.job(ready, ready.frontier.candidates[-1], tmp_path / "checkpoints", kept)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[-1], tmp_path / "checkpoints")
     before = {name: tensor.clone() for name, tensor in ready.model.module.state_dict().items()}
     chance = torch.get_rng_state()
     found = trial.predict(job)
@@ -30,7 +29,7 @@ def test_a_trial_changes_nothing(settings: dict[str, Any], tmp_path: Path, metho
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(torch.get_rng_state(), chance)
-    assert not kept.kept
+    assert not ready.store.kept
     assert not (tmp_path / "checkpoints").exists()
     assert all(parameter.grad is None for parameter in ready.model.module.parameters())
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 from tunesmith.contracts import Array, Model, Task
 from tunesmith.models import probes
 from tunesmith.models.forward import logits
-from tunesmith.plans import Plan
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
 from tunesmith.train.loop import train
@@ -24,16 +23,15 @@ def probe(task: Task, pretrained: Model, head: Path, test: pa.Table, precision: 
     return logits(task, probed, task.encode(test, probed), precision)
 
 
-def from_scratch(job: Job, full: Plan, listen: Callable[[Any], None]) -> Model:
-    """The same network, trained from fresh weights just as `full` trains the pre-trained one.
+def from_scratch(job: Job, listen: Callable[[Any], None]) -> Model:
+    """The same network, trained from fresh weights.
 
     Every process takes part. Log and checkpoints go to a folder beside the job's own checkpoints.
 
     Args:
         job: whose model has fresh weights throughout.
     """
-    plan = dataclasses.replace(full, phases=tuple(phase for phase in full.phases if phase.head == "train"))
     folder, run = job.checkpoints / "scratch", job.checkpoints.parent
     folder.mkdir(parents=True, exist_ok=True)
-    job = dataclasses.replace(job, plan=plan, checkpoints=folder)
+    job = dataclasses.replace(job, checkpoints=folder)
     return follow(train(job), folder / "log.jsonl", 10, run, listen).model

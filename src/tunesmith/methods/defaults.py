@@ -27,12 +27,13 @@ class Choices:
     reasons: tuple[str, ...]
 
 
-def choose(facts: Facts, *, passes: float = 1, rate: float = 1) -> Choices:
+def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST_EPOCHS) -> Choices:
     """Resolve every `auto` of the training settings from the facts of the job.
 
     Args:
         passes: times the epochs that full fine-tuning takes: fewer parameters need more steps.
         rate: times the rate that all weights bear: fewer parameters bear more.
+        most: epochs, however few the rows are.
 
     Raises:
         SettingsError: bf16 is asked for on a processor that only emulates it.
@@ -44,7 +45,7 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1) -> Choices:
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    epochs = min(MOST_EPOCHS, round(passes * _epochs(facts, batch)))
+    epochs = min(most, round(passes * _epochs(facts, batch)))
     if wanted.epochs != "auto":
         epochs = wanted.epochs
     else:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import Plan
@@ -24,6 +24,7 @@ class Full:
     """All weights, head from the probe."""
 
     name = "full"
+    loading = Loading()
 
     class Settings(Strict):
         """Settings of `full`."""

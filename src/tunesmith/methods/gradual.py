@@ -11,10 +11,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.contracts import Facts, Stage
-from tunesmith.errors import SettingsError, did_you_mean
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.methods.phases import assemble, solved_head, trained
+from tunesmith.methods.phases import assemble, place_of, solved_head, trained
 from tunesmith.plans import HEAD, Plan, Schedule
 from tunesmith.settings import Strict
 
@@ -23,6 +22,7 @@ class Gradual:
     """One more stage a phase."""
 
     name = "gradual"
+    loading = Loading()
 
     class Settings(Strict):
         """Settings of `gradual`."""
@@ -40,7 +40,7 @@ class Gradual:
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         choices, own = choose(facts), self.settings
         names = [stage.name for stage in stages]
-        lowest = 0 if own.down_to is None else _index(names, own.down_to)
+        lowest = 0 if own.down_to is None else place_of(own.down_to, names, "method.down_to")
         rates = {name: choices.learning_rate / own.factor**depth for depth, name in enumerate(reversed(names))}
         # The head is solved for, so that the first phase thaws what lies right below it.
         tops = range(len(names) - 2, lowest - 1, -1) or [len(names) - 1]
@@ -55,12 +55,3 @@ class Gradual:
             "In each phase the rate climbs for a tenth of the steps and falls for the rest, as ULMFiT has it.",
         ]
         return assemble(self.name, phases, choices, facts, reasons, standard_head=False)
-
-
-def _index(names: Sequence[str], wanted: str) -> int:
-    if wanted not in names:
-        raise SettingsError(
-            f"method.down_to is {wanted!r}, which is no stage of the network{did_you_mean(wanted, names)}",
-            f"Stages: {', '.join(names)}.",
-        )
-    return names.index(wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import Plan
@@ -19,6 +19,7 @@ class LpFt:
     """The probe to its end, then full fine-tuning at a smaller rate."""
 
     name = "lp-ft"
+    loading = Loading()
 
     class Settings(Strict):
         """lp-ft has no settings of its own."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, from_top, named, solved_head, trained
 from tunesmith.plans import Plan
@@ -21,6 +21,7 @@ class Partial:
     """The last blocks, or named stages, and the head."""
 
     name = "partial"
+    loading = Loading()
 
     class Settings(Strict):
         """Settings of `partial`."""
@@ -36,7 +37,7 @@ class Partial:
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         wanted = self.settings.stages
         chosen = from_top(stages, self.settings.last) if wanted is None else named(stages, wanted)
-        times = _bearable(len([name for name in chosen if name.startswith("block ")]), len(stages))
+        times = bearable(len([name for name in chosen if name.startswith("block ")]), len(stages))
         choices = choose(facts, passes=2, rate=times)
         rates = dict.fromkeys(chosen, choices.learning_rate)
         reasons = [
@@ -47,6 +48,6 @@ class Partial:
         return assemble(self.name, phases, choices, facts, reasons)
 
 
-def _bearable(blocks: int, stages: int) -> int:
+def bearable(blocks: int, stages: int) -> int:
     """Few blocks bear more: 4e-4 was as good as 1e-4 or better on three data sets (docs/benchmarks.md)."""
     return 4 if 3 * blocks <= stages else 2 if 3 * blocks <= 2 * stages else 1

@@ -92,9 +92,22 @@ def named(stages: Sequence[Stage], wanted: Sequence[str]) -> list[str]:
     """
     known = [stage.name for stage in stages]
     for name in wanted:
-        if name not in known:
-            raise SettingsError(
-                f"method.stages names {name!r}, which is no stage of the network{did_you_mean(name, known)}",
-                f"Stages: {', '.join(known)}.",
-            )
+        place_of(name, known, "method.stages")
     return [*wanted, *([HEAD] if HEAD not in wanted else [])]
+
+
+def place_of(wanted: str, names: Sequence[str], key: str) -> int:
+    """The place of the stage `wanted` among the stages `names`.
+
+    Args:
+        key: of the setting that names it.
+
+    Raises:
+        SettingsError: the network has no such stage; the nearest is offered.
+    """
+    if wanted not in names:
+        raise SettingsError(
+            f"{key} names {wanted!r}, which is no stage of the network{did_you_mean(wanted, names)}",
+            f"Stages: {', '.join(names)}.",
+        )
+    return names.index(wanted)

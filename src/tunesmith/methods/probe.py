@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, solved_head
 from tunesmith.plans import Plan
@@ -20,6 +20,7 @@ class Probe:
     """Frozen backbone, solved head."""
 
     name = "probe"
+    loading = Loading()
 
     class Settings(Strict):
         """The probe has no settings of its own."""

@@ -17,16 +17,22 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
+from tunesmith.models import budget, prompts
+from tunesmith.models.load import tiny_batch
 from tunesmith.models.stages import blocks_of, find_stages
 from tunesmith.plans import Adapter
 
 NAME = "default"
+WEIGHTS = "adapter_model.safetensors"
+PROMPT_KEY = "prompt_embeddings"
+PROMPTS = ("prompt", "prefix")
+"""Kinds that add tokens instead of changing layers, and cannot be folded into the weights."""
 _KEYS_AND_VALUES = (
     "key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj",
     "c_attn", "Wqkv", "qkv", "qkv_proj", "query_key_value",
@@ -35,16 +41,45 @@ _KEYS_AND_VALUES = (
 
 
 def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], seed: int) -> Model:
-    """`model` with fresh adapters, which change nothing yet, in the blocks that `adapter` names; its stages found anew.
+    """`model` with fresh adapters in the stages that `adapter` names; its stages found anew.
+
+    They change nothing yet, but for prompts and prefixes, whose tokens are read from the start.
 
     Args:
         example: a small batch, to find the stages with.
         seed: draws the adapters' first weights.
+
+    Raises:
+        ModelError: the network does not take adapters of this kind.
     """
+    if adapter.kind in PROMPTS:
+        return prompts.inject(model, adapter, example, seed)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seeds.derive(seed, "adapter"))
-        peft.inject_adapter_in_model(_config(model, adapter), model.module, NAME)
+        config = _config(model, adapter, seed)
+        if adapter.kind == "vera":  # its layers share their projections, which only its own class sets up
+            peft.VeraModel(model.module, config, NAME)
+            held: Any = model.module
+            held.peft_config = {NAME: config}
+        else:
+            peft.inject_adapter_in_model(config, model.module, NAME)
+        if adapter.budget is not None:
+            budget.begin(model.module, NAME)
     return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=adapter)
+
+
+def penalty(model: Model) -> torch.Tensor | None:
+    """What the adapters of `model` add to the loss of a step, where they add anything."""
+    if model.adapter is None or model.adapter.budget is None:
+        return None
+    return budget.penalty(model.module, NAME, model.adapter.budget)
+
+
+def after_step(model: Model, step: int, steps: int) -> None:
+    """What the adapters of `model` do after the optimiser's step `step` (from 0) of `steps`, while gradients are there."""
+    adapter = model.adapter
+    if adapter is not None and adapter.budget is not None:
+        budget.after_step(model.module, NAME, adapter.budget, adapter.rank, step, steps)
 
 
 def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
@@ -61,7 +96,8 @@ def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
 def write(model: Model, folder: Path) -> None:
     """Adapters and head as PEFT's own folder: adapter_config.json and adapter_model.safetensors."""
     held: Any = model.module
-    config = copy.copy(held.peft_config[NAME])
+    prompt = prompts.of(model)
+    config = copy.copy(held.peft_config[NAME]) if prompt is None else _prompt_config(prompt)
     heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
     config.task_type = peft.TaskType.SEQ_CLS
@@ -69,12 +105,21 @@ def write(model: Model, folder: Path) -> None:
     config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
     config.inference_mode = True
     config.save_pretrained(str(folder))
-    tensors = {
-        f"base_model.model.{name.replace(f'.{NAME}', '')}": parameter.detach().cpu().contiguous()
+    added = {member.name for stage in model.stages for member in stage.members if member.adapter}
+    start = "base_model.model." if prompt is None else "base_model."
+    tensors: dict[str, torch.Tensor] = {
+        f"{start}{name.replace(f'.{NAME}', '')}": parameter
         for name, parameter in model.module.named_parameters()
-        if name.partition(".")[0] in heads or name in model.absent or _is_adapter(name)
+        if name.partition(".")[0] in heads or name in model.absent or (prompt is None and name in added)
     }
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    if prompt is not None:
+        tensors[PROMPT_KEY] = prompt.weight
+    for name, projection in model.module.named_buffers():  # vera: shared by all layers, and listed once
+        part = next((part for part in ("vera_A", "vera_B") if f".{part}." in name), None)
+        if part:
+            tensors[f"base_model.{part}"] = projection
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def base_of(folder: Path) -> str:
@@ -83,10 +128,44 @@ def base_of(folder: Path) -> str:
     return found
 
 
-def read(folder: Path, base: Any) -> Any:
-    """`base`, of the class that the adapters were trained in, with the adapters of `folder` folded in."""
+def read(folder: Path, model: Model) -> Model:
+    """`model`, the base of the class that the adapters were trained in, with the adapters of `folder`.
+
+    They are folded in, except into weights of 4 bits, which would lose them, and virtual tokens, which stand before.
+    """
+    config: Any = peft.PeftConfig.from_pretrained(str(folder))
+    example = tiny_batch(model.module.config)
+    if config.is_prompt_learning:
+        return _with_tokens(folder, config, model, example)
+    held: Any = model.module
     with _quiet():
-        return peft.PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        found: Any = peft.PeftModel.from_pretrained(held, str(folder))
+        module = found.get_base_model() if model.four_bit else found.merge_and_unload()
+    return replace(model, module=module, stages=find_stages(module, model.backbone, example))
+
+
+def _with_tokens(folder: Path, config: Any, model: Model, example: dict[str, torch.Tensor]) -> Model:
+    tensors = load_file(folder / WEIGHTS)
+    vectors = tensors.pop(PROMPT_KEY)
+    wrong = model.module.load_state_dict(
+        {name.removeprefix("base_model."): one for name, one in tensors.items()}, False
+    )
+    assert not wrong.unexpected_keys
+    prefix = config.peft_type == peft.PeftType.PREFIX_TUNING
+    prompt = prompts.Prompt(vectors, *((config.num_layers, config.num_attention_heads) if prefix else ()))
+    return prompts.attach(model, prompt, example)
+
+
+def _prompt_config(prompt: prompts.Prompt) -> Any:
+    shape: dict[str, Any] = {"num_virtual_tokens": len(prompt.weight), "num_transformer_submodules": 1}
+    if not prompt.blocks:
+        return peft.PromptTuningConfig(token_dim=prompt.weight.shape[1], num_layers=1, num_attention_heads=1, **shape)
+    return peft.PrefixTuningConfig(
+        token_dim=prompt.weight.shape[1] // (2 * prompt.blocks),
+        num_layers=prompt.blocks,
+        num_attention_heads=prompt.attention_heads,
+        **shape,
+    )
 
 
 @contextmanager
@@ -110,7 +189,7 @@ def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     ]
 
 
-def _config(model: Model, adapter: Adapter) -> Any:
+def _config(model: Model, adapter: Adapter, seed: int) -> Any:
     found = targets(model, adapter.blocks)
     conv = any(isinstance(model.module.get_submodule(name), Conv1D) for name in found)
     if adapter.kind == "ia3":
@@ -118,6 +197,25 @@ def _config(model: Model, adapter: Adapter) -> Any:
         grown = [name for name in found if name not in attended and _shrinks(model.module.get_submodule(name))]
         chosen = attended + grown
         return peft.IA3Config(target_modules=chosen or found, feedforward_modules=grown, fan_in_fan_out=conv)
+    if adapter.kind == "vera":
+        return peft.VeraConfig(
+            r=adapter.rank,
+            target_modules=found,
+            projection_prng_key=seeds.derive(seed, "adapter"),
+            save_projection=True,
+            vera_dropout=adapter.dropout,
+            fan_in_fan_out=conv,
+        )
+    if adapter.budget is not None:
+        return peft.AdaLoraConfig(
+            init_r=adapter.budget.initial,
+            target_r=adapter.rank,
+            lora_alpha=adapter.alpha,  # type: ignore[arg-type]
+            lora_dropout=adapter.dropout,
+            target_modules=found,
+            fan_in_fan_out=conv,
+            total_step=1,  # PEFT insists on one; the budget is kept in models/budget.py
+        )
     return peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # any number will do
@@ -135,7 +233,3 @@ def _shrinks(layer: nn.Module) -> bool:
     rows, columns = layer.weight.shape  # type: ignore[misc]
     taken, given = (rows, columns) if isinstance(layer, Conv1D) else (columns, rows)
     return bool(taken > given)
-
-
-def _is_adapter(name: str) -> bool:
-    return f".{NAME}" in name

@@ -8,7 +8,7 @@ from torch import nn
 def set_dropout(module: nn.Module, rate: float) -> None:
     """Give every dropout of the network itself the rate `rate`, those inside attention functions too."""
     for place, child in module.named_modules():
-        if "lora_dropout" in place:  # the adapters' own, which their method sets
+        if "lora_dropout" in place or "vera_dropout" in place:  # the adapters' own, which their method sets
             continue
         if isinstance(child, nn.Dropout):
             child.p = rate

@@ -14,9 +14,9 @@ import transformers
 from torch import nn
 
 from tunesmith import seeds
-from tunesmith.contracts import Model
+from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import pooling, sources
+from tunesmith.models import pooling, quantised, sources
 from tunesmith.models.stages import find_stages
 
 NO_LIMIT = 1_000_000
@@ -42,7 +42,13 @@ def quiet() -> Iterator[None]:
 
 
 def load_classifier(
-    source: str, labels: Sequence[str], problem: str, *, seed: int, fresh: bool = False, remote_code: bool = False
+    source: str,
+    labels: Sequence[str],
+    problem: str,
+    *,
+    seed: int,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
+    remote_code: bool = False,
 ) -> Model:
     """The standard sequence-classification class of the model's architecture, in fp32, with a new head.
 
@@ -51,7 +57,7 @@ def load_classifier(
         labels: class names; empty for regression.
         problem: "single-label", "multi-label" or "regression".
         seed: draws the new head's first weights.
-        fresh: all weights new: the same network from scratch.
+        loading: new weights throughout, or 4 bits, and how many positions are kept free.
         remote_code: whether Python code beside the weights may run.
 
     Raises:
@@ -65,20 +71,34 @@ def load_classifier(
         _set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module, absent = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
+            module, absent = _network(folder, config, source, loading, remote_code=remote_code)
         backbone = module.base_model_prefix
-        limit = _longest_input(module, config, tokenizer)
+        limit = _longest_input(module, config, tokenizer, loading.reserved)
         stages = find_stages(module, backbone, tiny_batch(config))
     return Model(
-        module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code, absent=absent
+        module,
+        tokenizer,
+        stages,
+        source,
+        folder,
+        limit,
+        backbone,
+        pooling.OWN,
+        remote_code,
+        None,
+        absent,
+        loading.four_bit,
     )
 
 
-def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> tuple[Any, tuple[str, ...]]:
+def _network(
+    folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool
+) -> tuple[Any, tuple[str, ...]]:
     kind = transformers.AutoModelForSequenceClassification
     how = attention()
-    if fresh:
-        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code), ()
+    if loading.fresh:
+        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code).float(), ()
+    more = quantised.arguments(kind, config, remote_code=remote_code) if loading.four_bit else {}
     module, info = kind.from_pretrained(
         folder,
         config=config,
@@ -88,6 +108,7 @@ def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code:
         ignore_mismatched_sizes=True,  # a head of another task may lie in the file; the backbone is checked here
         output_loading_info=True,
         trust_remote_code=remote_code,
+        **more,
     )
     prefix = f"{module.base_model_prefix}."
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
@@ -101,7 +122,7 @@ def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code:
             f"The weights of {source} do not fit {type(module).__name__}: {len(absent)} tensors are missing ({absent[0]} …).",
             "Check that config.json and the weights belong together.",
         )
-    return module, missing
+    return module if loading.four_bit else module.float(), missing
 
 
 def attention() -> str:
@@ -155,7 +176,7 @@ def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
         )
 
 
-def _longest_input(module: nn.Module, config: Any, tokenizer: Any) -> int:
+def _longest_input(module: nn.Module, config: Any, tokenizer: Any, reserved: int) -> int:
     """Tokens that the network and its tokenizer take; RoBERTa and its kin lose the positions up to the padding's."""
     limits = [int(min(tokenizer.model_max_length, NO_LIMIT))]
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -167,7 +188,7 @@ def _longest_input(module: nn.Module, config: Any, tokenizer: Any) -> int:
             and isinstance(child, nn.Embedding)
             and child.padding_idx is not None
         ]
-        limits.append(positions - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
+        limits.append(positions - reserved - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
     return min(limits)
 
 

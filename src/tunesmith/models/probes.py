@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tunesmith import seeds
 from tunesmith.contracts import Array, Batched, Features, Head, Indices, Model
 from tunesmith.data.tokens import Tokens
-from tunesmith.models import heads
+from tunesmith.models import heads, prompts
 from tunesmith.models.forward import device_of, outputs
 from tunesmith.models.load import tiny_batch
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier, pool
@@ -70,25 +70,33 @@ def find(
     targets = tokens.targets[tokens.owner[pieces]]
     layer = heads.last_linear(model)
     bias = layer.bias is not None
+    every = np.arange(len(validation.examples))
+    # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
     if "train" not in kept:
-        kept["train"] = _features(model, train, pieces, wanted.precision)
-        kept["validation"] = _features(model, validation, np.arange(len(validation.examples)), wanted.precision)
-    found, seen = kept["train"], kept["validation"]
+        with prompts.bare(model):
+            kept["train"] = _features(model, train, pieces, wanted.precision)
+            kept["validation"] = _features(model, validation, every, wanted.precision)
+    features = found, _ = kept["train"], kept["validation"]
 
     def solved(name: str, strengths: tuple[float, ...]) -> Solution:
         with_bias = bias or name != OWN
-        outputs = layer.out_features
-        return solve(found[name], targets, seen[name], wanted.score, outputs, bias=with_bias, strengths=strengths)
+        own, others = (one[name] for one in features)
+        return solve(own, targets, others, wanted.score, layer.out_features, bias=with_bias, strengths=strengths)
 
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
     chosen = max(tried, key=lambda name: (tried[name], name == OWN))
     best = solved(chosen, STRENGTHS)
+    tried[chosen] = best.score
+    if prompts.of(model) is not None:
+        found = _features(model, train, pieces, wanted.precision, others=())
+        features = found, _features(model, validation, every, wanted.precision, others=())
+        start = solved(OWN, (START_STRENGTH,) if wanted.gentle else STRENGTHS)
+        return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
     goes_on = OWN if wanted.standard else chosen
     start = (
         solved(goes_on, (START_STRENGTH,)) if wanted.gentle else best if goes_on == chosen else solved(OWN, STRENGTHS)
     )
-    tried[chosen] = best.score
     return Head(chosen, best.weight, best.bias), Head(goes_on, start.weight, start.bias), tried
 
 
@@ -124,8 +132,14 @@ def read(path: Path) -> Head:
         return Head(handle.metadata()["pooling"], *tensors)
 
 
-def _features(model: Model, given: Batched, pieces: Indices, precision: str) -> dict[str, Array]:
-    """(pieces, width) by pooling, from one pass: the backbone's hidden states pooled, and what the last layer receives."""
+def _features(
+    model: Model, given: Batched, pieces: Indices, precision: str, others: tuple[str, ...] | None = None
+) -> dict[str, Array]:
+    """(pieces, width) by pooling, from one pass: the backbone's hidden states pooled, and what the last layer receives.
+
+    Args:
+        others: poolings beside what the last layer receives; all that suit the network when it is None.
+    """
     caught: dict[str, torch.Tensor] = {}
 
     def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -135,7 +149,8 @@ def _features(model: Model, given: Batched, pieces: Indices, precision: str) -> 
         caught["hidden"] = output[0]
 
     decoder = heads.reads_last_token(model)
-    others = (MEAN,) if decoder else (MEAN, FIRST)
+    if others is None:
+        others = (MEAN,) if decoder else (MEAN, FIRST)
 
     def take(output: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch["attention_mask"]

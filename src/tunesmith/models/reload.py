@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from tunesmith.contracts import Model
-from tunesmith.models import adapters
+from tunesmith.models import adapters, quantised
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
@@ -32,8 +32,9 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
     with quiet(), clear_errors(where):
         config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=remote_code)
-        if (folder / "adapter_config.json").is_file():
-            module, pooling = adapters.read(folder, _classifier(adapters.base_of(folder), config, remote_code)), OWN
+        adapted, more = (folder / "adapter_config.json").is_file(), quantised.read(folder)
+        if adapted:
+            module, pooling = _classifier(adapters.base_of(folder), config, remote_code, **more), OWN
             backbone = module.base_model_prefix
         elif (folder / "modules.json").is_file():
             module, pooling = _pooled(folder, remote_code), _pooling(folder)
@@ -42,13 +43,17 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
             module, pooling = _classifier(where, config, remote_code), OWN
             backbone = module.base_model_prefix
         stages = find_stages(module, backbone, tiny_batch(config))
-    limit = tokenizer.model_max_length
-    model = Model(module.eval(), tokenizer, stages, where, where, limit, backbone, pooling, remote_code)
+        limit = tokenizer.model_max_length
+        model = Model(
+            module, tokenizer, stages, where, where, limit, backbone, pooling, remote_code, four_bit=bool(more)
+        )
+        model = adapters.read(folder, model) if adapted else model
+    model.module.eval()
     make_exact(model)
     return model
 
 
-def _classifier(where: str, config: Any, remote_code: bool) -> Any:
+def _classifier(where: str, config: Any, remote_code: bool, **more: Any) -> Any:
     return transformers.AutoModelForSequenceClassification.from_pretrained(
         where,
         config=config,
@@ -57,6 +62,7 @@ def _classifier(where: str, config: Any, remote_code: bool) -> Any:
         dtype=torch.float32,
         trust_remote_code=remote_code,
         ignore_mismatched_sizes=True,  # beside an adapter lies the base of another head
+        **more,
     )
 
 

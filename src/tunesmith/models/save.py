@@ -6,6 +6,7 @@ with another pooling is written in the layout of sentence-transformers (modules.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import adapters, heads
+from tunesmith.models import adapters, heads, quantised
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
 
@@ -51,7 +52,11 @@ def save(model: Model, folder: Path) -> None:
         model.processor.save_pretrained(temporary)
         if model.adapter is not None:
             adapters.write(model, temporary)
-            model.module.config.save_pretrained(temporary)  # type: ignore[operator,union-attr]
+            config: Any = copy.copy(model.module.config)
+            if model.four_bit:  # the base's files hold all bits, which its configuration must not deny
+                quantised.write(model.module, temporary)
+                del config.quantization_config
+            config.save_pretrained(temporary)
         elif isinstance(model.module, PooledClassifier):
             _save_modules(model.module, model, temporary)
         else:
@@ -107,19 +112,22 @@ with torch.no_grad():
     print(json.dumps(model(**batch).logits.tolist()))
 """,
     PEFT: """
-import json, sys, torch
+import json, pathlib, sys, torch
 from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BitsAndBytesConfig
 folder, trusted, rows, outputs = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), int(sys.argv[3])
+bits = pathlib.Path(folder, "quantization_config.json")
+more = {}
+if bits.is_file():
+    more = dict(quantization_config=BitsAndBytesConfig.from_dict(json.loads(bits.read_text())), device_map={"": 0})
 model = AutoPeftModelForSequenceClassification.from_pretrained(
-    folder, num_labels=outputs, ignore_mismatched_sizes=True, trust_remote_code=trusted
+    folder, num_labels=outputs, ignore_mismatched_sizes=True, trust_remote_code=trusted, **more
 ).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-model.config.pad_token_id = model.base_model.model.config.pad_token_id = tokenizer.pad_token_id
-texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
-batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
-with torch.no_grad():
-    print(json.dumps(model(**batch).logits.tolist()))
+model.config.pad_token_id = model.get_base_model().config.pad_token_id = tokenizer.pad_token_id
+with torch.no_grad():  # a decoder with a prompt is given vectors, in which nobody sees padding: so row by row
+    batches = [tokenizer(*row, truncation=True, return_tensors="pt").to(model.device) for row in rows]
+    print(json.dumps([model(**batch).logits[0].tolist() for batch in batches]))
 """,
     SENTENCE_TRANSFORMERS: """
 import json, sys
@@ -151,14 +159,22 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
         )
     if loader_of(model) == PEFT:
         texts = '"your text"' if inputs == 1 else '"your text", "the other text"'
-        opened = (
-            f'from_pretrained("{folder}", num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted})'
-        )
+        outputs = heads.outputs_of(model)
+        given = f'"{folder}", num_labels={outputs}, ignore_mismatched_sizes=True{trusted}'
+        imports, opening = "AutoTokenizer", ""
+        if model.four_bit:
+            imports += ", BitsAndBytesConfig"
+            opening = (
+                f'with open("{folder}/{quantised.FILE}") as file:\n'
+                "    bits = BitsAndBytesConfig.from_dict(json.load(file))\n"
+            )
+            given += ', quantization_config=bits, device_map={"": 0}'
         return (
-            "from peft import AutoPeftModelForSequenceClassification\nfrom transformers import AutoTokenizer\n\n"
-            f"model = AutoPeftModelForSequenceClassification.{opened}.eval()\n"
+            ("import json\n\n" if model.four_bit else "")
+            + f"from peft import AutoPeftModelForSequenceClassification\nfrom transformers import {imports}\n\n{opening}"
+            f"model = AutoPeftModelForSequenceClassification.from_pretrained({given}).eval()\n"
             f'tokens = AutoTokenizer.from_pretrained("{folder}"{trusted})({texts}, truncation=True, return_tensors="pt")\n'
-            "logits = model(**tokens).logits[0].detach().numpy()\n" + _answer(names, problem)
+            "logits = model(**tokens.to(model.device)).logits[0].detach().cpu().numpy()\n" + _answer(names, problem)
         )
     answer = _answer(names, problem)
     given = '"your text"' if inputs == 1 else '[("your text", "the other text")]'

@@ -18,8 +18,8 @@ from tunesmith.plans import HEAD
 
 EMBEDDINGS = "embeddings"
 FINAL = "final"
-ADAPTERS = ("lora_", "ia3_")
-"""How PEFT's parameters begin."""
+ADAPTERS = ("lora_", "ia3_", "vera_lambda_", "prompt_encoder")
+"""How PEFT's parameters begin, and those of models/prompts.py."""
 
 
 def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, torch.Tensor]) -> tuple[Stage, ...]:
@@ -46,13 +46,18 @@ def find_stages(module: nn.Module, backbone_name: str, example: Mapping[str, tor
     for name, parameter in module.named_parameters():  # shared parameters are listed once, under their first name
         owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
         adapter = any(part.startswith(ADAPTERS) for part in name.split("."))
-        member = Parameter(name, parameter.numel(), name.endswith("bias"), "norm" in owner.lower(), adapter)
+        member = Parameter(name, _numbers(parameter), name.endswith("bias"), "norm" in owner.lower(), adapter)
         owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append(member)
     bare: dict[int, list[str]] = {index: [] for index in owned}
     for name, index in reached.items():
         if next(module.get_submodule(name).parameters(), None) is None:
             bare[index].append(name)
     return tuple(Stage(names[index], tuple(held), tuple(bare[index])) for index, held in owned.items() if held)
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    """How many weights a parameter holds; those of 4 bits lie in pairs in bytes."""
+    return parameter.numel() * (2 if parameter.dtype == torch.uint8 else 1)
 
 
 def blocks_of(backbone: nn.Module, backbone_name: str) -> list[str]:

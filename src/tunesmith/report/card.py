@@ -24,7 +24,7 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
     metadata = yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True).strip()
     lines = [
         *("---", metadata, "---", ""),
-        *(f"# {report['model']['name']}, fine-tuned for {report['task']}", "", *verdict(report), ""),
+        *(f"# {report['model']['name']}, {_made(report)} for {report['task']}", "", *verdict(report), ""),
         *("## Use", "", "```python", loading_code, "```", ""),
         *_results(report),
         *_data(report),
@@ -38,6 +38,10 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _made(report: Mapping[str, Any]) -> str:
+    return "fine-tuned" if report["model"]["pretrained"] else "trained from fresh weights"
 
 
 def _results(report: Mapping[str, Any]) -> list[str]:
@@ -75,12 +79,13 @@ def _metadata(report: Mapping[str, Any]) -> dict[str, Any]:
     metric = report["primary_metric"]
     name = report["model"]["name"]
     found: dict[str, Any] = {
-        "library_name": "transformers" if report["model"]["loader"] == "pipeline" else "sentence-transformers",
+        "library_name": "transformers" if report["model"]["loader"] == "pipeline" else report["model"]["loader"],
         "pipeline_tag": report["task"],
         "tags": ["tunesmith", report["task"], report["method"]],
         "metrics": [metric],
     }
-    if "/" in name and not Path(name).exists():  # a Hub id; a local folder means nothing elsewhere
+    pretrained = report["model"]["pretrained"]
+    if pretrained and "/" in name and not Path(name).exists():  # a Hub id; a local folder means nothing elsewhere
         found["base_model"] = name
     found["model-index"] = [
         {

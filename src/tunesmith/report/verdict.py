@@ -12,6 +12,7 @@ METHODS = {
     "full": "Full fine-tuning",
     "probe": "A probe on the frozen backbone",
     "partial": "Fine-tuning of the last blocks",
+    "surgical": "Fine-tuning of the stages with the longest gradients",
     "gradual": "Gradual unfreezing",
     "lp-ft": "Probing, then full fine-tuning,",
     "bitfit": "Training the biases",
@@ -22,6 +23,12 @@ METHODS = {
     "pissa": "PiSSA",
     "lora+": "LoRA+",
     "ia3": "(IA)³",
+    "adalora": "AdaLoRA",
+    "vera": "VeRA",
+    "prompt": "Prompt tuning",
+    "prefix": "Prefix tuning",
+    "qlora": "QLoRA",
+    "scratch": "Training from fresh weights",
 }
 BASELINES = {
     "majority": "always giving the commonest answer",

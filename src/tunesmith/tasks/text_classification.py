@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loss, Model, Solved
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
@@ -94,9 +94,15 @@ class TextClassification:
         return dataset
 
     def load_model(
-        self, source: str, labels: Sequence[str], *, seed: int, fresh: bool = False, remote_code: bool = False
+        self,
+        source: str,
+        labels: Sequence[str],
+        *,
+        seed: int,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
+        remote_code: bool = False,
     ) -> Model:
-        model = load_classifier(source, labels, self.problem.name, seed=seed, fresh=fresh, remote_code=remote_code)
+        model = load_classifier(source, labels, self.problem.name, seed=seed, loading=loading, remote_code=remote_code)
         make_exact(model, self.problem.centre, self.problem.spread)
         wanted = self.settings.max_length
         if wanted == "auto":

@@ -148,10 +148,10 @@ class Course:
         guards = job.plan.guards
         pull = Pull(self.module, self.state.origin, guards.l2_sp) if guards.l2_sp else None
         average = Average(guards.ema, self.state.averaged) if guards.ema else None
-        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, pull)
         per_epoch = job.steps_an_epoch
         own = self.phase.epochs * per_epoch
         total = per_epoch * job.plan.epochs
+        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, total, pull)
         saved_at = time.perf_counter()
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)

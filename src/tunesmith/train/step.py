@@ -11,6 +11,7 @@ from tunesmith import seeds
 from tunesmith.contracts import Batched, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
+from tunesmith.models import adapters
 from tunesmith.models.forward import device_of, precision, to
 from tunesmith.plans import Plan
 from tunesmith.train import processes
@@ -38,12 +39,14 @@ class Stepper:
         optimiser: torch.optim.Optimizer,
         plan: Plan,
         seed: int,
+        steps: int,
         pull: Pull | None = None,
     ) -> None:
+        """`steps`: of the optimiser, over the whole plan."""
         self.task, self.model, self.pull = task, model, pull
         self.examples: Examples = rows.examples
         self.collate = rows.collate
-        self.optimiser, self.plan, self.seed = optimiser, plan, seed
+        self.optimiser, self.plan, self.seed, self.steps = optimiser, plan, seed, steps
         self.tokens = plan.batch.micro_batch_tokens
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
@@ -72,6 +75,8 @@ class Stepper:
         processes.sum_gradients(self.trained)
         if self.pull is not None:
             self.pull.add()
+        if (penalty := adapters.penalty(self.model)) is not None:
+            penalty.backward()  # type: ignore[no-untyped-call]
         total = float(processes.sum_over(loss_sum))
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm))
         if not math.isfinite(total) or not math.isfinite(norm):
@@ -82,6 +87,7 @@ class Stepper:
                 "The weights from before this step are kept. Try a lower train.learning_rate, or train.precision=fp32.",
             )
         self.optimiser.step()
+        adapters.after_step(self.model, number, self.steps)
         self.optimiser.zero_grad()
         return Done(total, count, halved)
 

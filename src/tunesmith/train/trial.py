@@ -150,7 +150,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
             collate = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
-        stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed)
+        stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed, TIMED_STEPS)
         for indices in (order[-1], chosen[0]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)
         begun = time.perf_counter()

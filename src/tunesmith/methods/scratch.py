@@ -1,0 +1,41 @@
+"""scratch: the same network from fresh weights, to see what pre-training is worth.
+
+There is nothing to solve a head on, so that all weights train from the first step, at the rate and for the epochs that random
+weights need. He et al. 2019 ("Rethinking ImageNet pre-training", section 3) show that such a comparison is fair only if
+training from scratch may take longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunesmith.contracts import Facts, Loading, Stage
+from tunesmith.methods.defaults import choose
+from tunesmith.methods.phases import assemble, trained
+from tunesmith.plans import Plan
+from tunesmith.settings import Strict
+
+PASSES, MOST = 3, 30
+"""Times the epochs of full fine-tuning, and the most."""
+RATE = 5
+"""Times the rate that pre-trained weights bear."""
+
+
+class Scratch:
+    """All weights, from fresh ones."""
+
+    name = "scratch"
+    loading = Loading(fresh=True)
+
+    class Settings(Strict):
+        """Scratch has no settings of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
+        choices = choose(facts, passes=PASSES, rate=RATE, most=MOST)
+        rates = {stage.name: choices.learning_rate for stage in stages}
+        reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
+        phases = [trained("all weights", stages, rates, choices.epochs, facts)]
+        return assemble(self.name, phases, choices, facts, reasons)
