@@ -225,7 +225,7 @@ def _data(ready: Prepared) -> dict[str, Any]:
 
 def _training(plan: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
     return {
-        "seconds": round(trained.seconds, 3),
+        "seconds": round(trained.seconds + plan.get("range_test", {}).get("seconds", 0.0), 3),
         "epochs": trained.epochs,
         "steps": trained.steps,
         "examples_per_second": round(trained.rows_seen / trained.seconds, 2) if trained.rows_seen else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from tunesmith.train import memory, trial
 from tunesmith.train.choice import Option
 from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
+from tunesmith.train.range_test import RangeTest, range_test, scaled
 from tunesmith.train.trial import Predicted
 
 BLOCK = 10_000
@@ -48,8 +50,11 @@ def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
     for plan in ready.frontier.candidates:
         memory.restart_peak()
         one = job(plan)
+        found = range_test(one) if ready.settings.train.learning_rate == "auto" else None
+        one = dataclasses.replace(one, plan=scaled(plan, found))
+        described = describe(one.plan, one.model.stages) | ({"range_test": asdict(found)} if found else {})
         predicted = trial.predict(one, options[0].predicted.forward if options else None)
-        options.append(Option(plan, describe(plan, one.model.stages), predicted))
+        options.append(Option(one.plan, described, predicted))
     return options
 
 
@@ -65,16 +70,17 @@ def begun(ready: Prepared, job: Callable[[Plan], Job], place: Run) -> list[Optio
         )
     written = runs.read_json(place.plan)
     found = written.get("candidates", [written])
-    again = [describe(plan, job(plan).model.stages) for plan in ready.frontier.candidates]
-    plain = [{key: value for key, value in one.items() if key != "predicted"} for one in found]
+    tested = [RangeTest(**one["range_test"]) if "range_test" in one else None for one in found]
+    plans = [scaled(plan, test) for plan, test in zip(ready.frontier.candidates, tested, strict=True)]
+    again = [describe(plan, job(plan).model.stages) for plan in plans]
+    plain = [{key: value for key, value in one.items() if key not in ("predicted", "range_test")} for one in found]
     if plain != json.loads(json.dumps(again)):
         raise RunError(
             f"The plan of {place.folder} was made on another machine or by another version, and would differ here.",
             "Start a new run.",
         )
     return [
-        Option(plan, one, Predicted(**kept["predicted"]))
-        for plan, one, kept in zip(ready.frontier.candidates, again, found, strict=True)
+        Option(plan, one, Predicted(**kept["predicted"])) for plan, one, kept in zip(plans, again, found, strict=True)
     ]
 
 

@@ -37,8 +37,13 @@ def whiskers(metric: str, rows: Sequence[tuple[str, Mapping[str, float], bool]])
     return _svg(width, 24 + len(rows) * step, f"{metric_name(metric)} of the model and its baselines", parts)
 
 
-def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: str) -> str:
-    """Lines over one axis; the first series is the accented one."""
+def lines(
+    series: Sequence[tuple[str, Sequence[Point]]],
+    x_name: str,
+    y_name: str,
+    told: Callable[[float], str] = "{:g}".format,
+) -> str:
+    """Lines over one axis; the first series is the accented one. `told` spells the ends of the axis."""
     width, height, left, bottom = 340, 220, 66, 34
     points = [point for _, found in series for point in found]
     if not points:
@@ -56,7 +61,7 @@ def lines(series: Sequence[tuple[str, Sequence[Point]]], x_name: str, y_name: st
         )
     for tick in sorted({min(xs), max(xs)}):
         parts.append(
-            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{tick:g}</text>'
+            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{told(tick)}</text>'
         )
     for index, (name, found) in enumerate(series):
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in found)

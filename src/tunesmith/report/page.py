@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
         )
         rate = [(line["step"], max(line["learning_rates"].values())) for line in kept]
         found["rate"] = figures.lines([("learning rate", rate)], "step", "learning rate")
+    if "range_test" in report["plan"]:
+        tested = report["plan"]["range_test"]
+        points = [(math.log10(rate), loss) for rate, loss in zip(tested["rates"], tested["losses"], strict=False)]
+        found["range"] = figures.lines(
+            [("loss", points)], "learning rate (logarithmic)", "loss", lambda power: f"{10**power:.1g}"
+        )
     if "calibration" in report:
         found["reliability"] = figures.reliability(report["calibration"]["bins"], report["calibration"]["bins_scaled"])
     if report.get("scatter"):

@@ -7,7 +7,7 @@ choose by width and batch are mostly well below; for a network that bears less t
 from __future__ import annotations
 
 import dataclasses
-import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Batched
+from tunesmith.contracts import Batched, Indices
 from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
+from tunesmith.models.forward import device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
 from tunesmith.plans import Phase, Plan
 from tunesmith.train import optimiser
@@ -39,6 +40,9 @@ MARGIN = 4.0
 MEMORY = 0.8
 """Of the moving average over losses, which undoes the noise of small steps; it looks back over about five of them."""
 
+TAIL = 3
+"""Steps that a rise lasts at least: a single bad batch is none."""
+
 
 @dataclass(frozen=True)
 class RangeTest:
@@ -52,6 +56,8 @@ class RangeTest:
     """The rate at which the loss went up; None where it never did."""
     factor: float
     """By which the plan's rates are multiplied."""
+    seconds: float
+    """What the test took, with solving for the head, which the run need not do again."""
 
 
 def affordable(job: Job) -> int:
@@ -69,6 +75,7 @@ def range_test(job: Job) -> RangeTest | None:
     rows = affordable(job)
     if not rows or job.plan.phases[-1].head != "train":
         return None
+    began = time.perf_counter()
     kept, chance = copy_of(of(job.model.module)), torch.get_rng_state()
     solving = tuple(phase for phase in job.plan.phases if phase.head == "solve")
     try:
@@ -77,26 +84,27 @@ def range_test(job: Job) -> RangeTest | None:
             first = dataclasses.replace(job, plan=dataclasses.replace(job.plan, phases=solving))
             trained = next(event for event in train(first) if isinstance(event, Trained))
             ready = dataclasses.replace(job, model=trained.model)
-        factors = np.geomspace(LOWEST, HIGHEST, STEPS)
-        losses = _losses(ready, job.plan.phases[-1], factors.tolist(), rows)
+        factors: list[float] = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
+        losses, before = _losses(ready, job.plan.phases[-1], factors, rows)
     finally:
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
         job.model.module.zero_grad()
     planned = max(row.learning_rate or 0.0 for row in job.plan.phases[-1].rows)
-    place = rises_at(losses)
-    too_high = None if place is None else float(factors[place])
+    place = rises_at(losses, before, _ignorant(job))
+    too_high = None if place is None else factors[place]
     factor = 1.0 if too_high is None else min(1.0, too_high / MARGIN)
     return RangeTest(
-        tuple(float(planned * one) for one in factors),
+        tuple(planned * one for one in factors),
         tuple(smoothed(losses)),
         None if too_high is None else planned * too_high,
         factor,
+        time.perf_counter() - began,
     )
 
 
-def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> list[float]:
-    """The mean loss of each step's rows before its update; ends where it is no number."""
+def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> tuple[list[float], list[float]]:
+    """The mean loss of each step's rows just before its update, up to where it is no number; and before all updates."""
     module = job.model.module
     module.train()
     apply_phase(module, job.model.stages, phase)
@@ -106,16 +114,32 @@ def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> list
     given = Batched(job.train, lambda indices: job.task.inputs(job.train, indices, job.model))
     stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, len(factors))
     order = seeds.generator(job.seed, "range test").permutation(len(job.train))
+    parts = [
+        np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap"))
+        for number in range(len(factors))
+    ]
     losses: list[float] = []
-    for number, factor in enumerate(factors):
+    before = [_mean_loss(job, part) for part in parts]
+    for number, (factor, part) in enumerate(zip(factors, parts, strict=True)):
         optimiser.set_rates(adamw, factor)
-        chosen = np.take(order, range(number * rows, (number + 1) * rows), mode="wrap")
         try:
-            done = stepper.step(np.unique(chosen), number)
+            done = stepper.step(part, number)
         except TrainingError:
             break
         losses.append(done.loss_sum / done.count)
-    return losses
+    return losses, before
+
+
+def _ignorant(job: Job) -> float:
+    commonest = job.task.commonest(job.train, job.train.rows, job.model)
+    return float(job.task.score(job.train, commonest)["loss"])
+
+
+def _mean_loss(job: Job, rows: Indices) -> float:
+    module, device = job.model.module, device_of(job.model.module)
+    with evaluated(module), torch.inference_mode(), precision(device, job.plan.precision):
+        logits = module(**to(job.task.inputs(job.train, rows, job.model), device)).logits.float()
+        return float(job.task.loss(logits, job.train, rows).sum) / job.train.count(rows)
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
@@ -127,25 +151,27 @@ def smoothed(losses: Sequence[float]) -> list[float]:
     return found
 
 
-def rises_at(losses: Sequence[float]) -> int | None:
-    """The first step at which the averaged loss is half as high again as its lowest, beyond noise; None where it never is.
+def rises_at(losses: Sequence[float], before: Sequence[float], ignorant: float) -> int | None:
+    """The first step from which on the loss stays well above that before training, on average; None without one.
 
-    `losses` that end before the last step ended in what is no number, which counts as a rise.
+    Well above is half the loss of knowing nothing: on few rows the solved head may leave a loss of nearly zero.
+
+    Args:
+        losses: of each step; where they end before the last step they ended in what is no number, which counts as a rise.
+        before: of the same rows with the weights from before the test, so that the noise of small steps cancels.
+        ignorant: the loss of always giving the commonest answer.
     """
-    averages = smoothed(losses)
-    early = np.array(losses[: max(3, STEPS // 3)])
-    noise = 3 * float(early.std()) * math.sqrt((1 - MEMORY) / (1 + MEMORY)) if len(early) > 1 else 0.0
-    lowest = math.inf
-    for place, average in enumerate(averages):
-        lowest = min(lowest, average)
-        if average > 1.5 * lowest + noise:
-            return place
-    return len(losses) if len(losses) < STEPS else None
+    if len(losses) < len(before):
+        return len(losses)
+    above = smoothed(np.subtract(losses, before).tolist())
+    high = [excess > 0.5 * ignorant for excess in above]
+    tail = high[::-1].index(False) if False in high else len(high)
+    return len(high) - tail if tail >= TAIL else None
 
 
-def scaled(plan: Plan, found: RangeTest) -> Plan:
-    """`plan` with its rates as the test says."""
-    if found.factor == 1:
+def scaled(plan: Plan, found: RangeTest | None) -> Plan:
+    """`plan` with its rates as the test says, where there was one and it says anything."""
+    if found is None or found.factor == 1:
         return plan
     phases = tuple(
         dataclasses.replace(
@@ -159,7 +185,5 @@ def scaled(plan: Plan, found: RangeTest) -> Plan:
         )
         for phase in plan.phases
     )
-    told = (
-        f"All rates are lowered to {found.factor:.2g} of that, as the range test saw the loss go up at {found.too_high:.2g}."
-    )
+    told = f"All rates are {found.factor:.2g} of that, as the range test saw the loss go up at {found.too_high:.2g}."
     return dataclasses.replace(plan, phases=phases, reasons=(*plan.reasons, told))
