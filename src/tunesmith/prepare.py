@@ -18,8 +18,7 @@ from tunesmith.contracts import Examples, Facts, Method, Model, Stage, Task
 from tunesmith.data.audit import splits_json
 from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
-from tunesmith.models import adapters, precision
-from tunesmith.models.load import tiny_batch
+from tunesmith.models import adapters, heads, precision
 from tunesmith.plans import HEAD, Plan, cut_of
 from tunesmith.registry import look_up
 from tunesmith.run import Run
@@ -43,7 +42,7 @@ class Prepared:
     train: Examples
     validation: Examples
     plan: Plan
-    truncation: dict[str, Any]
+    truncation: dict[str, Any] | None
 
 
 def make(kind: str, named: Named) -> Any:
@@ -74,26 +73,25 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     model = task.load_model(wanted.model, dataset.labels, seed=wanted.seed, remote_code=wanted.trust_remote_code)
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
     truncation = task.truncation(train, model)
-    if truncation["rows_cut"]:
+    if truncation and truncation["rows_cut"]:
         say(
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
             f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
         )
     plan = method.plan(model.stages, facts_of(wanted.train, model, train, device))
     if plan.adapter is not None:
-        model = adapters.inject(model, plan.adapter, tiny_batch(model.module.config), wanted.seed)
+        model = adapters.inject(model, plan.adapter, wanted.seed)
     model.module.to(device)
     return Prepared(wanted, task, dataset, model, model.stages, train, validation, plan, truncation)
 
 
 def facts_of(settings: TrainSettings, model: Model, train: Examples, device: torch.device) -> Facts:
     """What a method may know of the job."""
-    config: Any = model.module.config
     return Facts(
         rows=train.rows,
         pieces=len(train),
-        classes=config.num_labels,
-        hidden=config.get_text_config().hidden_size,
+        classes=heads.outputs_of(model),
+        hidden=heads.last_linear(model).in_features,
         native_bf16=precision.native_bf16(device),
         settings=settings,
     )
@@ -153,7 +151,7 @@ def describe(plan: Plan, stages: Sequence[Stage], predicted: Predicted | None) -
 def fingerprint(rows: pa.Table) -> str:
     """A checksum over every row of a split, to know later that the data are the same."""
     digest = hashlib.sha256()
-    kept = rows.select([name for name in rows.column_names if name != "line"])
+    kept = rows.select([name for name in rows.column_names if name not in ("line", "file")])  # where, not what
     for start in range(0, rows.num_rows, BLOCK):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, kept.schema) as stream:  # blocks of our own: those of the file may lie otherwise

@@ -14,7 +14,7 @@ import torch
 import tunesmith
 from tiny import ARCHITECTURES, write_model
 from tunesmith.models import adapters
-from tunesmith.models.load import load_classifier, tiny_batch
+from tunesmith.models.load import load_classifier
 from tunesmith.plans import Adapter, AdapterKind
 
 KINDS: tuple[AdapterKind, ...] = ("lora", "dora", "rslora", "pissa", "ia3")
@@ -27,7 +27,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
 ) -> None:
     folder = write_model(tmp_path / architecture, architecture)
     model = load_classifier(str(folder), ("a", "b"), "single-label", seed=0)
-    batch = tiny_batch(model.module.config)
+    batch = model.example
     model.module.eval()
     names = {name for name, _ in model.module.named_parameters()}
 
@@ -37,7 +37,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
 
     before = logits()
     blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
-    model = adapters.inject(model, Adapter(kind, blocks, rank=4), batch, 0)
+    model = adapters.inject(model, Adapter(kind, blocks, rank=4), 0)
     assert torch.allclose(logits(), before, atol=1e-4)
     added = [member for stage in model.stages for member in stage.members if member.adapter]
     assert added
@@ -48,7 +48,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
             parameters[member.name].add_(0.5 * torch.randn(parameters[member.name].shape))
     moved = logits()
     assert (moved - before).abs().max() > 1e-6
-    model = adapters.merge(model, batch)
+    model = adapters.merge(model)
     assert {name for name, _ in model.module.named_parameters()} == names
     assert torch.allclose(logits(), moved, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_lora_is_its_equation(tmp_path: Path) -> None:
     model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
     layer: Any = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    model = adapters.inject(model, Adapter("lora", ("block 1",), rank=4, alpha=8), tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, Adapter("lora", ("block 1",), rank=4, alpha=8), 0)
     assert not any(".0." in name and "lora" in name for name, _ in model.module.named_parameters())
     layer = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -104,7 +104,7 @@ def test_adapters_have_the_dropout_of_their_method(settings: dict[str, Any], tmp
 
     model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
     adapter = Adapter("lora", ("block 1",), dropout=0.3)
-    model = adapters.inject(model, adapter, tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, adapter, 0)
     set_dropout(model.module, 0.0)
     rates = {name: child.p for name, child in model.module.named_modules() if isinstance(child, torch.nn.Dropout)}
     assert {rate for name, rate in rates.items() if "lora_dropout" in name} == {0.3}

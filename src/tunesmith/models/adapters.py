@@ -23,7 +23,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
-from tunesmith.models.stages import blocks_of, find_stages
+from tunesmith.errors import ModelError
+from tunesmith.models.stages import find_stages
 from tunesmith.plans import Adapter
 
 NAME = "default"
@@ -34,20 +35,22 @@ _KEYS_AND_VALUES = (
 """Names of layers for keys and values; the last ones hold queries too, which are then scaled with them."""
 
 
-def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], seed: int) -> Model:
+def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     """`model` with fresh adapters, which change nothing yet, in the blocks that `adapter` names; its stages found anew.
 
     Args:
-        example: a small batch, to find the stages with.
         seed: draws the adapters' first weights.
+
+    Raises:
+        ModelError: the blocks have no linear layer.
     """
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seeds.derive(seed, "adapter"))
         peft.inject_adapter_in_model(_config(model, adapter), model.module, NAME)
-    return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=adapter)
+    return replace(model, stages=find_stages(model.module, model.backbone, model.blocks, model.example), adapter=adapter)
 
 
-def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
+def merge(model: Model) -> Model:
     """`model` with its adapters folded into the weights: a network of its own class, as it was loaded."""
     for name, child in list(model.module.named_modules()):
         if isinstance(child, BaseTunerLayer):
@@ -55,7 +58,7 @@ def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
             parent, _, own = name.rpartition(".")
             setattr(model.module.get_submodule(parent), own, child.get_base_layer())
     vars(model.module).pop("peft_config", None)
-    return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=None)
+    return replace(model, stages=find_stages(model.module, model.backbone, model.blocks, model.example), adapter=None)
 
 
 def write(model: Model, folder: Path) -> None:
@@ -64,7 +67,7 @@ def write(model: Model, folder: Path) -> None:
     config = copy.copy(held.peft_config[NAME])
     heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
-    config.task_type = peft.TaskType.SEQ_CLS
+    config.task_type = peft.TaskType.SEQ_CLS if model.modality == "text" else None  # PEFT has no name for images
     # What the base's files lack goes along, by the modules that hold it.
     config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
     config.inference_mode = True
@@ -100,7 +103,7 @@ def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the stages `blocks`."""
     inside = [
         f"{name}."
-        for number, name in enumerate(blocks_of(model.module.get_submodule(model.backbone), model.backbone))
+        for number, name in enumerate(model.blocks)
         if f"block {number}" in blocks
     ]
     return [
@@ -112,6 +115,11 @@ def targets(model: Model, blocks: Sequence[str]) -> list[str]:
 
 def _config(model: Model, adapter: Adapter) -> Any:
     found = targets(model, adapter.blocks)
+    if not found:
+        raise ModelError(
+            f"The blocks of {type(model.module).__name__} have no linear layer, and adapters go beside linear layers.",
+            "Use another method, such as full, partial or norm-only.",
+        )
     conv = any(isinstance(model.module.get_submodule(name), Conv1D) for name in found)
     if adapter.kind == "ia3":
         attended = [name for name in found if name.rpartition(".")[2] in _KEYS_AND_VALUES]

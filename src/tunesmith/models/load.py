@@ -17,7 +17,7 @@ from tunesmith import seeds
 from tunesmith.contracts import Model
 from tunesmith.errors import ModelError
 from tunesmith.models import pooling, sources
-from tunesmith.models.stages import find_stages
+from tunesmith.models.stages import find_blocks, find_stages
 
 NO_LIMIT = 1_000_000
 """What tokenizers without a limit say is far above this."""
@@ -61,21 +61,44 @@ def load_classifier(
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
-        _set_labels(config, labels, problem)
+        set_labels(config, labels, problem)
         _set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module, absent = _network(folder, config, source, fresh=fresh, remote_code=remote_code)
-        backbone = module.base_model_prefix
-        limit = _longest_input(module, config, tokenizer)
-        stages = find_stages(module, backbone, tiny_batch(config))
+            kind = transformers.AutoModelForSequenceClassification
+            module, absent = network(kind, folder, config, source, fresh=fresh, remote_code=remote_code)
+        backbone, example = module.base_model_prefix, tiny_batch(config)
+        blocks = find_blocks(module, backbone, example)
+        stages = find_stages(module, backbone, blocks, example)
     return Model(
-        module.float(), tokenizer, stages, source, folder, limit, backbone, pooling.OWN, remote_code, absent=absent
+        module=module.float(),
+        processor=tokenizer,
+        stages=stages,
+        blocks=blocks,
+        source=source,
+        folder=folder,
+        limit=_longest_input(module, config, tokenizer),
+        backbone=backbone,
+        example=example,
+        modality="text",
+        pooling=pooling.OWN,
+        remote_code=remote_code,
+        absent=absent,
     )
 
 
-def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool) -> tuple[Any, tuple[str, ...]]:
-    kind = transformers.AutoModelForSequenceClassification
+def network(
+    kind: Any, folder: str, config: Any, source: str, *, fresh: bool, remote_code: bool
+) -> tuple[Any, tuple[str, ...]]:
+    """The network of `folder` in fp32, with a new head, and the names of what its files lack and may lack.
+
+    Args:
+        kind: transformers' AutoModelFor… class.
+        fresh: all weights new.
+
+    Raises:
+        ModelError: weights of the backbone are missing, or have other shapes than the configuration says.
+    """
     how = attention()
     if fresh:
         return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code), ()
@@ -93,7 +116,10 @@ def _network(folder: str, config: Any, source: str, *, fresh: bool, remote_code:
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
-    missing = tuple(sorted(key for key in info["missing_keys"] if key.startswith(prefix)))
+    # Old checkpoints do not count the batches that batch-norm saw, and nothing reads the count.
+    missing = tuple(
+        sorted(key for key in info["missing_keys"] if key.startswith(prefix) and not key.endswith("num_batches_tracked"))
+    )
     # A pooler is often absent from language-model checkpoints and is trained with the head.
     absent = [key for key in missing if "pooler" not in key]
     if absent:
@@ -130,7 +156,7 @@ def clear_errors(source: str) -> Iterator[None]:
         ) from error
 
 
-def _set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
+def set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
     names = list(labels) or ["score"]
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))

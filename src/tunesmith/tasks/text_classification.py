@@ -14,12 +14,14 @@ from pydantic import Field
 
 from tunesmith.contracts import Array, Batch, Batched, Indices, Loss, Model, Solved
 from tunesmith.data import load as data
+from tunesmith.data.cells.text import TEXT
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes, save
 from tunesmith.models.heads import make_exact, outputs_of
 from tunesmith.models.load import load_classifier
+from tunesmith.models.reload import reload
 from tunesmith.models.tokenize import Reading, tokenize, truncation
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
@@ -34,6 +36,7 @@ class TextClassification:
     """The first task. What depends on the kind of target lies in `tasks/problems.py`."""
 
     name = "text-classification"
+    cells = TEXT
 
     class Settings(Strict):
         """Settings under `task:`."""
@@ -107,6 +110,9 @@ class TextClassification:
                 f"Set it to {model.limit} or less, or task.long_text=windows.",
             )
         return dataclasses.replace(model, limit=wanted)
+
+    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        return reload(folder, remote_code=remote_code)
 
     def encode(self, rows: pa.Table, model: Model) -> Tokens:
         windows = self.settings.long_text == "windows"

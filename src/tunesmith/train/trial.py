@@ -21,7 +21,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
-from tunesmith.models.heads import outputs_of
+from tunesmith.models.heads import last_linear, outputs_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, cut_of
@@ -54,16 +54,16 @@ def predict(job: Job) -> Predicted:
     kept = copy_of(of(job.model.module))
     chance = torch.get_rng_state()
     try:
-        forward, width = _forward(job)
+        forward = _forward(job)
         seconds, cached = 0.0, 0
         for place, phase in enumerate(job.plan.phases):
             if phase.head == "solve":
-                seconds += _solving(job, forward, width)
+                seconds += _solving(job, forward)
                 continue
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
-            step, share = _stepping(job, phase, cut if uses > 1 else None)
-            cached = max(cached, width * KEPT_BYTES[job.plan.precision] * _tokens(job) if share < 1 else 0)
+            step, share, width = _stepping(job, phase, cut if uses > 1 else None)
+            cached = max(cached, round(width * KEPT_BYTES[job.plan.precision] * _tokens(job)))
             own = step * _padded(job) + share * forward * float(job.validation.lengths.sum())
             seconds += phase.epochs * own
     except TrainingError as error:
@@ -93,12 +93,11 @@ def _size(job: Job, indices: Indices) -> int:
     return sum(len(part) * int(job.train.lengths[part].max()) for part in parts)
 
 
-def _forward(job: Job) -> tuple[float, int]:
-    """Seconds a padded token of a pass that trains nothing, and the width of what passes between blocks."""
+def _forward(job: Job) -> float:
+    """Seconds a padded token of a pass that trains nothing."""
     lengths = job.train.lengths
     parts = batches.in_length_order(lengths, INFERENCE_TOKENS)
     chosen = [parts[int(place)] for place in np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]]
-    config = job.model.module.config
     device, spent, tokens = device_of(job.model.module), 0.0, 0
     with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
         for number, indices in enumerate([chosen[0], *chosen]):
@@ -108,16 +107,17 @@ def _forward(job: Job) -> tuple[float, int]:
             if number:  # the first pass also pays for what is set up once
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
-    return spent / tokens, int(config.get_text_config().hidden_size)  # type: ignore[operator,union-attr]
+    return spent / tokens
 
 
-def _solving(job: Job, forward: float, width: int) -> float:
-    products = SOLVER_FLOPS * float(len(job.train)) * width * outputs_of(job.model)
+def _solving(job: Job, forward: float) -> float:
+    products = SOLVER_FLOPS * float(len(job.train)) * last_linear(job.model).in_features * outputs_of(job.model)
     return forward * _tokens(job) + products / FLOPS_A_SECOND
 
 
-def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
-    """Seconds a padded token of a training step, and the share of the blocks that is passed when entering at `cut`."""
+def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, float]:
+    """Seconds a padded token of a training step; when entering at `cut`, the share of the blocks that is still passed, and
+    how many numbers a token are kept."""
     module = job.model.module
     module.train()
     apply_phase(module, job.model.stages, phase)
@@ -126,7 +126,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
     steps = batches.steps(job.train.lengths, job.plan.batch.rows, job.seed, 0)
     order = sorted(steps, key=lambda indices: _size(job, indices))
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
-    sample = job.sample()
+    sample, width = job.sample(), 0.0
     with ExitStack() as stack:
         stack.enter_context(unread_skipped(job.model, sample))
         collate: Collate = partial(job.task.inputs, job.train, model=job.model)
@@ -135,7 +135,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
         if way is not None and not can_enter(job.model, way, count, sample, job.plan.precision):
             count = 0
         if way is not None and count:
-            collate = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
+            collate, width = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed)
@@ -146,11 +146,14 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
             stepper.step(indices, number)
         spent = time.perf_counter() - begun
     share = 1 - count / len(way.blocks) if way is not None else 1.0
-    return spent / sum(_size(job, indices) for indices in chosen), share
+    return spent / sum(_size(job, indices) for indices in chosen), share, width
 
 
-def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate, chosen: Sequence[Indices]) -> Collate:
-    """Batches of the steps `chosen` with what enters the block after `count` others, computed here and not in the steps."""
+def _entering(
+    job: Job, stack: ExitStack, way: Way, count: int, collate: Collate, chosen: Sequence[Indices]
+) -> tuple[Collate, float]:
+    """Batches of the steps `chosen` with what enters the block after `count` others, computed here and not in the steps; and
+    how many numbers a padded token that is."""
     device = device_of(job.model.module)
     kept: dict[bytes, torch.Tensor] = {}
     with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
@@ -165,4 +168,4 @@ def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate
             hand(found)
         return collate(indices)
 
-    return handing
+    return handing, sum(found.numel() for found in kept.values()) / sum(_size(job, indices) for indices in chosen)

@@ -27,7 +27,10 @@ TABLE = {
     "hub": "tunesmith.data.readers.hub:read",
 }
 
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "val": "validation", "test": "test"}
+SPLITS = {
+    "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test",
+}  # fmt: skip
 """Names that splits go by, and ours for them."""
 
 Record = tuple[int, list[Any]]
