@@ -145,9 +145,7 @@ def _conflicts(splits: Mapping[str, pa.Table], exact: Mapping[str, Indices], nam
     return {name: len(torn), "examples": [excerpt(texts[row].as_py()) for row in first]}
 
 
-def _warnings(
-    found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: Sequence[str], noun: str
-) -> list[str]:
+def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: Sequence[str], noun: str) -> list[str]:
     warnings: list[str] = []
     rejected = sum(found["rejected"].values())
     if rejected:

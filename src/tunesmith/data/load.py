@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from tunesmith.data import ids, targets
 from tunesmith.data.audit import audit
+from tunesmith.data.canonical import Canonical, canonical, store
 from tunesmith.data.cells import Cells
 from tunesmith.data.cells.text import TEXT
-from tunesmith.data.canonical import Canonical, canonical, store
 from tunesmith.data.columns import Columns, choose, positions
 from tunesmith.data.complete import SPLITS, complete
-from tunesmith.data.readers import Source, open_source
+from tunesmith.data.readers import Problem, Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.data.split_column import by_column
-from tunesmith.data.targets import Problem, Reason
+from tunesmith.data.targets import Reason
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
 
@@ -32,7 +32,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits ready for a task: each with the columns id, line, those of the cells (input first), target, group (for groups)."""
+    """Splits ready for a task, with the columns id, line, those of the cells (input first), target, group (for groups)."""
 
     splits: dict[str, pa.Table]
     """train, validation, test, in this order."""
@@ -236,7 +236,9 @@ def _merged_notes(names: list[str]) -> list[str]:
     return [note] if names else []
 
 
-def _clusters(tables: dict[str, pa.Table], threshold: float, cells: Cells) -> tuple[dict[str, Indices], dict[str, Indices]]:
+def _clusters(
+    tables: dict[str, pa.Table], threshold: float, cells: Cells
+) -> tuple[dict[str, Indices], dict[str, Indices]]:
     ends = np.cumsum([table.num_rows for table in tables.values()])[:-1]
     return tuple(  # type: ignore[return-value]
         dict(zip(tables, np.split(found, ends), strict=True))

@@ -63,4 +63,4 @@ def clusters(tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices
 def _numbers(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     """(rows,) the bits of each row, (rows, bits), as one number."""
     weights = np.uint64(1) << np.arange(band.shape[1], dtype=np.uint64)
-    return (band.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
+    return np.asarray((band.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64))

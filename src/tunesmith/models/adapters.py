@@ -47,7 +47,9 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seeds.derive(seed, "adapter"))
         peft.inject_adapter_in_model(_config(model, adapter), model.module, NAME)
-    return replace(model, stages=find_stages(model.module, model.backbone, model.blocks, model.example), adapter=adapter)
+    return replace(
+        model, stages=find_stages(model.module, model.backbone, model.blocks, model.example), adapter=adapter
+    )
 
 
 def merge(model: Model) -> Model:
@@ -101,11 +103,7 @@ def _quiet() -> Iterator[None]:
 
 def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the stages `blocks`."""
-    inside = [
-        f"{name}."
-        for number, name in enumerate(model.blocks)
-        if f"block {number}" in blocks
-    ]
+    inside = [f"{name}." for number, name in enumerate(model.blocks) if f"block {number}" in blocks]
     return [
         name
         for name, child in model.module.named_modules()

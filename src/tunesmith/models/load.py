@@ -118,7 +118,9 @@ def network(
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
     # Old checkpoints do not count the batches that batch-norm saw, and nothing reads the count.
     missing = tuple(
-        sorted(key for key in info["missing_keys"] if key.startswith(prefix) and not key.endswith("num_batches_tracked"))
+        sorted(
+            key for key in info["missing_keys"] if key.startswith(prefix) and not key.endswith("num_batches_tracked")
+        )
     )
     # A pooler is often absent from language-model checkpoints and is trained with the head.
     absent = [key for key in missing if "pooler" not in key]
@@ -157,6 +159,7 @@ def clear_errors(source: str) -> Iterator[None]:
 
 
 def set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
+    """Tell the configuration how many outputs there are, and what they are called."""
     names = list(labels) or ["score"]
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from tunesmith.contracts import Batch, Model
 from tunesmith.models.forward import evaluated

@@ -117,7 +117,9 @@ def _passes_all(module: nn.Module, name: str, example: Mapping[str, torch.Tensor
     kept: list[torch.Tensor] = []
 
     def keep(_: Any, __: Any, output: Any) -> None:
-        kept.append((output[0] if isinstance(output, tuple | list) else output).clone())  # later layers may work in place
+        kept.append(
+            (output[0] if isinstance(output, tuple | list) else output).clone()
+        )  # later layers may work in place
 
     def put(_: Any, __: Any, output: Any) -> Any:
         return type(output)((kept[0], *output[1:])) if isinstance(output, tuple | list) else kept[0]

@@ -67,7 +67,7 @@ class Cells(Protocol):
         ...
 
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
-        """Which rows are the same, and which nearly the same: two arrays (rows of all tables,); the second contains the first.
+        """Which rows are the same, and which nearly (those among them): two arrays, (rows of all tables,) each.
 
         Args:
             threshold: data.near_duplicate.

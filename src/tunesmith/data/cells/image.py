@@ -27,12 +27,12 @@ class Images:
 
     noun = "image"
     most = 1
-    names = (
+    names: Sequence[str] = (
         "image", "file", "path", "file_name", "filename", "image_path", "image_file", "img", "img_path", "file_path",
         "filepath", "photo", "picture",
     )  # fmt: skip
-    preferred = names
-    pairs = ()
+    preferred: Sequence[str] = names
+    pairs: Sequence[tuple[str, str]] = ()
     workers = min(8, os.cpu_count() or 1)
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
@@ -50,7 +50,9 @@ class Images:
         cell = cells[0]
         name, content = _taken_apart(cell)
         if content is None and not name:
-            return Unusable(0, "no image" if cell is None or cell == "" else "neither a path nor an image", excerpt(cell))
+            return Unusable(
+                0, "no image" if cell is None or cell == "" else "neither a path nor an image", excerpt(cell)
+            )
         shown = name or row
         file = place.folder / Path(name).expanduser()
         try:

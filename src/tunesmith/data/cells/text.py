@@ -19,12 +19,12 @@ class Text:
 
     noun = "text"
     most = 2
-    names = (
+    names: Sequence[str] = (
         "text", "sentence", "message", "review", "content", "question", "query", "utterance", "comment", "tweet", "body",
         "document", "title", "input",
     )  # fmt: skip
-    preferred = ("text",)
-    pairs = (
+    preferred: Sequence[str] = ("text",)
+    pairs: Sequence[tuple[str, str]] = (
         ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip
@@ -75,5 +75,5 @@ def _lengths(rows: pa.Table) -> dict[str, float]:
     lengths = sum(
         pc.utf8_length(rows.column(name)).to_numpy() for name in ("input", "pair") if name in rows.column_names
     )
-    names = ("min", "median", "p95", "max")
+    names: Sequence[str] = ("min", "median", "p95", "max")
     return {name: float(value) for name, value in zip(names, np.quantile(lengths, [0, 0.5, 0.95, 1]), strict=True)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -33,6 +33,8 @@ SPLITS = {
 }  # fmt: skip
 """Names that splits go by, and ours for them."""
 
+Problem = Literal["single-label", "multi-label", "regression"]
+"""Kinds of target."""
 Record = tuple[int, list[Any]]
 """Line, and the values in the order of the columns."""
 
@@ -48,7 +50,7 @@ class Source:
     """The split of a Rejected is filled in by who knows it."""
     folder: Path = Path()
     """Where relative paths in its cells start."""
-    problem: str | None = None
+    problem: Problem | None = None
     """The kind of target, where the form of the source says so."""
 
 

@@ -1,4 +1,4 @@
-"""Folders named after classes, each with its files: ROOT/CLASS/…, or ROOT/train/CLASS/… with validation and test beside it."""
+"""Folders named after classes, each with its files: ROOT/CLASS/…, or ROOT/train/CLASS/…, ROOT/test/CLASS/… and so on."""
 
 from __future__ import annotations
 
@@ -41,13 +41,11 @@ def read(where: str, encoding: str) -> dict[str, Source]:
                 f"The folder {folder} has no folders of classes.",
                 "Expected: one folder a class, with its files, or a table such as train.csv.",
             )
+    names = {split: f"{where} ({split})" if len(splits) > 1 else where for split in splits}
     return {
-        split: Source(f"{where} ({split})" if len(splits) > 1 else where, COLUMNS, _records(root, folder), root, SINGLE)
+        split: Source(names[split], COLUMNS, _records(root, folder), root, "single-label")
         for split, folder in splits.items()
     }
-
-
-SINGLE = "single-label"
 
 
 def _records(root: Path, folder: Path) -> Iterator[Record]:
