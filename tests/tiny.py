@@ -79,7 +79,7 @@ def write_model(folder: Path, architecture: str = "bert") -> Path:
 _TRANSFORMER = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8,
 }  # fmt: skip
-IMAGE_SIDE = {name: 16 for name in ("vit", "deit", "beit", "dinov2")}
+IMAGE_SIDE = dict.fromkeys(("vit", "deit", "beit", "dinov2"), 16)
 IMAGE_ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "vit": lambda: transformers.ViTConfig(**_TRANSFORMER, intermediate_size=64),
     "deit": lambda: transformers.DeiTConfig(**_TRANSFORMER, intermediate_size=64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,8 @@ def test_each_parameter_lies_in_one_stage_and_stages_come_in_the_order_of_execut
     first = []
     for stage in model.stages:
         owners = {name.rpartition(".")[0] for name in stage.parameters}
-        first.append(([at for at, name in enumerate(called) if name in owners]))
-    for earlier, later in zip(first, first[1:], strict=False):
+        first.append([at for at, name in enumerate(called) if name in owners])
+    for earlier, later in itertools.pairwise(first):
         assert max(earlier) < min(later)
     assert last_linear(model).out_features == 3
 
