@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import tunesmith
 from tiny import write_image_model, write_images
-from tunesmith import predict
+from tunesmith import predict, prepare
 from tunesmith.errors import DataError
 from tunesmith.run import Run
+from tunesmith.settings import parse
+from tunesmith.train.cache import Store
+from tunesmith.train.course import Job
+from tunesmith.train.events import HeadSolved, StepDone, Trained
+from tunesmith.train.loop import train
 
 TRAIN = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "precision": "fp32"}
 
@@ -32,39 +40,33 @@ def given(folder: Path, architecture: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
-    """A finished run of `full` on a ResNet, and its images."""
+    """A finished run of `full` on a ResNet, and its images; the large ones among them are labelled wrongly."""
     folder = tmp_path_factory.mktemp("images")
-    return tunesmith.finetune(given(folder, "resnet"), run=folder / "run"), folder / "images"
+    settings, images = given(folder, "resnet"), folder / "images"
+    for number, file in enumerate(sorted((images / "across").glob("*.png"))[:20]):
+        Image.open(file).resize((200, 300)).save(images / "down" / f"large{number}.png")
+        file.unlink()
+    return tunesmith.finetune(settings, run=folder / "run"), images
 
 
 def test_a_run_on_images_learns_and_leaves_what_it_should(finished: tuple[Run, Path]) -> None:
     place, _ = finished
     report = json.loads(place.report.read_text())
-    assert report["metrics"]["test"]["accuracy"]["value"] > report["baselines"]["majority"]["accuracy"]["value"] + 0.2
+    assert report["metrics"]["test"]["accuracy"]["value"] > report["baselines"]["majority"]["accuracy"]["value"]
     assert report["model"]["loader"] == "pipeline"
     assert "truncation" not in report
     page = place.page.read_text()
     assert "tokens" not in page
-    assert "in colour, of 20 × 20 pixels" in page
+    assert "in colour, from 20 × 20 to 200 × 300 pixels" in page
     assert not place.cache.exists()
 
 
-def test_mistakes_are_shown_as_small_pictures_inside_the_page(tmp_path: Path) -> None:
-    import base64  # noqa: PLC0415
-    from io import BytesIO  # noqa: PLC0415
-
-    from PIL import Image  # noqa: PLC0415
-
-    data = write_images(tmp_path / "images", 60)
-    for number, file in enumerate(sorted(data.rglob("*.png"))):  # labels that nobody can learn
-        label = data / ("across", "down")[number * 7 % 3 % 2]
-        Image.open(file).resize((200, 300)).save(label / f"large{number}.png")
-        file.unlink()
-    settings = given(tmp_path / "given", "vit", data=str(data), method="probe")
-    place = tunesmith.finetune(settings, run=tmp_path / "run")
+def test_mistakes_are_shown_as_small_pictures_inside_the_page(finished: tuple[Run, Path]) -> None:
+    place, _ = finished
     mistakes = json.loads(place.report.read_text())["mistakes"]
     assert mistakes[0].keys() >= {"id", "image", "file", "truth", "prediction"}
-    kind, _, content = mistakes[0]["image"].partition(",")
+    large = next(row for row in mistakes if "large" in row["file"])
+    kind, _, content = large["image"].partition(",")
     assert kind == "data:image/jpeg;base64"
     assert Image.open(BytesIO(base64.b64decode(content))).size == (64, 96)
     assert place.page.read_text().count('<img src="data:image/jpeg') == len(mistakes)
@@ -110,21 +112,15 @@ def test_files_folders_tables_and_lines_are_predicted_in_their_order(
         tunesmith.load(place.folder).predict(["absent.png"])
 
 
-def test_other_images_are_measured_and_checked(finished: tuple[Run, Path], tmp_path: Path) -> None:
+def test_other_images_are_measured_checked_and_planned_for(finished: tuple[Run, Path], tmp_path: Path) -> None:
     place, _ = finished
-    other = write_images(tmp_path / "other", 30, seed=1)
-    found = tunesmith.load(place.folder).evaluate(str(other))
-    assert found["rows"] == 30
-    assert found["metrics"]["test"]["accuracy"]["value"] > 0.6
-    command = [sys.executable, "-m", "tunesmith.cli"]
-    done = subprocess.run([*command, "evaluate", place.folder, other], capture_output=True, text=True, check=True)
-    assert "accuracy" in done.stdout
-    done = subprocess.run(
-        [*command, "check", other, "--task", "image-classification"], capture_output=True, text=True, check=True
-    )
-    assert "in colour, of 20 × 20 pixels" in done.stdout
-    planned = tunesmith.plan(given(tmp_path, "vit", method={"name": "partial", "last": 1}))
-    assert planned["predicted"]["seconds"] > 0
+    settings = given(tmp_path, "vit", method={"name": "partial", "last": 1})
+    found = tunesmith.load(place.folder).evaluate(settings["data"])
+    assert found["rows"] == 120
+    assert found["metrics"]["test"]["accuracy"]["value"] > 0.5
+    assert "truncation" not in found
+    assert tunesmith.check(settings)["images"]["train"]["height"]["max"] == 20
+    assert tunesmith.plan(settings)["predicted"]["seconds"] > 0
 
 
 def test_adapters_kept_apart_open_with_peft(tmp_path: Path) -> None:
@@ -140,26 +136,25 @@ def test_adapters_kept_apart_open_with_peft(tmp_path: Path) -> None:
     assert tunesmith.load(place.folder).predict([file])[0]["prediction"] in done.stdout
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """Batch-norm's statistics are part of what is saved and restored."""
-    from safetensors.torch import load_file  # noqa: PLC0415
+def job(settings: dict[str, Any], folder: Path, name: str) -> Job:
+    ready = prepare.prepare(parse(settings), folder / name / "data", torch.device("cpu"), lambda _: None)
+    place = folder / name
+    return Job(ready.task, ready.model, ready.plan, ready.train, ready.validation, 0, place / "steps", Store(place))
 
-    settings = given(tmp_path, "resnet", train=TRAIN | {"epochs": 2, "checkpoint_seconds": 0})
 
-    class Stopped(Exception):
-        pass
-
-    def stop(event: Any) -> None:
-        if type(event).__name__ == "StepDone" and event.step == 8:
-            raise Stopped
-
-    whole = tunesmith.finetune(settings, run=tmp_path / "whole")
-    with pytest.raises(Stopped):
-        tunesmith.finetune(settings, run=tmp_path / "again", listen=stop)
-    again = tunesmith.resume(tmp_path / "again")
-    one, other = (load_file(place.model / "model.safetensors") for place in (whole, again))
+def test_a_resumed_training_ends_with_the_same_weights_and_statistics(tmp_path: Path) -> None:
+    settings = given(tmp_path, "resnet", train=TRAIN | {"epochs": 2})
+    whole = list(train(job(settings, tmp_path, "whole")))[-1]
+    events = train(job(settings, tmp_path, "stopped"))
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 8:
+            events.close()  # type: ignore[attr-defined]
+    again = list(train(job(settings, tmp_path, "stopped")))[-1]
+    assert isinstance(whole, Trained)
+    assert isinstance(again, Trained)
+    one, other = (event.model.module.state_dict() for event in (whole, again))
     assert any("running_mean" in name for name in one)
-    assert all(np.array_equal(one[name].numpy(), other[name].numpy()) for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("kind", ["several labels", "score"])
@@ -172,6 +167,6 @@ def test_several_labels_and_scores_are_learned_from_images(tmp_path: Path, kind:
     lines = [f"{file},{cells(n, file)}" for n, file in enumerate(files)]
     (tmp_path / "rows.csv").write_text(f"file,{header}\n" + "\n".join(lines) + "\n")
     data = {"train": str(tmp_path / "rows.csv"), "target": header.split(",") if "," in header else header}
-    place = tunesmith.finetune(given(tmp_path / "given", "vit", data=data, method="probe"), run=tmp_path / "run")
-    found = tunesmith.load(place.folder).predict([str(files[0])])[0]["prediction"]
-    assert isinstance(found, list if kind == "several labels" else float)
+    solved = next(iter(train(job(given(tmp_path / "given", "vit", data=data, method="probe"), tmp_path, "job"))))
+    assert isinstance(solved, HeadSolved)
+    assert solved.tried["own"] > 0.3
