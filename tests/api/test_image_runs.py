@@ -159,14 +159,14 @@ def test_a_resumed_training_ends_with_the_same_weights_and_statistics(tmp_path: 
 
 @pytest.mark.parametrize("kind", ["several labels", "score"])
 def test_several_labels_and_scores_are_learned_from_images(tmp_path: Path, kind: str) -> None:
-    files = sorted(write_images(tmp_path / "images", 60).rglob("*.png"))
+    files = sorted(write_images(tmp_path / "images", 120).rglob("*.png"))
     header, cells = {
         "several labels": ("striped,odd", lambda n, file: f"{int(file.parent.name == 'down')},{n % 2}"),
-        "score": ("score", lambda n, file: f"{3.0 + (file.parent.name == 'down') + 0.01 * n}"),
+        "score": ("score", lambda n, file: f"{3.0 + (file.parent.name == 'down') + 0.001 * n}"),
     }[kind]
     lines = [f"{file},{cells(n, file)}" for n, file in enumerate(files)]
     (tmp_path / "rows.csv").write_text(f"file,{header}\n" + "\n".join(lines) + "\n")
     data = {"train": str(tmp_path / "rows.csv"), "target": header.split(",") if "," in header else header}
-    solved = next(iter(train(job(given(tmp_path / "given", "vit", data=data, method="probe"), tmp_path, "job"))))
+    solved = next(iter(train(job(given(tmp_path / "given", "resnet", data=data, method="probe"), tmp_path, "job"))))
     assert isinstance(solved, HeadSolved)
     assert solved.tried["own"] > 0.3
