@@ -13,8 +13,12 @@ from tunesmith import methods
 from tunesmith.errors import SettingsError
 from tunesmith.registry import look_up
 from tunesmith.tasks.tiny import SMALL, SPECIAL, WORDS, words, write_rows
+from tunesmith.tasks.tiny_images import write_images, write_processor
 
-__all__ = ["ARCHITECTURES", "DECODERS", "METHODS", "WORDS", "write_model", "write_rows"]
+__all__ = [
+    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_image_model", "write_images",
+    "write_model", "write_rows",
+]  # fmt: skip
 
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}
 ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
@@ -87,3 +91,40 @@ def able(method: str) -> bool:
 
 METHODS = [method for method in methods.TABLE if able(method)]
 """All but those that need what is not here."""
+_TRANSFORMER = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8,
+}  # fmt: skip
+IMAGE_SIDE = dict.fromkeys(("vit", "deit", "beit", "dinov2"), 16)
+IMAGE_ARCHITECTURES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
+    "vit": lambda: transformers.ViTConfig(**_TRANSFORMER, intermediate_size=64),
+    "deit": lambda: transformers.DeiTConfig(**_TRANSFORMER, intermediate_size=64),
+    "beit": lambda: transformers.BeitConfig(**_TRANSFORMER, intermediate_size=64),
+    "dinov2": lambda: transformers.Dinov2Config(**_TRANSFORMER, mlp_ratio=2),
+    "swin": lambda: transformers.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 2], window_size=4, drop_path_rate=0.0
+    ),
+    "convnext": lambda: transformers.ConvNextConfig(num_stages=3, hidden_sizes=[8, 16, 24], depths=[1, 2, 1]),
+    "resnet": lambda: transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[2, 2], layer_type="basic"
+    ),
+    "mobilenet-v1": lambda: transformers.MobileNetV1Config(depth_multiplier=0.1, min_depth=4),
+    "mobilenet-v2": lambda: transformers.MobileNetV2Config(depth_multiplier=0.1, min_depth=4),
+    "efficientnet": lambda: transformers.EfficientNetConfig(
+        width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=320
+    ),
+}
+
+
+def write_image_model(folder: Path, architecture: str = "vit") -> Path:
+    """A pre-trained image classifier of five classes with random weights, as save_pretrained leaves it."""
+    torch.manual_seed(0)
+    config = IMAGE_ARCHITECTURES[architecture]()
+    config.num_labels = 5
+    config.architectures = [f"{type(config).__name__.removesuffix('Config')}ForImageClassification"]
+    module = transformers.AutoModelForImageClassification.from_config(config)
+    for child in module.modules():  # nothing but noise passes through a deep network as it is drawn
+        if isinstance(child, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(child.weight)
+    module.save_pretrained(folder)
+    write_processor(folder, IMAGE_SIDE.get(architecture, 32))
+    return folder

@@ -26,7 +26,9 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value, such a
 Task = Annotated[str | None, typer.Option(help="What the model must do, such as text-classification.")]
 Model = Annotated[str | None, typer.Option(help="Hub id, local folder, or builtin:minilm.")]
 Data = Annotated[str | None, typer.Option(help="Training data: file, folder, or Hub id.")]
-Input = Annotated[list[str] | None, typer.Option("--input", help="Column of the text; twice for a pair of texts.")]
+Input = Annotated[
+    list[str] | None, typer.Option("--input", help="Column of the text or image; twice for a pair of texts.")
+]
 Target = Annotated[str | None, typer.Option(help="Column of the label or score.")]
 Method = Annotated[str | None, typer.Option(help=f"How the weights change: {' or '.join(methods.TABLE)}.")]
 Budget = Annotated[str | None, typer.Option(help="Time that the whole run may take, such as 10min.")]
@@ -141,12 +143,13 @@ def plan(
 def check(
     data: Annotated[str | None, typer.Argument(help="File, folder, or Hub id.")] = None,
     set_: Sets = None,
+    task: Task = None,
     input_: Input = None,
     target: Target = None,
     json_: Json = False,
 ) -> None:
     """Audit data before anything is spent: rows that cannot be used, repeats, labels, lengths."""
-    given = _gather(None, set_, data=data, input=input_, target=target)
+    given = _gather(None, set_, task=task, data=data, input=input_, target=target)
     from tunesmith import api, console
 
     found = api.check(_as_settings(given))
@@ -157,7 +160,10 @@ def check(
 def predict(
     run: RunFolder,
     inputs: Annotated[
-        list[str], typer.Argument(help="Texts, a file with the input column, or - for lines on standard input.")
+        list[str],
+        typer.Argument(
+            help="Texts, or image files and folders; a file with the input column; or - for lines on standard input."
+        ),
     ],
     json_: Json = False,
     output: Annotated[Path | None, typer.Option(help="Write all predictions here, as JSON lines.")] = None,

@@ -26,7 +26,6 @@ from tunesmith.evaluate.memorising import memorising
 from tunesmith.methods.scratch import Scratch
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import device_of, logits
-from tunesmith.models.load import tiny_batch
 from tunesmith.plans import Plan
 from tunesmith.prepare import Prepared, facts_of
 from tunesmith.record import carried_out
@@ -76,7 +75,7 @@ def conclude(
         validation = _split(ready, trained, "validation")
         _check_restored(task, trained, validation)
         if trained.model.adapter is not None and trained.model.adapter.merge:
-            merged = adapters.merge(trained.model, tiny_batch(trained.model.module.config))
+            merged = adapters.merge(trained.model)
             trained = dataclasses.replace(trained, model=merged)
             validation = _split(ready, trained, "validation")
         test, model = _split(ready, trained, "test"), trained.model
@@ -89,11 +88,12 @@ def conclude(
             temperature = task.temperature(validation.examples, validation.logits)
             sections = measure(how, test, temperature)
             sections["metrics"]["validation"] = intervals(how, validation)
-            sections["truncation"] = {
-                "train": ready.truncation,
-                "validation": task.truncation(validation.examples, model),
-                "test": task.truncation(test.examples, model),
-            }
+            if ready.truncation:
+                sections["truncation"] = {
+                    "train": ready.truncation,
+                    "validation": task.truncation(validation.examples, model),
+                    "test": task.truncation(test.examples, model),
+                }
         with timed(timings, "baselines"):
             sections |= against(how, test, _baselines(ready, trained, scratch, test, place))
         with timed(timings, "reopen"):

@@ -189,6 +189,8 @@ def show_audit(found: dict[str, Any]) -> None:
     )
     for guess in columns["guesses"]:
         _console.print(f"Guessed: {guess}", soft_wrap=True, markup=False)
+    for sentence in verdict.sizes(found):
+        _console.print(sentence, soft_wrap=True, markup=False)
     repeats = found["duplicates"]
     _console.print(f"Repeats: {repeats['exact']:,} exact, {repeats['near']:,} nearly the same.")
     for row in found["rejected_rows"][:10]:
@@ -226,8 +228,9 @@ def show_metrics(found: dict[str, Any]) -> None:
     _console.print(table)
     if found["rejected"]:
         _console.print(f"{found['rejected']:,} rows could not be used.")
-    if cut := found["truncation"]["rows_cut"]:
-        _console.print(f"{cut:,} rows are longer than {found['truncation']['limit']:,} tokens and were cut.")
+    cut = found.get("truncation")
+    if cut and cut["rows_cut"]:
+        _console.print(f"{cut['rows_cut']:,} rows are longer than {cut['limit']:,} tokens and were cut.")
 
 
 def show_comparison(found: dict[str, Any]) -> None:

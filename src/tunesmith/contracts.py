@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
+from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
 from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
@@ -71,6 +72,21 @@ class Examples(Protocol):
 
     @property
     def rows(self) -> int: ...
+
+    @property
+    def owner(self) -> Indices:
+        """(examples,) the row that each belongs to, ascending."""
+        ...
+
+    @property
+    def targets(self) -> Array | None:
+        """(rows,) class index or score, or (rows, labels) of 0 and 1; None where nothing is known."""
+        ...
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(examples,) the share of its row that each is, so that every row counts once in the loss."""
+        ...
 
     @property
     def key(self) -> str:
@@ -137,6 +153,9 @@ class Stage:
         return tuple(member for member in self.members if _CHOOSE[part](member))
 
 
+Modality = Literal["text", "image"]
+
+
 @dataclass(frozen=True)
 class Model:
     """A network with what prepares its input. `module(**batch)` returns an object with `.logits`."""
@@ -144,6 +163,8 @@ class Model:
     module: nn.Module
     processor: Any
     stages: tuple[Stage, ...]
+    blocks: tuple[str, ...]
+    """The modules that its blocks are, by full name, in depth order."""
     source: str
     """What the user asked for: Hub id, folder, builtin name."""
     folder: str
@@ -152,6 +173,10 @@ class Model:
     """Longest input, in tokens."""
     backbone: str
     """The attribute of `module` that holds the pre-trained part."""
+    example: Batch
+    """A batch that the network takes, as small as may be, to see with how it is made."""
+    modality: Modality
+    """What it reads."""
     pooling: str
     """How a row becomes one vector: "own" is the way of the model's own class."""
     remote_code: bool = False
@@ -199,6 +224,8 @@ class Task(Protocol):
 
     name: str
     Settings: type[BaseModel]
+    cells: Cells
+    """What one input is."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -228,12 +255,16 @@ class Task(Protocol):
         """The pre-trained network with a new head, as `loading` wants it."""
         ...
 
+    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        """The model that a run left in `folder`, ready for new inputs."""
+        ...
+
     def encode(self, rows: pa.Table, model: Model) -> Any:
         """`rows` as Examples, in the task's own class."""
         ...
 
-    def truncation(self, examples: Any, model: Model) -> dict[str, Any]:
-        """How many rows were cut, and how much of them."""
+    def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
+        """How many rows were cut, and how much of them; None where inputs have no length."""
         ...
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:

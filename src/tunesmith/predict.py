@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import pyarrow as pa
 from tunesmith import run as runs
 from tunesmith.contracts import Model, Task
 from tunesmith.data import load as data
+from tunesmith.data.canonical import Canonical
+from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
 from tunesmith.data.readers import TABLE
+from tunesmith.data.rejected import Rejected
 from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
-from tunesmith.models.reload import reload
 from tunesmith.prepare import make
 from tunesmith.settings import Named, Settings, parse, read_yaml
 from tunesmith.train import processes
@@ -49,30 +51,63 @@ class Predictor:
         self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
         self.temperature: float | None = notes["temperature"]
-        self.model: Model = reload(place.model, remote_code=self.settings.trust_remote_code)
+        self.model: Model = self.task.reopen(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 
     def predict(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """A prediction for each input: id (its position), prediction, and calibrated scores where there are classes.
 
         Args:
-            inputs: texts, or pairs of texts where the model was trained on pairs.
+            inputs: texts, or pairs of texts where the model was trained on pairs; or paths of images.
 
         Raises:
-            DataError: an input is not text, or not a pair where pairs are needed.
+            DataError: an input is not text, not a pair where pairs are needed, or no image that can be read.
 
         Warns:
             CutWarning: inputs are longer than the model takes, and were cut.
         """
-        return self.predict_rows(_table(inputs, len(self.inputs))).to_pylist()  # type: ignore[no-any-return]
+        read = self.read(inputs)
+        if read.rejected:
+            bad = read.rejected[0]
+            raise DataError(f"Input {bad.line + 1} is {inputs[bad.line]!r}, which cannot be used: {bad.reason}.")
+        return self.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
+
+    def read(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> Canonical:
+        """Inputs as rows, numbered from 0; those that cannot be used are set aside."""
+        if isinstance(inputs, str):
+            raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
+        cells, width = self.task.cells, len(self.inputs)
+        place = Place(Path(), Path(), self.settings.data)
+        rows: list[tuple[Any, ...]] = []
+        rejected: list[Rejected] = []
+        for number, given in enumerate(inputs):
+            parts = given if isinstance(given, tuple | list) else (given,)
+            if len(parts) != width:
+                raise DataError(
+                    f"Input {number + 1} is {given!r}, but {'a pair of texts' if width == 2 else f'one {cells.noun}'} "
+                    "is needed."
+                )
+            found = cells.read(parts, str(number), place)
+            if isinstance(found, Unusable):
+                rejected.append(Rejected("", number, found.reason, found.shown))
+            else:
+                rows.append((cells.named(str(number), str(parts[0])), number, *found))
+        schema = pa.schema([("id", pa.string()), ("line", pa.int64()), *cells.fields(width)])
+        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+        return Canonical(
+            pa.table(
+                [pa.array(list(column), kind) for column, kind in zip(columns, schema.types, strict=True)], schema
+            ),
+            rejected,
+        )
 
     def predict_rows(self, rows: pa.Table) -> pa.Table:
-        """The same for a table with the columns id, input and, for pairs, pair."""
+        """The same for a table with the columns id and those of the task's cells."""
         if not rows.num_rows:
             raise DataError("There is nothing to predict: no usable input was given.")
         examples = self.task.encode(rows, self.model)
         cut = self.task.truncation(examples, self.model)
-        if cut["rows_cut"]:
+        if cut and cut["rows_cut"]:
             warnings.warn(
                 f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
                 f"at the end: {cut['share_of_tokens']:.1%} of all tokens.",
@@ -91,16 +126,17 @@ class Predictor:
         wanted = self.settings
         with runs.scratch() as cache:
             columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
-            read = data.load_labelled(source, wanted.data, columns, self.labels, self.problem, cache)
+            read = data.load_labelled(source, wanted.data, columns, self.labels, self.problem, cache, self.task.cells)
             examples = self.task.encode(read.rows, self.model)
             found = logits(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
             sections = measure(how, Reading(read.rows, examples, found), self.temperature)
+        cut = self.task.truncation(examples, self.model)
         result = {
             "data": source,
             "rows": read.rows.num_rows,
             "rejected": len(read.rejected),
-            "truncation": self.task.truncation(examples, self.model),
+            **({"truncation": cut} if cut else {}),
             **sections,
         }
         name = "-".join(part for part in Path(source).with_suffix("").parts if part.strip("./\\"))
@@ -114,9 +150,9 @@ def load(run: str | Path) -> Predictor:
 
 
 def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str]) -> list[dict[str, Any]]:
-    """What the command line predicts: texts as they are, a data file, or `lines` where the input is "-".
+    """What the command line predicts: inputs as they are, images of a folder, a data file, or `lines` where the input is "-".
 
-    A row of a file, or a line, that cannot be used stands in its place with no prediction and the reason.
+    An input, a row of a file, or a line, that cannot be used stands in its place with no prediction and the reason.
 
     Raises:
         DataError: nothing usable, or a file that lacks the input column.
@@ -124,48 +160,43 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
     predictor = load(run)
     if list(inputs) == ["-"]:
         return _predict_lines(predictor, [line.rstrip("\n") for line in lines])
-    if len(inputs) == 1 and (Path(inputs[0]).suffix.lower() in FILES or os.path.isdir(inputs[0])):
+    given = predictor.task.cells.expanded(inputs)
+    if len(inputs) == 1 and _is_table(inputs[0], given):
         with runs.scratch() as cache:
-            read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache)
-            found = predictor.predict_rows(read.rows).to_pylist()
-            placed = list(zip(read.rows.column("line").to_pylist(), found, strict=True))
-            placed += [(row.line, _without(f"row:{row.line}", row.reason)) for row in read.rejected]
-            return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+            read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache, predictor.task.cells)
+            return _in_place(predictor, read, lambda line: f"row:{line}")
     if len(predictor.inputs) == 2:
         if len(inputs) != 2:
             raise DataError(
                 f"The model reads pairs of texts, but {len(inputs)} were given.", "Give two texts, or a file."
             )
         return predictor.predict([(inputs[0], inputs[1])])
-    return predictor.predict(list(inputs))
+    if not given:
+        raise DataError(f"There is no image in {', '.join(inputs)}.", "Give image files, or a folder that holds some.")
+    return _in_place(predictor, predictor.read(given), lambda line: predictor.task.cells.named(str(line), given[line]))
+
+
+def _is_table(where: str, given: Sequence[str]) -> bool:
+    """Whether an input is the name of a data file or folder; of a folder, only where it holds no input by itself."""
+    return Path(where).suffix.lower() in FILES or (os.path.isdir(where) and list(given) in ([], [where]))
+
+
+def _in_place(predictor: Predictor, read: Canonical, name: Callable[[int], str]) -> list[dict[str, Any]]:
+    """A prediction for every row that can be used, and the reason for every other, in the order of the rows."""
+    found = predictor.predict_rows(read.rows).to_pylist()
+    placed = list(zip(read.rows.column("line").to_pylist(), found, strict=True))
+    placed += [(row.line, _without(name(row.line), row.reason)) for row in read.rejected]
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _predict_lines(predictor: Predictor, lines: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry a line; its id is the line's position, from 0."""
+    """One entry a line; of texts, its id is the line's position, from 0."""
     if len(predictor.inputs) == 2:
         raise DataError("The model reads pairs of texts, which lines cannot hold.", "Give a file with both columns.")
-    kept = [number for number, line in enumerate(lines) if line.strip()]
-    if not kept:
+    if not any(line.strip() for line in lines):
         raise DataError("There is nothing to predict: every line is empty.")
-    found = {
-        number: row | {"id": str(number)}
-        for number, row in zip(kept, predictor.predict([lines[number] for number in kept]), strict=True)
-    }
-    return [found.get(number) or _without(str(number), "empty text") for number in range(len(lines))]
+    return _in_place(predictor, predictor.read(lines), str)
 
 
 def _without(name: str, reason: str) -> dict[str, Any]:
     return {"id": name, "prediction": None, "reason": reason}
-
-
-def _table(inputs: Sequence[Any], width: int) -> pa.Table:
-    if isinstance(inputs, str):
-        raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
-    names = ["input", "pair"][:width]
-    rows = [(row,) if isinstance(row, str) else tuple(row) for row in inputs]
-    for number, row in enumerate(rows):
-        if len(row) != width or not all(isinstance(text, str) and text.strip() for text in row):
-            wanted = "a text that is not empty" if width == 1 else "a pair of texts that are not empty"
-            raise DataError(f"Input {number + 1} is {inputs[number]!r}, but {wanted} is needed.")
-    columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
-    return pa.table({"id": [str(number) for number in range(len(rows))], **columns})

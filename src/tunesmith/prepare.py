@@ -16,8 +16,7 @@ from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Task
 from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
 from tunesmith.methods.changes import changed
-from tunesmith.models import adapters, precision
-from tunesmith.models.load import tiny_batch
+from tunesmith.models import adapters, heads, precision
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import look_up
 from tunesmith.run import scratch
@@ -40,7 +39,7 @@ class Material:
     """Pre-trained, with a new head; with the plan's adapters where there is but one plan."""
     train: Examples
     validation: Examples
-    truncation: dict[str, Any]
+    truncation: dict[str, Any] | None
     device: torch.device
     loading: Loading
     """How the method wanted the network."""
@@ -89,7 +88,7 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     )
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
     truncation = task.truncation(train, model)
-    if truncation["rows_cut"]:
+    if truncation and truncation["rows_cut"]:
         say(
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
             f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
@@ -138,12 +137,11 @@ def job(found: Material, model: Model, plan: Plan, checkpoints: Path) -> Job:
 def _adapted(model: Model, plan: Plan, seed: int) -> Model:
     if plan.adapter is None:
         return model
-    return adapters.inject(model, plan.adapter, tiny_batch(model.module.config), seed)
+    return adapters.inject(model, plan.adapter, seed)
 
 
 def facts_of(found: Material, model: Model) -> Facts:
     """What a method may know of the job that it plans for `model`."""
-    config: Any = model.module.config
 
     def gradients(plan: Plan) -> Mapping[str, float]:
         with scratch() as folder:
@@ -152,8 +150,8 @@ def facts_of(found: Material, model: Model) -> Facts:
     return Facts(
         rows=found.train.rows,
         pieces=len(found.train),
-        classes=config.num_labels,
-        hidden=config.get_text_config().hidden_size,
+        classes=heads.outputs_of(model),
+        hidden=heads.last_linear(model).in_features,
         native_bf16=precision.native_bf16(found.device),
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         relative_gradients=gradients,

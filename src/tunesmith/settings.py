@@ -46,19 +46,23 @@ class DataSettings(Strict):
     """Where the rows are and which column plays which part."""
 
     train: str
-    """File (.csv .tsv .json .jsonl .parquet), folder with one file a split or written by `datasets`, or Hub id."""
+    """File (.csv .tsv .json .jsonl .parquet), folder with one file a split, with one folder a class, or written by
+    `datasets`, or Hub id."""
     validation: str | None = None
     """Cut from train when absent."""
     test: str | None = None
     """Cut from train when absent."""
     input: str | list[str] | None = None
-    """Column of the text, or the two columns of a sentence pair; guessed when only one reading is safe."""
+    """Column of the text, or of the image's path, or the two columns of a sentence pair; guessed when only one reading is
+    safe."""
     target: str | list[str] | None = None
     """Column of the label or score; several columns of 0 and 1 make a multi-label target."""
     id: str | None = None
     """Column that names each row; otherwise split and line number."""
     group: str | None = None
     """Rows that share this column's value stay on one side of every split, and are resampled together."""
+    split_column: str | None = None
+    """Column that says which split a row belongs to: train, validation (or valid, val, dev) or test."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test when they are cut from one file."""
     separator: Annotated[str, Field(min_length=1)] = ";"
@@ -70,7 +74,8 @@ class DataSettings(Strict):
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.1
     """A larger share of rows set aside stops the run before training."""
     near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Rows at least this similar (Jaccard, shingles of five bytes) count as near-duplicates."""
+    """Rows at least this similar count as near-duplicates: texts by Jaccard over shingles of five bytes, images by the share
+    of the 64 bits of their difference hash that agree."""
 
     @pydantic.field_validator("split")
     @classmethod

@@ -12,22 +12,30 @@ import torch
 import tunesmith
 from tiny import METHODS
 from tunesmith import prepare, settings, tasks
+from tunesmith.errors import ModelError
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import logits
-from tunesmith.models.load import tiny_batch
-from tunesmith.models.reload import reload
 from tunesmith.registry import look_up
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import train
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
+REFUSED = {("image-classification", "prompt"), ("image-classification", "prefix")}
+"""Virtual tokens stand among words."""
+
 
 @pytest.mark.parametrize("task", tasks.TABLE)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, task: str, method: str) -> None:
     given = {"task": task, "method": method, "train": TRAIN, **look_up("task", task, tasks.TABLE).tiny(tmp_path)}
-    ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    try:
+        ready = prepare.prepare(settings.parse(given), tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    except ModelError:
+        if (task, method) not in REFUSED:
+            raise
+        return
+    assert (task, method) not in REFUSED
     before = {name: p.detach().clone() for name, p in ready.model.module.named_parameters()}
     plan = ready.frontier.candidates[0]
     job = prepare.job(ready, ready.model, plan, tmp_path / "checkpoints")
@@ -48,9 +56,9 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     assert np.isfinite(found).all()
     model = trained.model
     if model.adapter is not None and model.adapter.merge:
-        model = adapters.merge(model, tiny_batch(model.module.config))
+        model = adapters.merge(model)
     save.save(model, tmp_path / "saved")
-    again = logits(ready.task, reload(tmp_path / "saved"), ready.validation, "fp32")
+    again = logits(ready.task, ready.task.reopen(tmp_path / "saved"), ready.validation, "fp32")
     np.testing.assert_allclose(again, found, atol=1e-4)
 
 

@@ -30,7 +30,7 @@ def adapted(folder: Path, kind: AdapterKind) -> Model:
     """A network of which every block has adapters that change something."""
     model = load_classifier(str(folder), ("a", "b"), "single-label", seed=0)
     blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
-    model = adapters.inject(model, adapter(kind, blocks, merge=False), tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, adapter(kind, blocks, merge=False), 0)
     parameters = dict(model.module.named_parameters())
     torch.manual_seed(0)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
 ) -> None:
     folder = write_model(tmp_path / architecture, architecture)
     model = load_classifier(str(folder), ("a", "b"), "single-label", seed=0)
-    batch = tiny_batch(model.module.config)
+    batch = model.example
     model.module.eval()
     names = {name for name, _ in model.module.named_parameters()}
 
@@ -56,7 +56,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
 
     before = logits()
     blocks = tuple(stage.name for stage in model.stages if stage.name.startswith("block "))
-    model = adapters.inject(model, adapter(kind, blocks), batch, 0)
+    model = adapters.inject(model, adapter(kind, blocks), 0)
     assert torch.allclose(logits(), before, atol=1e-4)
     added = [member for stage in model.stages for member in stage.members if member.adapter]
     assert added
@@ -67,7 +67,7 @@ def test_injected_changes_nothing_and_merged_is_the_trained_one(
             parameters[member.name].add_(0.5 * torch.randn(parameters[member.name].shape))
     moved = logits()
     assert (moved - before).abs().max() > 1e-6
-    model = adapters.merge(model, batch)
+    model = adapters.merge(model)
     assert {name for name, _ in model.module.named_parameters()} == names
     assert torch.allclose(logits(), moved, atol=1e-5)
 
@@ -77,7 +77,7 @@ def test_lora_is_its_equation(tmp_path: Path) -> None:
     model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
     layer: Any = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    model = adapters.inject(model, Adapter("lora", ("block 1",), rank=4, alpha=8), tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, Adapter("lora", ("block 1",), rank=4, alpha=8), 0)
     assert not any(".0." in name and "lora" in name for name, _ in model.module.named_parameters())
     layer = model.module.get_submodule("bert.encoder.layer.1.intermediate.dense")
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -157,7 +157,7 @@ def test_adapters_have_the_dropout_of_their_method(settings: dict[str, Any], tmp
     from tunesmith.models.dropout import set_dropout  # noqa: PLC0415
 
     model = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
-    model = adapters.inject(model, Adapter("lora", ("block 1",), dropout=0.3), tiny_batch(model.module.config), 0)
+    model = adapters.inject(model, Adapter("lora", ("block 1",), dropout=0.3), 0)
     set_dropout(model.module, 0.0)
     rates = {name: child.p for name, child in model.module.named_modules() if isinstance(child, torch.nn.Dropout)}
     assert {rate for name, rate in rates.items() if "lora_dropout" in name} == {0.3}

@@ -13,7 +13,7 @@ from tiny import write_model
 from tunesmith.contracts import Model
 from tunesmith.errors import SettingsError
 from tunesmith.models import adapters, budget
-from tunesmith.models.load import load_classifier, tiny_batch
+from tunesmith.models.load import load_classifier
 from tunesmith.plans import Adapter, RankBudget
 from tunesmith.prepare import make
 from tunesmith.settings import Named
@@ -25,7 +25,7 @@ BUDGET = RankBudget(initial=6, before=0.2, after=0.3)
 def model(tmp_path: Path) -> Model:
     found = load_classifier(str(write_model(tmp_path / "model")), ("a", "b"), "single-label", seed=0)
     adapter = Adapter("adalora", ("block 0", "block 1"), rank=4, alpha=12, budget=BUDGET)
-    return adapters.inject(found, adapter, tiny_batch(found.module.config), 0)
+    return adapters.inject(found, adapter, 0)
 
 
 def triplets(model: Model) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tiny import ARCHITECTURES, DECODERS, write_model
 from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, prompts, save
-from tunesmith.models.load import load_classifier, tiny_batch
+from tunesmith.models.load import load_classifier
 from tunesmith.models.reload import reload
 from tunesmith.plans import Adapter, AdapterKind
 
@@ -29,7 +29,7 @@ def loaded(folder: Path) -> Model:
 
 def prompted(model: Model, kind: AdapterKind) -> Model:
     adapter = Adapter(kind, ("embeddings",), merge=False, tokens=5)
-    return adapters.inject(model, adapter, tiny_batch(model.module.config), 0)
+    return adapters.inject(model, adapter, 0)
 
 
 def ragged(model: Model) -> dict[str, torch.Tensor]:

@@ -48,3 +48,23 @@ def test_trec_repeats_between_splits_are_found() -> None:
         {"data": {"train": str(folder / "train.csv"), "test": str(folder / "test.csv"), "target": "label"}}
     )
     assert sum(entry["rows"] for entry in found["overlap"].values()) >= 10
+
+
+def test_a_probe_of_a_cifar_resnet_tells_defects_of_tiles_apart(tmp_path: Path) -> None:
+    """Grey tiles, in splits that a column names, tiles kept together; a majority has macro-F1 0.11."""
+    settings = {
+        "task": {"name": "image-classification", "metric": "macro_f1"},
+        "model": str(SHARED / "weights" / "resnet-cifar10"),
+        "data": {
+            "train": str(SHARED / "data" / "magnetic-tile" / "splits.csv"), "split_column": "split", "group": "tile",
+        },
+        "method": "probe",
+        "train": {"precision": "fp32"},
+        "evaluate": {"resamples": 200},
+    }  # fmt: skip
+    report = json.loads(tunesmith.finetune(settings, run=tmp_path / "run").report.read_text())
+    assert report["metrics"]["test"]["macro_f1"]["value"] > 0.5
+    assert {name: report["data"][name] for name in ("train", "validation", "test")} == {
+        "train": 474, "validation": 158, "test": 160,
+    }  # fmt: skip
+    assert report["model"]["loader"] == "pipeline"

@@ -85,7 +85,7 @@ def test_a_rate_that_tears_the_network_up_is_lowered(settings: dict[str, Any]) -
     assert tested["too_high"] in tested["rates"]
     planned = max(tested["rates"]) / range_test.HIGHEST
     rates = {row["learning_rate"] for row in plan["phases"][-1]["rows"]}
-    assert rates == {pytest.approx(tested["factor"] * planned)}
+    assert max(rates) == pytest.approx(tested["factor"] * planned)
     assert max(rates) == pytest.approx(tested["too_high"] / range_test.MARGIN)
     assert "range test" in plan["reasons"][-1]
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.cells import Cells
+from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns
 from tunesmith.data.rejected import Rejected, excerpt
 
@@ -22,7 +24,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def audit(
-    splits: Mapping[str, pa.Table],
+    splits: dict[str, pa.Table],
     labels: Sequence[str],
     columns: Columns,
     rejected: Sequence[Rejected],
@@ -31,6 +33,7 @@ def audit(
     *,
     brought: bool,
     notes: Sequence[str] = (),
+    cells: Cells = TEXT,
 ) -> dict[str, Any]:
     """The content of audit.json.
 
@@ -38,7 +41,9 @@ def audit(
         exact, near: per split, the cluster of each row (see `duplicates.clusters`).
         brought: whether the user brought more than one split, so that they may overlap.
         notes: warnings of earlier steps.
+        cells: the kind of input.
     """
+    described, warnings = cells.described(splits)
     found: dict[str, Any] = {
         "rows": {name: rows.num_rows for name, rows in splits.items()},
         "rejected": dict(Counter(row.reason for row in rejected).most_common()),
@@ -50,29 +55,21 @@ def audit(
             "ignored": list(columns.ignored),
             "guesses": list(columns.guesses),
         },
-        "characters": {name: _lengths(rows) for name, rows in splits.items()},
+        **described,
         "duplicates": _duplicates(splits, exact, near),
         "overlap": _overlap(splits, exact, near) if brought else {},
-        "conflicting_labels": _conflicts(splits, exact),
+        "conflicting_labels": _conflicts(splits, exact, f"{cells.noun}s"),
     }
     if labels:
         found["classes"] = {name: _classes(rows, labels) for name, rows in splits.items()}
         found["imbalance"] = _imbalance(found["classes"]["train"])
-    found["warnings"] = [*notes, *_warnings(found, splits, labels)]
+    found["warnings"] = [*notes, *warnings, *_warnings(found, splits, labels, cells.noun)]
     return found
 
 
 def splits_json(dataset: Dataset) -> dict[str, list[str]]:
     """Which row went where, by id."""
     return {name: rows.column("id").to_pylist() for name, rows in dataset.splits.items()}
-
-
-def _lengths(rows: pa.Table) -> dict[str, float]:
-    lengths = sum(
-        pc.utf8_length(rows.column(name)).to_numpy() for name in ("input", "pair") if name in rows.column_names
-    )
-    names = ("min", "median", "p95", "max")
-    return {name: float(value) for name, value in zip(names, np.quantile(lengths, [0, 0.5, 0.95, 1]), strict=True)}
 
 
 def _classes(rows: pa.Table, labels: Sequence[str]) -> dict[str, int]:
@@ -129,8 +126,8 @@ def _overlap(
     return found
 
 
-def _conflicts(splits: Mapping[str, pa.Table], exact: Mapping[str, Indices]) -> dict[str, Any]:
-    """Texts that stand there with more than one target."""
+def _conflicts(splits: Mapping[str, pa.Table], exact: Mapping[str, Indices], name: str) -> dict[str, Any]:
+    """Inputs that stand there with more than one target."""
     cluster = np.concatenate(list(exact.values()))
     targets = (
         [str(value) for rows in splits.values() for value in rows.column("target").to_pylist()]
@@ -138,17 +135,17 @@ def _conflicts(splits: Mapping[str, pa.Table], exact: Mapping[str, Indices]) -> 
         else []
     )
     if not targets:
-        return {"texts": 0, "examples": []}
+        return {name: 0, "examples": []}
     code = np.unique(targets, return_inverse=True)[1]
     pairs = np.unique(np.stack([cluster, code], axis=1), axis=0)
     clusters, counts = np.unique(pairs[:, 0], return_counts=True)
     torn = clusters[counts > 1]
     texts = pa.chunked_array([chunk for rows in splits.values() for chunk in rows.column("input").chunks])
     first = [int(np.flatnonzero(cluster == one)[0]) for one in torn[:EXAMPLES]]
-    return {"texts": len(torn), "examples": [excerpt(texts[row].as_py()) for row in first]}
+    return {name: len(torn), "examples": [excerpt(texts[row].as_py()) for row in first]}
 
 
-def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: Sequence[str]) -> list[str]:
+def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: Sequence[str], noun: str) -> list[str]:
     warnings: list[str] = []
     rejected = sum(found["rejected"].values())
     if rejected:
@@ -163,9 +160,8 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
             f"exactly or nearly, in {earlier} too: "
             f"figures on {later} flatter the model by as much."
         )
-    if found["conflicting_labels"]["texts"]:
-        count = found["conflicting_labels"]["texts"]
-        warnings.append(f"{count:,} text{'s stand' if count > 1 else ' stands'} there with different labels.")
+    if count := found["conflicting_labels"][f"{noun}s"]:
+        warnings.append(f"{count:,} {noun}{'s stand' if count > 1 else ' stands'} there with different labels.")
     if labels and "train" in found["classes"]:
         counts = found["classes"]["train"]
         rare = [label for label, count in counts.items() if count < 5]

@@ -32,6 +32,8 @@ def steps(lengths: Indices, rows: int, seed: int, epoch: int) -> list[Indices]:
         window = order[start : start + rows * WINDOW]
         window = window[np.argsort(lengths[window], kind="stable")]
         cut.extend(window[at : at + rows] for at in range(0, len(window), rows))
+    if len(cut) > 1 and len(cut[-1]) == 1 and rows > 2:  # one row has no mean and deviation for batch-norm to take
+        cut[-2:] = [cut[-2][:-1], np.concatenate([cut[-2][-1:], cut[-1]])]
     return [cut[index] for index in random.permutation(len(cut))]
 
 

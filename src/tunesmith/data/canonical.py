@@ -11,45 +11,53 @@ from typing import Any
 
 import pyarrow as pa
 
+from tunesmith.data.cells import Cells, Place, Unusable
+from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns
-from tunesmith.data.readers import Source
-from tunesmith.data.rejected import Rejected, excerpt
+from tunesmith.data.parallel import ordered
+from tunesmith.data.readers import Record, Source
+from tunesmith.data.rejected import Rejected
 from tunesmith.run import writing
+from tunesmith.settings import DataSettings
 
 BATCH = 20_000
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """Rows with the columns id, line, input, pair (for pairs), raw (for targets), group (for groups)."""
+    """Rows with the columns id, line, those of the cells (input first), raw (for targets), group (for groups)."""
 
     rows: pa.Table
     rejected: list[Rejected]
 
 
-def schema_of(columns: Columns) -> pa.Schema:
+def schema_of(columns: Columns, cells: Cells) -> pa.Schema:
     """The fixed columns that `columns` lead to."""
-    names = [("id", pa.string()), ("line", pa.int64()), ("input", pa.string())]
-    names += [("pair", pa.string())] if len(columns.inputs) == 2 else []
+    names = [("id", pa.string()), ("line", pa.int64()), *cells.fields(len(columns.inputs))]
     names += [("raw", pa.string())] if columns.targets else []
     names += [("group", pa.string())] if columns.group else []
     return pa.schema(names)
 
 
-def canonical(source: Source, columns: Columns, split: str, most_characters: int, path: Path) -> Canonical:
+def canonical(
+    source: Source, columns: Columns, split: str, settings: DataSettings, path: Path, cells: Cells = TEXT
+) -> Canonical:
     """Read `source` once; its usable rows go to the Arrow file `path`, which is mapped, not loaded."""
     rejected: list[Rejected] = []
-    reader = _Row(source, columns, split, most_characters)
+    place = Place(source.folder, path.with_suffix(".files"), settings)
+    reader = _Row(source, columns, split, cells, place)
+
+    def read(record: Record | Rejected) -> tuple[Any, ...] | Rejected:
+        return replace(record, split=split) if isinstance(record, Rejected) else reader.read(*record)
 
     def usable() -> Iterator[tuple[Any, ...]]:
-        for record in source.records:
-            found = replace(record, split=split) if isinstance(record, Rejected) else reader.read(*record)
+        for found in ordered(read, source.records, cells.workers):
             if isinstance(found, Rejected):
                 rejected.append(found)
             else:
                 yield found
 
-    return Canonical(store(usable(), schema_of(columns), path), rejected)
+    return Canonical(store(usable(), schema_of(columns, cells), path), rejected)
 
 
 def store(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> pa.Table:
@@ -79,21 +87,19 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
 class _Row:
     """Turns one record into one canonical row, or says why it cannot be used."""
 
-    def __init__(self, source: Source, columns: Columns, split: str, most_characters: int) -> None:
+    def __init__(self, source: Source, columns: Columns, split: str, cells: Cells, place: Place) -> None:
         names = [name.strip() for name in source.columns]
         self.inputs = [(name, names.index(name)) for name in columns.inputs]
         self.targets = [(name, names.index(name)) for name in columns.targets]
         self.id = names.index(columns.id) if columns.id in names else None
         self.group = names.index(columns.group) if columns.group else None
-        self.split, self.most = split, most_characters
+        self.split, self.cells, self.place = split, cells, place
 
     def read(self, line: int, values: Sequence[Any]) -> tuple[Any, ...] | Rejected:
-        row: list[Any] = [self._named(self.id, line, values), line]
-        for name, position in self.inputs:
-            text = values[position]
-            if reason := self._unusable(text):
-                return Rejected(self.split, line, f"{reason} in {name!r}", excerpt(text))
-            row.append(text)
+        found = self.cells.read([values[at] for _, at in self.inputs], f"{self.split}:{line}", self.place)
+        if isinstance(found, Unusable):
+            return Rejected(self.split, line, f"{found.reason} in {self.inputs[found.column][0]!r}", found.shown)
+        row: list[Any] = [self._named(self.id, line, values), line, *found]
         if self.targets:
             row.append(self._raw(values))
         if self.group is not None:
@@ -104,21 +110,6 @@ class _Row:
         """What the cell says; a row without one is named by its line, and so belongs to no other row."""
         cell = None if position is None else values[position]
         return f"{self.split}:{line}" if cell is None or not str(cell).strip() else str(cell)
-
-    def _unusable(self, text: Any) -> str | None:
-        if text is None:
-            return "no text"
-        if not isinstance(text, str):
-            return "not text"
-        if not text or text.isspace():
-            return "empty text"
-        if "\x00" in text:
-            return "NUL character"
-        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-            return "broken encoding"
-        if len(text) > self.most:
-            return f"text of more than {self.most:,} characters"
-        return None
 
     def _raw(self, values: Sequence[Any]) -> str | None:
         """The target as text: a scalar as it is, a list as JSON, several columns of 0 and 1 as the names that have 1."""

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith.data.cells import Cells
+from tunesmith.data.cells.text import TEXT
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.settings import DataSettings
 
 TARGETS = (
     "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
-)  # fmt: skip
-INPUTS = (
-    "text", "sentence", "message", "review", "content", "question", "query", "utterance", "comment", "tweet", "body",
-    "document", "title", "input",
-)  # fmt: skip
-PAIRS = (
-    ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
-    ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
 )  # fmt: skip
 IDS = ("id", "guid", "uid", "uuid", "row_id", "idx")
 
@@ -41,32 +35,36 @@ class Columns:
         return ", ".join(self.targets)
 
 
-def choose(header: Sequence[str], settings: DataSettings, source: str) -> Columns:
+def choose(header: Sequence[str], settings: DataSettings, source: str, cells: Cells = TEXT) -> Columns:
     """The parts that the columns of `source` play.
 
     Raises:
         DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely.
     """
     names = _stripped(header, source)
+    split = _present(settings.split_column, names, source) if settings.split_column else None
     guesses = [f"The column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
     targets = [_present(name, names, source) for name in _listed(settings.target)]
     inputs = [_present(name, names, source) for name in _listed(settings.input)]
     if not targets:
-        targets = [_guess_target(names, inputs, source)]
+        targets = [_guess_target([name for name in names if name != split], inputs, source, cells)]
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
-        inputs = _guess_inputs([name for name in names if name not in targets], source)
+        inputs = _guess_inputs([name for name in names if name not in (*targets, split)], source, cells)
         quoted = " and ".join(repr(name) for name in inputs)
         what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
-    if len(inputs) > 2:
-        raise DataError(f"data.input names {len(inputs)} columns; one text or a pair of texts is read.")
+    if len(inputs) > cells.most:
+        what = "one" if cells.most == 1 else f"one {cells.noun} or a pair of"
+        raise DataError(f"data.input names {len(inputs)} columns; {what} {cells.noun}{'s' * (cells.most - 1)} is read.")
     identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)
     group = _present(settings.group, names, source) if settings.group else None
-    used = {*inputs, *targets, identity, group}
+    used = {*inputs, *targets, identity, group, split}
     if set(inputs) & set(targets):
         raise DataError(f"The column {inputs[0]!r} is named as input and as target.", "Set data.input and data.target.")
     ignored = tuple(name for name in names if name not in used)
+    if "split" in ignored:
+        guesses.append("The column 'split' is not used; data.split_column=split takes the splits from it.")
     return Columns(tuple(inputs), tuple(targets), identity, group, ignored, tuple(guesses))
 
 
@@ -105,7 +103,7 @@ def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
     return next((folded[name] for name in known if name in folded), None)
 
 
-def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str) -> str:
+def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cells: Cells) -> str:
     rest = [name for name in names if name not in inputs]
     found = [name for name in rest if name.casefold() in TARGETS]
     if len(found) == 1:
@@ -113,7 +111,7 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str) -> s
     if _first(("label", "labels"), found):
         return _first(("label", "labels"), found) or ""
     if not found and len(names) == 2:
-        other = [name for name in rest if name.casefold() not in INPUTS]
+        other = [name for name in rest if name.casefold() not in cells.names]
         if len(other) == 1:
             return other[0]
     raise DataError(
@@ -122,19 +120,19 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str) -> s
     )
 
 
-def _guess_inputs(names: Sequence[str], source: str) -> list[str]:
+def _guess_inputs(names: Sequence[str], source: str, cells: Cells) -> list[str]:
     folded = {name.casefold(): name for name in names}
-    for first, second in PAIRS:
+    for first, second in cells.pairs:
         if first in folded and second in folded:
             return [folded[first], folded[second]]
-    found = [name for name in names if name.casefold() in INPUTS]
+    found = [name for name in names if name.casefold() in cells.names]
     if len(found) == 1:
         return found
-    if _first(("text",), found):
-        return [_first(("text",), found) or ""]
+    if preferred := _first(cells.preferred, found):
+        return [preferred]
     if not found and len(names) == 1:
         return [names[0]]
     raise DataError(
-        f"It is not clear which column of {source} is the text.",
+        f"It is not clear which column of {source} is the {cells.noun}.",
         f"Set data.input (--input). Columns: {', '.join(names)}.",
     )

@@ -41,7 +41,7 @@ def clusters(tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices
     _, first, exact = np.unique(read.digests, return_index=True, return_inverse=True)
     root = np.arange(len(first))
     for band in read.signatures[first].T:
-        pairs = _candidates(band)
+        pairs = candidates(band)
         pairs = pairs[root[pairs[:, 0]] != root[pairs[:, 1]]]
         pairs = pairs[may_reach(threshold, first[pairs], read.sketches, read.lengths)]
         similar = at_least(threshold, pairs, lambda rows: _encoded(tables, first[rows]))
@@ -144,7 +144,7 @@ def _signatures(hashes: Hashes, starts: Indices, bands: int) -> Hashes:
     return signatures
 
 
-def _candidates(band: Hashes) -> Indices:
+def candidates(band: Hashes) -> Indices:
     """Pairs (pairs, 2) of rows that are equal in the band (rows,).
 
     Linear, however large a bucket: each row meets its bucket's first and its neighbour.

@@ -12,14 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tunesmith.data import duplicates, ids, targets
+from tunesmith.data import ids, targets
 from tunesmith.data.audit import audit
 from tunesmith.data.canonical import Canonical, canonical, store
+from tunesmith.data.cells import Cells
+from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns, choose, positions
 from tunesmith.data.complete import SPLITS, complete
-from tunesmith.data.readers import Source, open_source
+from tunesmith.data.readers import Problem, Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
-from tunesmith.data.targets import Problem, Reason
+from tunesmith.data.split_column import by_column
+from tunesmith.data.targets import Reason
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
 
@@ -29,7 +32,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits ready for a task: each with the columns id, line, input, pair (for pairs), target, group (for groups)."""
+    """Splits ready for a task, with the columns id, line, those of the cells (input first), target, group (for groups)."""
 
     splits: dict[str, pa.Table]
     """train, validation, test, in this order."""
@@ -41,26 +44,30 @@ class Dataset:
     rejected: list[Rejected]
 
 
-def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None = None) -> Dataset:
+def load(
+    settings: DataSettings, cache: Path, seed: int, problem: Problem | None = None, cells: Cells = TEXT
+) -> Dataset:
     """Read what `settings` name and make splits of it.
 
     Args:
         cache: a folder for memory-mapped rows; the result reads from it.
         seed: of the split.
         problem: the kind of target; read off the data when absent.
+        cells: the kind of input.
 
     Raises:
         DataError: nothing usable there; the message says what, where, and the mend.
     """
     sources = _sources(settings)
-    columns = choose(sources["train"].columns, settings, sources["train"].name)
+    columns = choose(sources["train"].columns, settings, sources["train"].name, cells)
     read = {
         name: canonical(
             source,
             positions(source.columns, columns, source.name),
             name,
-            settings.max_characters,
+            settings,
             cache / f"{name}.raw.arrow",
+            cells,
         )
         for name, source in sources.items()
     }
@@ -75,8 +82,9 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
             f"{problem}.",
             "Name one column, or leave task.problem away.",
         )
-    found = problem or targets.infer(raw.column("raw"), several, sources["train"].name)
-    if problem is None:
+    known = problem or sources["train"].problem
+    found = known or targets.infer(raw.column("raw"), several, sources["train"].name)
+    if known is None:
         columns = replace(columns, guesses=(*columns.guesses, targets.reading(found, raw.column("raw"))))
     labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
     parse = targets.parser(found, labels, settings.separator)
@@ -90,16 +98,22 @@ def load(settings: DataSettings, cache: Path, seed: int, problem: Problem | None
         tables, columns, {name: one.name for name, one in sources.items()}, chosen=settings.id is not None
     )
     notes += _merged_notes(targets.merged(raw.column("raw"), found))
-    exact, near = _clusters(tables, settings.near_duplicate)
+    exact, near = _clusters(tables, settings.near_duplicate, cells)
     brought = len(tables) > 1
     tables, exact, near, uneven = complete(tables, exact, near, settings, seed, cache)
     notes += uneven
-    report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes)
+    report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes, cells=cells)
     return Dataset(tables, found, labels, columns, report, rejected)
 
 
 def load_labelled(
-    source: str, settings: DataSettings, columns: Columns, labels: Sequence[str], problem: str, cache: Path
+    source: str,
+    settings: DataSettings,
+    columns: Columns,
+    labels: Sequence[str],
+    problem: str,
+    cache: Path,
+    cells: Cells = TEXT,
 ) -> Canonical:
     """Other labelled rows for a model that is trained already; unknown labels are rejected.
 
@@ -107,9 +121,12 @@ def load_labelled(
         DataError: a column is missing, or no row is usable.
     """
     opened = open_source(source, settings.encoding)
+    column = settings.split_column
+    if column is not None and len(opened) == 1 and column in opened["train"].columns:
+        opened = by_column(source, settings.encoding, column)
     chosen = opened.get("test", opened["train"])
     positions(chosen.columns, columns, chosen.name)
-    read = canonical(chosen, columns, "test", settings.max_characters, cache / "labelled.raw.arrow")
+    read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
     parse = targets.parser(problem, labels, settings.separator)  # type: ignore[arg-type]
@@ -119,18 +136,29 @@ def load_labelled(
     return parsed
 
 
-def read_inputs(source: str, settings: DataSettings, inputs: tuple[str, ...], cache: Path) -> Canonical:
+def read_inputs(
+    source: str, settings: DataSettings, inputs: tuple[str, ...], cache: Path, cells: Cells = TEXT
+) -> Canonical:
     """Rows without targets, for predictions: the columns `inputs` of a file."""
     opened = open_source(source, settings.encoding)
     chosen = opened.get("test", opened["train"])
     columns = positions(chosen.columns, Columns(inputs, (), settings.id, None, (), ()), chosen.name)
-    return canonical(chosen, columns, "row", settings.max_characters, cache / "inputs.arrow")
+    return canonical(chosen, columns, "row", settings, cache / "inputs.arrow", cells)
 
 
 def _sources(settings: DataSettings) -> dict[str, Source]:
     """The tables by split: those that the training source brings, and those that are named beside it."""
-    found = dict(open_source(settings.train, settings.encoding))
+    found = (
+        dict(open_source(settings.train, settings.encoding))
+        if settings.split_column is None
+        else by_column(settings.train, settings.encoding, settings.split_column)
+    )
     for name, where in (("validation", settings.validation), ("test", settings.test)):
+        if where is not None and name in found and settings.split_column is not None:
+            raise DataError(
+                f"The column {settings.split_column!r} of {settings.train} names {name} rows, and data.{name} names a file.",
+                f"Leave data.{name} or data.split_column away.",
+            )
         if where is not None:
             opened = open_source(where, settings.encoding)
             found[name] = opened.get(name, opened["train"])
@@ -208,9 +236,11 @@ def _merged_notes(names: list[str]) -> list[str]:
     return [note] if names else []
 
 
-def _clusters(tables: dict[str, pa.Table], threshold: float) -> tuple[dict[str, Indices], dict[str, Indices]]:
+def _clusters(
+    tables: dict[str, pa.Table], threshold: float, cells: Cells
+) -> tuple[dict[str, Indices], dict[str, Indices]]:
     ends = np.cumsum([table.num_rows for table in tables.values()])[:-1]
     return tuple(  # type: ignore[return-value]
         dict(zip(tables, np.split(found, ends), strict=True))
-        for found in duplicates.clusters(list(tables.values()), threshold)
+        for found in cells.clusters(list(tables.values()), threshold)
     )

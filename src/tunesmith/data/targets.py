@@ -6,14 +6,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.readers import Problem
 from tunesmith.errors import DataError
 
-Problem = Literal["single-label", "multi-label", "regression"]
 MOST_INTEGER_CLASSES = 20
 """More different whole numbers than this are taken for a score."""
 ROWS_PER_CLASS = 2

@@ -23,9 +23,9 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
+from tunesmith.errors import ModelError
 from tunesmith.models import budget, prompts
-from tunesmith.models.load import tiny_batch
-from tunesmith.models.stages import blocks_of, find_stages
+from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
 
 NAME = "default"
@@ -40,20 +40,19 @@ _KEYS_AND_VALUES = (
 """Names of layers for keys and values; the last ones hold queries too, which are then scaled with them."""
 
 
-def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], seed: int) -> Model:
+def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     """`model` with fresh adapters in the stages that `adapter` names; its stages found anew.
 
     They change nothing yet, but for prompts and prefixes, whose tokens are read from the start.
 
     Args:
-        example: a small batch, to find the stages with.
         seed: draws the adapters' first weights.
 
     Raises:
-        ModelError: the network does not take adapters of this kind.
+        ModelError: the network does not take adapters of this kind, or its blocks have no linear layer.
     """
     if adapter.kind in PROMPTS:
-        return prompts.inject(model, adapter, example, seed)
+        return prompts.inject(model, adapter, seed)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seeds.derive(seed, "adapter"))
         config = _config(model, adapter, seed)
@@ -65,7 +64,7 @@ def inject(model: Model, adapter: Adapter, example: dict[str, torch.Tensor], see
             peft.inject_adapter_in_model(config, model.module, NAME)
         if adapter.budget is not None:
             budget.begin(model.module, NAME)
-    return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=adapter)
+    return replace(with_stages(model), adapter=adapter)
 
 
 def penalty(model: Model) -> torch.Tensor | None:
@@ -82,7 +81,7 @@ def after_step(model: Model, step: int, steps: int) -> None:
         budget.after_step(model.module, NAME, adapter.budget, adapter.rank, step, steps)
 
 
-def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
+def merge(model: Model) -> Model:
     """`model` with its adapters folded into the weights: a network of its own class, as it was loaded."""
     for name, child in list(model.module.named_modules()):
         if isinstance(child, BaseTunerLayer):
@@ -90,7 +89,7 @@ def merge(model: Model, example: dict[str, torch.Tensor]) -> Model:
             parent, _, own = name.rpartition(".")
             setattr(model.module.get_submodule(parent), own, child.get_base_layer())
     vars(model.module).pop("peft_config", None)
-    return replace(model, stages=find_stages(model.module, model.backbone, example), adapter=None)
+    return replace(with_stages(model), adapter=None)
 
 
 def write(model: Model, folder: Path) -> None:
@@ -100,7 +99,7 @@ def write(model: Model, folder: Path) -> None:
     config = copy.copy(held.peft_config[NAME]) if prompt is None else _prompt_config(prompt)
     heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
-    config.task_type = peft.TaskType.SEQ_CLS
+    config.task_type = peft.TaskType.SEQ_CLS if model.modality == "text" else None  # PEFT has no name for images
     # What the base's files lack goes along, by the modules that hold it.
     config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
     config.inference_mode = True
@@ -134,17 +133,16 @@ def read(folder: Path, model: Model) -> Model:
     They are folded in, except into weights of 4 bits, which would lose them, and virtual tokens, which stand before.
     """
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
-    example = tiny_batch(model.module.config)
     if config.is_prompt_learning:
-        return _with_tokens(folder, config, model, example)
+        return _with_tokens(folder, config, model)
     held: Any = model.module
     with _quiet():
         found: Any = peft.PeftModel.from_pretrained(held, str(folder))
         module = found.get_base_model() if model.four_bit else found.merge_and_unload()
-    return replace(model, module=module, stages=find_stages(module, model.backbone, example))
+    return with_stages(replace(model, module=module))
 
 
-def _with_tokens(folder: Path, config: Any, model: Model, example: dict[str, torch.Tensor]) -> Model:
+def _with_tokens(folder: Path, config: Any, model: Model) -> Model:
     tensors = load_file(folder / WEIGHTS)
     vectors = tensors.pop(PROMPT_KEY)
     wrong = model.module.load_state_dict(
@@ -153,7 +151,7 @@ def _with_tokens(folder: Path, config: Any, model: Model, example: dict[str, tor
     assert not wrong.unexpected_keys
     prefix = config.peft_type == peft.PeftType.PREFIX_TUNING
     prompt = prompts.Prompt(vectors, *((config.num_layers, config.num_attention_heads) if prefix else ()))
-    return prompts.attach(model, prompt, example)
+    return prompts.attach(model, prompt)
 
 
 def _prompt_config(prompt: prompts.Prompt) -> Any:
@@ -177,11 +175,7 @@ def _quiet() -> Iterator[None]:
 
 def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the stages `blocks`."""
-    inside = [
-        f"{name}."
-        for number, name in enumerate(blocks_of(model.module.get_submodule(model.backbone), model.backbone))
-        if f"block {number}" in blocks
-    ]
+    inside = [f"{name}." for number, name in enumerate(model.blocks) if f"block {number}" in blocks]
     return [
         name
         for name, child in model.module.named_modules()
@@ -191,6 +185,11 @@ def targets(model: Model, blocks: Sequence[str]) -> list[str]:
 
 def _config(model: Model, adapter: Adapter, seed: int) -> Any:
     found = targets(model, adapter.blocks)
+    if not found:
+        raise ModelError(
+            f"The blocks of {type(model.module).__name__} have no linear layer, and adapters go beside linear layers.",
+            "Use another method, such as full, partial or norm-only.",
+        )
     conv = any(isinstance(model.module.get_submodule(name), Conv1D) for name in found)
     if adapter.kind == "ia3":
         attended = [name for name in found if name.rpartition(".")[2] in _KEYS_AND_VALUES]

@@ -17,7 +17,7 @@ from tunesmith import seeds
 from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import pooling, quantised, sources
-from tunesmith.models.stages import find_stages
+from tunesmith.models.stages import find_blocks, find_stages
 
 NO_LIMIT = 1_000_000
 """What tokenizers without a limit say is far above this."""
@@ -67,34 +67,45 @@ def load_classifier(
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
-        _set_labels(config, labels, problem)
+        set_labels(config, labels, problem)
         _set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module, absent = _network(folder, config, source, loading, remote_code=remote_code)
-        backbone = module.base_model_prefix
+            kind = transformers.AutoModelForSequenceClassification
+            module, absent = network(kind, folder, config, source, loading, remote_code=remote_code)
+        backbone, example = module.base_model_prefix, tiny_batch(config)
+        blocks = find_blocks(module, backbone, example)
+        stages = find_stages(module, backbone, blocks, example)
         limit = _longest_input(module, config, tokenizer, loading.reserved)
-        stages = find_stages(module, backbone, tiny_batch(config))
     return Model(
-        module,
-        tokenizer,
-        stages,
-        source,
-        folder,
-        limit,
-        backbone,
-        pooling.OWN,
-        remote_code,
-        None,
-        absent,
-        loading.four_bit,
+        module=module,
+        processor=tokenizer,
+        stages=stages,
+        blocks=blocks,
+        source=source,
+        folder=folder,
+        limit=limit,
+        backbone=backbone,
+        example=example,
+        modality="text",
+        pooling=pooling.OWN,
+        remote_code=remote_code,
+        absent=absent,
+        four_bit=loading.four_bit,
     )
 
 
-def _network(
-    folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool
+def network(
+    kind: Any, folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool
 ) -> tuple[Any, tuple[str, ...]]:
-    kind = transformers.AutoModelForSequenceClassification
+    """The network of `folder`, in fp32 or as `loading` wants it, with a new head; and what its files lack and may lack.
+
+    Args:
+        kind: transformers' AutoModelFor… class.
+
+    Raises:
+        ModelError: weights of the backbone are missing, or have other shapes than the configuration says.
+    """
     how = attention()
     if loading.fresh:
         return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code).float(), ()
@@ -114,7 +125,12 @@ def _network(
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
-    missing = tuple(sorted(key for key in info["missing_keys"] if key.startswith(prefix)))
+    # Old checkpoints do not count the batches that batch-norm saw, and nothing reads the count.
+    missing = tuple(
+        sorted(
+            key for key in info["missing_keys"] if key.startswith(prefix) and not key.endswith("num_batches_tracked")
+        )
+    )
     # A pooler is often absent from language-model checkpoints and is trained with the head.
     absent = [key for key in missing if "pooler" not in key]
     if absent:
@@ -151,7 +167,8 @@ def clear_errors(source: str) -> Iterator[None]:
         ) from error
 
 
-def _set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
+def set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
+    """Tell the configuration how many outputs there are, and what they are called."""
     names = list(labels) or ["score"]
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))

@@ -17,11 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batched, Features, Head, Indices, Model
-from tunesmith.data.tokens import Tokens
+from tunesmith.contracts import Array, Batched, Examples, Features, Head, Indices, Model
 from tunesmith.models import heads, prompts
 from tunesmith.models.forward import device_of, outputs
-from tunesmith.models.load import tiny_batch
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier, pool
 from tunesmith.models.solver import STRENGTHS, Solution, solve
 from tunesmith.models.stages import find_stages
@@ -61,13 +59,13 @@ def find(
     Returns:
         The best head, the head to go on with, and the validation score by pooling.
     """
-    tokens: Tokens = train.examples
-    assert tokens.targets is not None
-    rows = np.arange(tokens.rows)
-    if tokens.rows > MOST_ROWS:
-        rows = np.sort(seeds.generator(wanted.seed, "probe rows").permutation(tokens.rows)[:MOST_ROWS])
-    pieces = np.flatnonzero(np.isin(tokens.owner, rows))
-    targets = tokens.targets[tokens.owner[pieces]]
+    examples: Examples = train.examples
+    assert examples.targets is not None
+    rows = np.arange(examples.rows)
+    if examples.rows > MOST_ROWS:
+        rows = np.sort(seeds.generator(wanted.seed, "probe rows").permutation(examples.rows)[:MOST_ROWS])
+    pieces = np.flatnonzero(np.isin(examples.owner, rows))
+    targets = examples.targets[examples.owner[pieces]]
     layer = heads.last_linear(model)
     bias = layer.bias is not None
     every = np.arange(len(validation.examples))
@@ -113,8 +111,9 @@ def with_head(model: Model, head: Head) -> Model:
         module.head.scale, module.head.offset = layer.scale, layer.offset
     heads.install(module.head, head.weight, head.bias)
     module.config = model.module.config
-    stages = find_stages(module.to(device), "backbone", tiny_batch(model.module.config))
-    return replace(model, module=module, stages=stages, backbone="backbone", pooling=head.pooling)
+    blocks = tuple(f"backbone{name.removeprefix(model.backbone)}" for name in model.blocks)
+    stages = find_stages(module.to(device), "backbone", blocks, model.example)
+    return replace(model, module=module, stages=stages, blocks=blocks, backbone="backbone", pooling=head.pooling)
 
 
 def write(head: Head, path: Path) -> None:
@@ -135,7 +134,7 @@ def read(path: Path) -> Head:
 def _features(
     model: Model, given: Batched, pieces: Indices, precision: str, others: tuple[str, ...] | None = None
 ) -> dict[str, Array]:
-    """(pieces, width) by pooling, from one pass: the backbone's hidden states pooled, and what the last layer receives.
+    """(pieces, width) by pooling, from one pass: what the last layer receives and, of text, the hidden states pooled.
 
     Args:
         others: poolings beside what the last layer receives; all that suit the network when it is None.
@@ -153,8 +152,10 @@ def _features(
         others = (MEAN,) if decoder else (MEAN, FIRST)
 
     def take(output: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        mask = batch["attention_mask"]
         own = caught[OWN]
+        if model.modality != "text":
+            return {OWN: own.float()}
+        mask = batch["attention_mask"]
         # The decoders' classes put the last layer on every token and pick the last one's answer, the last one being
         # the last that is not the padding token, even where a tokenizer ends each text with that very token.
         config: Any = model.module.config

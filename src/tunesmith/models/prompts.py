@@ -8,7 +8,7 @@ put the tokens in just where PEFT puts them, so that PEFT opens what was trained
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from tunesmith.contracts import Model
 from tunesmith.errors import ModelError
 from tunesmith.models import heads
 from tunesmith.models.forward import evaluated
-from tunesmith.models.stages import find_stages
+from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
 
 NAME = "prompt_encoder"
@@ -47,7 +47,7 @@ class Prompt(nn.Module):
         return DynamicCache([tuple(one.expand(rows, *one.shape) for one in pair) for pair in parts])
 
 
-def inject(model: Model, adapter: Adapter, example: Mapping[str, torch.Tensor], seed: int) -> Model:
+def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     """`model` with fresh virtual tokens, which start as those of words drawn from the vocabulary; its stages found anew.
 
     Raises:
@@ -60,11 +60,11 @@ def inject(model: Model, adapter: Adapter, example: Mapping[str, torch.Tensor], 
     else:
         with torch.no_grad():
             prompt = Prompt(_embedding(model)(ids).detach().clone())
-    _insist_on_reading(model, adapter, example)
-    return replace(attach(model, prompt, example), adapter=adapter)
+    _insist_on_reading(model, adapter)
+    return replace(attach(model, prompt), adapter=adapter)
 
 
-def attach(model: Model, prompt: Prompt, example: Mapping[str, torch.Tensor]) -> Model:
+def attach(model: Model, prompt: Prompt) -> Model:
     """`model` with `prompt` in its forward pass."""
     backbone = model.module.get_submodule(model.backbone)
     backbone.add_module(NAME, prompt)
@@ -77,7 +77,7 @@ def attach(model: Model, prompt: Prompt, example: Mapping[str, torch.Tensor]) ->
         backbone.register_forward_hook(lambda _, __, output: _without_prompt(prompt, output))
     else:
         _before(model.module, lambda given: _with_prompt(prompt, _embedding(model), given))
-    return replace(model, stages=find_stages(model.module, model.backbone, example))
+    return with_stages(model)
 
 
 def of(model: Model) -> Prompt | None:
@@ -187,7 +187,7 @@ def _insist_on_keys(model: Model) -> None:
         raise _refused(model, "its forward pass takes no past_key_values")
 
 
-def _insist_on_reading(model: Model, adapter: Adapter, example: Mapping[str, torch.Tensor]) -> None:
+def _insist_on_reading(model: Model, adapter: Adapter) -> None:
     """PEFT itself reads the head in two cases; insist that it reads what the model's own class reads."""
     module: Any = model.module
     if heads.reads_last_token(model):
@@ -197,10 +197,10 @@ def _insist_on_reading(model: Model, adapter: Adapter, example: Mapping[str, tor
         return
     if adapter.kind == "prefix":
         with evaluated(module), torch.no_grad():
-            output = module.get_submodule(model.backbone)(**example)
+            output = module.get_submodule(model.backbone)(**model.example)
             read = output[1] if len(output) > 1 else output[0]
             layer = dict(module.named_children()).get("classifier")
-            same = layer is not None and torch.allclose(layer(read), module(**example).logits, atol=1e-5)
+            same = layer is not None and torch.allclose(layer(read), module(**model.example).logits, atol=1e-5)
         if not same:
             raise _refused(model, "PEFT would read its head in another way than it was trained")
 

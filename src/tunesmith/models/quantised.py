@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tunesmith.errors import SettingsError
-from tunesmith.models.stages import blocks_of
+from tunesmith.models.stages import outermost
 
 FILE = "quantization_config.json"
 """Beside an adapter that was trained on quantised weights: how to load these."""
@@ -47,7 +47,7 @@ def arguments(kind: Any, config: Any, *, remote_code: bool) -> dict[str, Any]:
     with torch.device("meta"):  # names alone; nothing is computed or drawn
         network = kind.from_config(config, trust_remote_code=remote_code)
     prefix = network.base_model_prefix
-    inside = tuple(f"{block}." for block in blocks_of(network.get_submodule(prefix), prefix))
+    inside = tuple(f"{block}." for block in outermost(network.get_submodule(prefix), prefix))
     whole = [
         name for name, child in network.named_modules() if isinstance(child, nn.Linear) and not name.startswith(inside)
     ]

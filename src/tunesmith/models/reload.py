@@ -16,7 +16,7 @@ from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
-from tunesmith.models.stages import find_stages
+from tunesmith.models.stages import find_blocks, find_stages
 
 
 def reload(folder: Path, *, remote_code: bool = False) -> Model:
@@ -42,10 +42,23 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
         else:
             module, pooling = _classifier(where, config, remote_code), OWN
             backbone = module.base_model_prefix
-        stages = find_stages(module, backbone, tiny_batch(config))
-        limit = tokenizer.model_max_length
+        example = tiny_batch(config)
+        blocks = find_blocks(module, backbone, example)
+        stages = find_stages(module, backbone, blocks, example)
         model = Model(
-            module, tokenizer, stages, where, where, limit, backbone, pooling, remote_code, four_bit=bool(more)
+            module=module,
+            processor=tokenizer,
+            stages=stages,
+            blocks=blocks,
+            source=where,
+            folder=where,
+            limit=tokenizer.model_max_length,
+            backbone=backbone,
+            example=example,
+            modality="text",
+            pooling=pooling,
+            remote_code=remote_code,
+            four_bit=bool(more),
         )
         model = adapters.read(folder, model) if adapted else model
     model.module.eval()

@@ -6,17 +6,16 @@ before the entry are told to return at once. Whether that gives the same logits 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from tunesmith.contracts import Batch, Model
 from tunesmith.models.forward import evaluated
-from tunesmith.models.stages import blocks_of
 
 Hand = Callable[[torch.Tensor], None]
 
@@ -29,48 +28,92 @@ class _Reached(Exception):
 class Way:
     """The way through a network, as one forward pass showed it."""
 
-    before: tuple[str, ...]
-    """Modules before the first block that turn the input into what the blocks pass on: the embeddings."""
     blocks: tuple[str, ...]
     """In depth order; each is passed once."""
-    widths: Mapping[str, int]
-    """How many values each of these modules returns: 0 for a tensor alone, otherwise the length of its tuple."""
+    over: tuple[tuple[str, ...], ...]
+    """For each number of blocks that are passed, from none to all: the modules that are over by then, the outermost ones."""
+    beside: Mapping[str, tuple[Any, ...] | None]
+    """What each of these returns beside the first tensor; None for a tensor alone."""
+
+
+@dataclass
+class _Passed:
+    """When a module began and ended, what it returned, and how often."""
+
+    began: int
+    ended: int = 0
+    times: int = 0
+    output: Any = None
 
 
 def find_way(model: Model, batch: Batch) -> Way | None:
     """The way of `batch` (of three rows or more), or None where a block is passed more than once, so cannot be skipped."""
-    module, rows = model.module, len(next(iter(batch.values())))
-    blocks = blocks_of(module.get_submodule(model.backbone), model.backbone)
-    passed: list[str] = []
-    outputs: dict[str, Any] = {}
+    rows, blocks = len(next(iter(batch.values()))), model.blocks
+    passed = _pass(model, batch)
+    if any(name not in passed or passed[name].times != 1 for name in blocks):
+        return None
+    if [*blocks] != sorted(blocks, key=lambda name: passed[name].began):
+        return None
+    if not all(_skippable(passed[name], rows) for name in blocks):
+        return None
+    ends = [*(passed[name].began for name in blocks), passed[blocks[-1]].ended + 1]
+    over = []
+    for end in ends:
+        done = [name for name, one in passed.items() if one.ended < end]
+        outer = [name for name in done if not any(name.startswith(f"{other}.") for other in done)]
+        over.append(tuple(name for name in outer if _skippable(passed[name], rows)))
+    needed = {name for names in over for name in names}
+    return Way(blocks, tuple(over), {name: _beside(passed[name].output) for name in needed})
 
-    def note(name: str) -> Callable[..., None]:
+
+def _pass(model: Model, batch: Batch) -> dict[str, _Passed]:
+    """What a forward pass does in the modules of the backbone, those inside blocks left out."""
+    clock = itertools.count()
+    passed: dict[str, _Passed] = {}
+
+    def begin(name: str) -> Callable[..., None]:
+        return lambda *_: passed.__setitem__(name, passed.get(name) or _Passed(next(clock)))
+
+    def end(name: str) -> Callable[..., None]:
         def hook(_: Any, __: Any, output: Any) -> None:
-            passed.append(name)
-            outputs[name] = output
+            one = passed[name]
+            one.ended, one.times, one.output = next(clock), one.times + 1, output
 
         return hook
 
-    watched = [name for name, child in module.named_modules() if _watched(name, child, model.backbone, blocks)]
-    handles = [module.get_submodule(name).register_forward_hook(note(name)) for name in watched]
+    handles = []
+    for name, child in model.module.named_modules():
+        inside = any(name.startswith(f"{block}.") for block in model.blocks)
+        if name.startswith(f"{model.backbone}.") and not inside and next(child.parameters(), None) is not None:
+            handles += [child.register_forward_pre_hook(begin(name)), child.register_forward_hook(end(name))]
     try:
-        with evaluated(module), torch.no_grad():
-            module(**batch)
+        with evaluated(model.module), torch.no_grad():
+            model.module(**batch)
     finally:
         for handle in handles:
             handle.remove()
-    if [name for name in passed if name in blocks] != blocks:
+    return passed
+
+
+def _skippable(one: _Passed, rows: int) -> bool:
+    """Whether a module was passed once and returned something for each row.
+
+    What has another number of rows is no input but a table of positions, which later blocks may need.
+    """
+    first = _first(one.output)
+    known = isinstance(one.output, torch.Tensor) or type(one.output) in (tuple, list)
+    return one.times == 1 and known and isinstance(first, torch.Tensor) and first.ndim > 2 and len(first) == rows
+
+
+def _beside(output: Any) -> tuple[Any, ...] | None:
+    """Sizes stay, as all rows have the same; tensors do not."""
+    if isinstance(output, torch.Tensor):
         return None
-    early = passed[: passed.index(blocks[0])]
-    outer = [name for name in early if not any(name.startswith(f"{other}.") for other in early)]
-    # What has another number of rows is no input but a table of positions, which later blocks may need.
-    before = [name for name in outer if isinstance(_first(outputs[name]), torch.Tensor)]
-    before = [name for name in before if _first(outputs[name]).ndim > 2 and len(_first(outputs[name])) == rows]
-    kinds = {name: type(outputs[name]) for name in (*before, *blocks)}
-    if not all(kind in (tuple, list) or issubclass(kind, torch.Tensor) for kind in kinds.values()):
-        return None
-    widths = {name: len(outputs[name]) if kind in (tuple, list) else 0 for name, kind in kinds.items()}
-    return Way(tuple(before), tuple(blocks), widths)
+    return tuple(value if _is_size(value) else None for value in output[1:])
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(part, int) for part in value)
 
 
 @contextmanager
@@ -116,18 +159,18 @@ def captured(model: Model, way: Way, cuts: Sequence[int]) -> Iterator[Callable[[
 
 @contextmanager
 def entered(model: Model, way: Way, count: int) -> Iterator[Hand]:
-    """While it lasts, forward passes may skip the embeddings and the first `count` blocks.
+    """While it lasts, forward passes may skip the first `count` blocks and all that comes before them.
 
     What is yielded takes, before such a pass, what these would have given: the activations that `captured` found. They
     serve for one pass; without them the next one computes everything.
     """
     handed: list[torch.Tensor] = []
 
-    def skip(own: Callable[..., Any], width: int) -> Callable[..., Any]:
+    def skip(own: Callable[..., Any], beside: tuple[Any, ...] | None) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if not handed:
                 return own(*args, **kwargs)
-            return (handed[0], *[None] * (width - 1)) if width else handed[0]
+            return handed[0] if beside is None else (handed[0], *beside)
 
         return forward
 
@@ -136,7 +179,7 @@ def entered(model: Model, way: Way, count: int) -> Iterator[Hand]:
             return None
         return ((handed[0], *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": handed[0]})
 
-    names = (*way.before, *way.blocks[:count])
+    names = way.over[count]
     skipped = [model.module.get_submodule(name) for name in names]
     before = [vars(child).get("forward") for child in skipped]
     backbone = model.module.get_submodule(model.backbone)
@@ -146,7 +189,7 @@ def entered(model: Model, way: Way, count: int) -> Iterator[Hand]:
         handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
     try:
         for child, name in zip(skipped, names, strict=True):
-            child.forward = skip(child.forward, way.widths[name])
+            child.forward = skip(child.forward, way.beside[name])
         yield lambda value: handed.__setitem__(slice(None), [value])
     finally:
         for child, own in zip(skipped, before, strict=True):
@@ -155,14 +198,6 @@ def entered(model: Model, way: Way, count: int) -> Iterator[Hand]:
                 child.forward = own
         for handle in handles:
             handle.remove()
-
-
-def _watched(name: str, child: nn.Module, backbone: str, blocks: Sequence[str]) -> bool:
-    if name in blocks:
-        return True
-    holds = any(block.startswith(f"{name}.") for block in blocks)
-    inside = any(name.startswith(f"{block}.") for block in blocks)
-    return name.startswith(f"{backbone}.") and not holds and not inside and next(child.parameters(), None) is not None
 
 
 def _first(output: Any) -> Any:

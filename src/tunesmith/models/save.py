@@ -48,7 +48,8 @@ def save(model: Model, folder: Path) -> None:
     with writing(folder):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        model.processor.model_max_length = model.limit
+        if model.modality == "text":
+            model.processor.model_max_length = model.limit
         model.processor.save_pretrained(temporary)
         if model.adapter is not None:
             adapters.write(model, temporary)
@@ -99,8 +100,35 @@ def _json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+_READ_IMAGES = """
+images = [Image.open(io.BytesIO(base64.b64decode(row[0]))) for row in rows]
+batch = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=trusted)(images, return_tensors="pt")
+with torch.no_grad():
+    print(json.dumps(model(**batch).logits.tolist()))
+"""
 _OPEN = {
-    PIPELINE: """
+    ("image", PIPELINE): """
+import base64, io, json, sys, torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
+model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=trusted).eval()
+"""
+    + _READ_IMAGES,
+    ("image", PEFT): """
+import base64, io, json, sys, torch
+from peft import PeftConfig, PeftModel
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+folder, trusted, rows, outputs = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), int(sys.argv[3])
+base = AutoModelForImageClassification.from_pretrained(
+    PeftConfig.from_pretrained(folder).base_model_name_or_path,
+    num_labels=outputs, ignore_mismatched_sizes=True, trust_remote_code=trusted
+)
+model = PeftModel.from_pretrained(base, folder).eval()
+"""
+    + _READ_IMAGES,
+    ("text", PIPELINE): """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
@@ -111,7 +139,7 @@ batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="p
 with torch.no_grad():
     print(json.dumps(model(**batch).logits.tolist()))
 """,
-    PEFT: """
+    ("text", PEFT): """
 import json, pathlib, sys, torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer, BitsAndBytesConfig
@@ -129,7 +157,7 @@ with torch.no_grad():  # a decoder with a prompt is given vectors, in which nobo
     batches = [tokenizer(*row, truncation=True, return_tensors="pt").to(model.device) for row in rows]
     print(json.dumps([model(**batch).logits[0].tolist() for batch in batches]))
 """,
-    SENTENCE_TRANSFORMERS: """
+    ("text", SENTENCE_TRANSFORMERS): """
 import json, sys
 from sentence_transformers import SentenceTransformer
 folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
@@ -148,6 +176,8 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
     config: Any = model.module.config
     names: dict[int, str] = config.id2label
     trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if model.modality == "image":
+        return _loading_code_of_images(model, folder, problem, trusted)
     if loader_of(model) == PIPELINE:
         given = '"your text"' if inputs == 1 else '{"text": "your text", "text_pair": "the other text"}'
         # Several labels: all probabilities, each with its sigmoid; a score: the number itself.
@@ -185,6 +215,34 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
     )
 
 
+def _loading_code_of_images(model: Model, folder: str, problem: str, trusted: str) -> str:
+    config: Any = model.module.config
+    if loader_of(model) == PIPELINE:
+        # As above; and no more than five classes are given unless more are asked for.
+        every = {
+            "multi-label": f', top_k={heads.outputs_of(model)}, function_to_apply="sigmoid"',
+            "regression": ', function_to_apply="none"',
+        }.get(problem, "")
+        return (
+            "from transformers import AutoImageProcessor, pipeline\n\n"
+            f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+            f'classify = pipeline("image-classification", model="{folder}", image_processor=processor{trusted})\n'
+            f'print(classify("your image.jpg"{every}))'
+        )
+    opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+    return (
+        "from peft import PeftConfig, PeftModel\n"
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n"
+        "from transformers.image_utils import load_image\n\n"
+        f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
+        f"base = AutoModelForImageClassification.from_pretrained(base, {opened})\n"
+        f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        'image = processor(load_image("your image.jpg"), return_tensors="pt")\n'
+        "logits = model(**image).logits[0].detach().numpy()\n" + _answer(config.id2label, problem)
+    )
+
+
 def _answer(names: dict[int, str], problem: str) -> str:
     """The line that makes an answer of `logits`."""
     return {
@@ -209,7 +267,7 @@ class Reopening:
             [
                 sys.executable,
                 "-c",
-                _OPEN[loader_of(model)],
+                _OPEN[model.modality, loader_of(model)],
                 str(folder),
                 "trusted" if model.remote_code else "",
                 str(heads.outputs_of(model)),

@@ -17,7 +17,6 @@ from tunesmith.contracts import Batch, Model
 from tunesmith.models import heads
 from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.models.heads import reads_last_token
-from tunesmith.models.stages import blocks_of
 
 SAME = 1e-4
 """Logits, as a share of their size: both ways compute in fp32, in sums of other order."""
@@ -46,8 +45,7 @@ def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
     few = "attention_mask" not in batch or batch["attention_mask"].shape[1] < 2
     if few or reads_last_token(model):
         return None
-    name = blocks_of(model.module.get_submodule(model.backbone), model.backbone)[-1]
-    block = model.module.get_submodule(name)
+    block = model.module.get_submodule(model.blocks[-1])
     with evaluated(model.module):
         whole = _tried(model, block, batch, None)
         for child in block.children():

@@ -30,8 +30,7 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
         *_data(report),
         *("## Limits", ""),
         "The figures hold for rows like those of the test split. On other kinds of input the model has not been "
-        f"measured. The code above cuts inputs longer than {report['truncation']['train']['limit']:,} tokens. "
-        + " ".join(lengths(report)),
+        "measured. " + _cutting(report),
         *[f"- {warning}" for warning in report.get("warnings", [])],
         "",
         f"Made with Tunesmith {report['tunesmith_version']}, method {report['method']}, seed {report['seed']}.",
@@ -42,6 +41,14 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
 
 def _made(report: Mapping[str, Any]) -> str:
     return "fine-tuned" if report["model"]["pretrained"] else "trained from fresh weights"
+
+
+def _cutting(report: Mapping[str, Any]) -> str:
+    """What becomes of long inputs, where inputs have a length."""
+    if "truncation" not in report:
+        return ""
+    limit = report["truncation"]["train"]["limit"]
+    return f"The code above cuts inputs longer than {limit:,} tokens. " + " ".join(lengths(report))
 
 
 def _results(report: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,17 @@ METHODS = {
     "qlora": "QLoRA",
     "scratch": "Training from fresh weights",
 }
+MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "P": "with a palette",
+    "RGB": "in colour",
+    "RGBA": "in colour with transparency",
+    "CMYK": "in print colours",
+    "I;16": "grey of 16 bits",
+}
+"""What Pillow's modes are called."""
 BASELINES = {
     "majority": "always giving the commonest answer",
     "probe": "a probe on the frozen backbone",
@@ -63,8 +74,10 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:
-    """What became of rows that are longer than the model takes."""
-    splits = report["truncation"]
+    """What became of rows that are longer than the model takes; nothing where inputs have no length."""
+    splits = report.get("truncation")
+    if splits is None:
+        return []
     sentences = []
     for name, found in splits.items():
         if found["rows_cut"]:
@@ -85,6 +98,20 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
         longest = max(found["longest"] for found in splits.values())
         limit = splits["train"]["limit"]
         sentences.append(f"No row is longer than the limit of {limit:,} tokens; the longest has {longest:,}.")
+    return sentences
+
+
+def sizes(audit: Mapping[str, Any]) -> list[str]:
+    """How large images are, and of which kinds; nothing where inputs are no images."""
+    found = audit.get("images")
+    if found is None:
+        return []
+    sentences = []
+    for name, split in found.items():
+        low, middle, high = (f"{split['width'][at]:.0f} × {split['height'][at]:.0f}" for at in ("min", "median", "max"))
+        modes = ", ".join(f"{count:,} {MODES.get(mode, mode)}" for mode, count in split["modes"].items())
+        size = f"of {low} pixels" if low == high else f"from {low} to {high} pixels, {middle} in the middle"
+        sentences.append(f"Images of the {name} split: {modes}, {size}.")
     return sentences
 
 

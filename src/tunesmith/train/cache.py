@@ -218,7 +218,13 @@ def can_enter(model: Model, way: Way, count: int, sample: Batch, precision_name:
                 with entered(model, way, count) as hand:
                     hand(kept.batch(rows).to(device))
                     midway = model.module(**batch).logits.float()
-            except (RuntimeError, TypeError, AttributeError, IndexError):  # it wants what skipped blocks give beside
+            except (
+                RuntimeError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                IndexError,
+            ):  # it wants what skipped blocks give beside
                 return False
     return heads.agree(model, midway, whole, SAME[precision_name])
 

@@ -28,7 +28,7 @@ def build(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> torch.opt
         sorts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for member in stage.chosen(row.part):
             parameter = parameters[member.name]
-            decays = parameter.ndim > 1 and min(parameter.shape) > 1
+            decays = sum(side > 1 for side in parameter.shape) > 1  # kernels of 1 × 1 too, but no single token
             sorts.setdefault((decays, ".lora_B." in member.name), []).append(parameter)
         for (decays, upper), members in sorts.items():
             rate = row.learning_rate * (row.upper_factor if upper else 1.0)

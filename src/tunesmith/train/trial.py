@@ -21,7 +21,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
-from tunesmith.models.heads import outputs_of
+from tunesmith.models.heads import last_linear, outputs_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, cut_of
@@ -67,17 +67,16 @@ def predict(job: Job, forward: float | None = None) -> Predicted:
     kept = copy_of(of(job.model.module))
     chance = torch.get_rng_state()
     try:
-        width = int(job.model.module.config.get_text_config().hidden_size)  # type: ignore[operator,union-attr]
         forward = forward or _forward(job)
         solving, stepping, validating, cached = 0.0, 0.0, 0.0, 0
         for place, phase in enumerate(job.plan.phases):
             if phase.head == "solve":
-                solving += _solving(job, forward, width)
+                solving += _solving(job, forward)
                 continue
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
-            step, share = _stepping(job, phase, cut if uses > 1 else None)
-            cached = max(cached, width * KEPT_BYTES[job.plan.precision] * _tokens(job) if share < 1 else 0)
+            step, share, width = _stepping(job, phase, cut if uses > 1 else None)
+            cached = max(cached, round(width * KEPT_BYTES[job.plan.precision] * _tokens(job)))
             stepping += phase.epochs * step * _padded(job)
             validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
     except TrainingError as error:
@@ -124,15 +123,16 @@ def _forward(job: Job) -> float:
     return spent / tokens
 
 
-def _solving(job: Job, forward: float, width: int) -> float:
+def _solving(job: Job, forward: float) -> float:
     if job.store.features:  # of this network: the range test solved for a head already
         forward = 0.0
-    products = SOLVER_FLOPS * float(len(job.train)) * width * outputs_of(job.model)
+    products = SOLVER_FLOPS * float(len(job.train)) * last_linear(job.model).in_features * outputs_of(job.model)
     return forward * _tokens(job) + products / FLOPS_A_SECOND
 
 
-def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
-    """Seconds a padded token of a training step, and the share of the blocks that is passed when entering at `cut`."""
+def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, float]:
+    """Seconds a padded token of a training step; when entering at `cut`, the share of the blocks that is still passed, and
+    how many numbers a token are kept."""
     module = job.model.module
     module.train()
     apply_phase(module, job.model.stages, phase)
@@ -140,7 +140,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
         set_dropout(module, job.plan.dropout)
     order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
-    sample = job.sample()
+    sample, width = job.sample(), 0.0
     with ExitStack() as stack:
         stack.enter_context(unread_skipped(job.model, sample))
         collate: Collate = partial(job.task.inputs, job.train, model=job.model)
@@ -149,7 +149,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
         if way is not None and not can_enter(job.model, way, count, sample, job.plan.precision):
             count = 0
         if way is not None and count:
-            collate = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
+            collate, width = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed, TIMED_STEPS)
@@ -160,11 +160,14 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float]:
             stepper.step(indices, number)
         spent = time.perf_counter() - begun
     share = 1 - count / len(way.blocks) if way is not None else 1.0
-    return spent / sum(_size(job, indices) for indices in chosen), share
+    return spent / sum(_size(job, indices) for indices in chosen), share, width
 
 
-def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate, chosen: Sequence[Indices]) -> Collate:
-    """Batches of the steps `chosen` with what enters the block after `count` others, computed here and not in the steps."""
+def _entering(
+    job: Job, stack: ExitStack, way: Way, count: int, collate: Collate, chosen: Sequence[Indices]
+) -> tuple[Collate, float]:
+    """Batches of the steps `chosen` with what enters the block after `count` others, computed here and not in the steps; and
+    how many numbers a padded token that is."""
     device = device_of(job.model.module)
     kept: dict[bytes, torch.Tensor] = {}
     with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
@@ -179,4 +182,4 @@ def _entering(job: Job, stack: ExitStack, way: Way, count: int, collate: Collate
             hand(found)
         return collate(indices)
 
-    return handing
+    return handing, sum(found.numel() for found in kept.values()) / sum(_size(job, indices) for indices in chosen)

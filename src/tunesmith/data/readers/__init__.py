@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -22,13 +22,19 @@ TABLE = {
     ".ndjson": "tunesmith.data.readers.json_lines:read",
     ".parquet": "tunesmith.data.readers.parquet:read",
     "folder": "tunesmith.data.readers.split_files:read",
+    "classes": "tunesmith.data.readers.class_folders:read",
     "dataset": "tunesmith.data.readers.dataset_folder:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
 
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+SPLITS = {
+    "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test",
+}  # fmt: skip
 """Names that splits go by, and ours for them."""
 
+Problem = Literal["single-label", "multi-label", "regression"]
+"""Kinds of target."""
 Record = tuple[int, list[Any]]
 """Line, and the values in the order of the columns."""
 
@@ -42,6 +48,10 @@ class Source:
     columns: list[str]
     records: Iterator[Record | Rejected]
     """The split of a Rejected is filled in by who knows it."""
+    folder: Path = Path()
+    """Where relative paths in its cells start."""
+    problem: Problem | None = None
+    """The kind of target, where the form of the source says so."""
 
 
 def open_source(where: str, encoding: str) -> dict[str, Source]:
@@ -52,8 +62,7 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
     """
     path = Path(where).expanduser()
     if path.is_dir():
-        saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
-        kind = "dataset" if saved else "folder"
+        kind = _kind_of_folder(path)
     elif path.exists():
         kind = path.suffix.lower()
         if kind not in TABLE:
@@ -67,7 +76,17 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
         kind = "hub"
     with reading(where):
         found: dict[str, Source] = look_up("kind of source", kind, TABLE)(where, encoding)
-    return {split: replace(source, records=_guarded(source)) for split, source in found.items()}
+    folder = path if path.is_dir() else path.parent
+    return {split: replace(source, records=_guarded(source), folder=folder) for split, source in found.items()}
+
+
+def _kind_of_folder(path: Path) -> str:
+    """Which of TABLE's kinds a folder is: `datasets` wrote it, it holds folders of classes, or a file a split."""
+    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return "dataset"
+    tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLE for file in path.iterdir())
+    folders = any(file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
+    return "classes" if folders and not tables else "folder"
 
 
 def _guarded(source: Source) -> Iterator[Record | Rejected]:

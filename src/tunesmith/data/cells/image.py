@@ -1,0 +1,144 @@
+"""Images: a column of paths, or of files' contents (bytes, or the struct of bytes and path that `datasets` writes).
+
+Every file is read and decoded once here, to know that it can be, what it looks like, and which others look the same. A
+table's own bytes are put into files of the cache, so that from here on an image is a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data import lookalikes, picture
+from tunesmith.data.cells import Indices, Place, Unusable
+from tunesmith.data.rejected import excerpt
+from tunesmith.run import writing
+
+
+class Images:
+    """Cells that hold an image."""
+
+    noun = "image"
+    most = 1
+    names: Sequence[str] = (
+        "image", "file", "path", "file_name", "filename", "image_path", "image_file", "img", "img_path", "file_path",
+        "filepath", "photo", "picture",
+    )  # fmt: skip
+    preferred: Sequence[str] = names
+    pairs: Sequence[tuple[str, str]] = ()
+    workers = min(8, os.cpu_count() or 1)
+
+    def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
+        return [
+            ("input", pa.string()),  # as the source calls it
+            ("file", pa.string()),
+            ("content", pa.string()),  # a checksum of the file
+            ("look", pa.binary(lookalikes.BYTES)),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("mode", pa.string()),
+        ]
+
+    def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
+        cell = cells[0]
+        name, content = _taken_apart(cell)
+        if content is None and not name:
+            return Unusable(
+                0, "no image" if cell is None or cell == "" else "neither a path nor an image", excerpt(cell)
+            )
+        shown = name or row
+        file = place.folder / Path(name).expanduser()
+        try:
+            if content is None:
+                content = _content(file)
+            elif not content:
+                raise picture.NotAnImage("empty file")
+            else:
+                file = _kept(content, row, place)
+            image = picture.read(content)
+        except picture.NotAnImage as error:
+            return Unusable(0, str(error), excerpt(shown))
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return shown, str(file), digest, lookalikes.look(image), *image.size, image.mode
+
+    def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
+        return lookalikes.clusters(tables, threshold)
+
+    def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
+        found = {name: _sizes(rows) for name, rows in tables.items()}
+        deep = sum(count for one in found.values() for mode, count in one["modes"].items() if mode in picture.DEEP)
+        warning = (
+            f"{deep:,} image{'' if deep == 1 else 's'} with more than 8 bits a channel: scaled to 8 here, but clipped by "
+            "transformers' own pipeline; convert such files before you use the model there."
+        )
+        return {"images": found}, [warning] if deep else []
+
+    def expanded(self, inputs: Sequence[str]) -> list[str]:
+        """Folders become the images in them."""
+        found: list[str] = []
+        for one in inputs:
+            folder = Path(one).expanduser()
+            found += [str(file) for file in files_in(folder)] if folder.is_dir() else [one]
+        return found
+
+    def named(self, row: str, shown: str) -> str:
+        return shown
+
+
+IMAGES = Images()
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The image files in `folder` and the folders in it, hidden ones left out, sorted."""
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in picture.SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+
+
+def _taken_apart(cell: Any) -> tuple[str, bytes | None]:
+    """Name and content of a cell; the content is None where only a path is given."""
+    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+        return cell.get("path") or "", cell.get("bytes")
+    if isinstance(cell, bytes):
+        return "", cell
+    return (cell.strip(), None) if isinstance(cell, str) else ("", None)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise picture.NotAnImage("no such file") from None
+    except (OSError, ValueError) as error:  # a folder, no permission, a NUL in the path
+        raise picture.NotAnImage(f"file that cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not content:
+        raise picture.NotAnImage("empty file")
+    return content
+
+
+def _kept(content: bytes, row: str, place: Place) -> Path:
+    file = place.kept / row.replace(":", "-")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return file
+
+
+def _sizes(rows: pa.Table) -> dict[str, Any]:
+    """Width and height as least, median and greatest; how many images are of which mode."""
+    found: dict[str, Any] = {"modes": dict(Counter(rows.column("mode").to_pylist()).most_common())}
+    for side in ("width", "height"):
+        values = np.quantile(rows.column(side).to_numpy(), [0, 0.5, 1])
+        found[side] = dict(zip(("min", "median", "max"), map(float, values), strict=True))
+    return found

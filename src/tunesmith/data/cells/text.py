@@ -1,0 +1,79 @@
+"""Text: one column, or two for pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.data import duplicates
+from tunesmith.data.cells import Indices, Place, Unusable
+from tunesmith.data.rejected import excerpt
+
+
+class Text:
+    """Cells that hold text."""
+
+    noun = "text"
+    most = 2
+    names: Sequence[str] = (
+        "text", "sentence", "message", "review", "content", "question", "query", "utterance", "comment", "tweet", "body",
+        "document", "title", "input",
+    )  # fmt: skip
+    preferred: Sequence[str] = ("text",)
+    pairs: Sequence[tuple[str, str]] = (
+        ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
+        ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
+    )  # fmt: skip
+    workers = 1
+
+    def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
+        return [(name, pa.string()) for name in ("input", "pair")[:columns]]
+
+    def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
+        for column, text in enumerate(cells):
+            if reason := _unusable(text, place.settings.max_characters):
+                return Unusable(column, reason, excerpt(text))
+        return tuple(cells)
+
+    def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
+        return duplicates.clusters(tables, threshold)
+
+    def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
+        return {"characters": {name: _lengths(rows) for name, rows in tables.items()}}, []
+
+    def expanded(self, inputs: Sequence[str]) -> list[str]:
+        return list(inputs)
+
+    def named(self, row: str, shown: str) -> str:
+        return row
+
+
+TEXT = Text()
+
+
+def _unusable(text: Any, most: int) -> str | None:
+    if text is None:
+        return "no text"
+    if not isinstance(text, str):
+        return "not text"
+    if not text or text.isspace():
+        return "empty text"
+    if "\x00" in text:
+        return "NUL character"
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        return "broken encoding"
+    if len(text) > most:
+        return f"text of more than {most:,} characters"
+    return None
+
+
+def _lengths(rows: pa.Table) -> dict[str, float]:
+    lengths = sum(
+        pc.utf8_length(rows.column(name)).to_numpy() for name in ("input", "pair") if name in rows.column_names
+    )
+    names: Sequence[str] = ("min", "median", "p95", "max")
+    return {name: float(value) for name, value in zip(names, np.quantile(lengths, [0, 0.5, 0.95, 1]), strict=True)}

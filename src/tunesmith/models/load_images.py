@@ -1,0 +1,129 @@
+"""A pre-trained image network with a fresh head, and its image processor; and the model that a run left, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tunesmith import seeds
+from tunesmith.contracts import Loading, Model
+from tunesmith.data.pixels import cost
+from tunesmith.errors import ModelError
+from tunesmith.models import adapters, pixels, sources
+from tunesmith.models.heads import make_exact
+from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
+from tunesmith.models.pooling import OWN
+from tunesmith.models.stages import find_blocks, find_stages
+
+KIND = transformers.AutoModelForImageClassification
+BACKEND = "pil"
+"""Of transformers' image processors; the other one, torchvision, resizes a little differently."""
+
+
+def load_image_classifier(
+    source: str,
+    labels: Sequence[str],
+    problem: str,
+    *,
+    seed: int,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
+    remote_code: bool = False,
+) -> Model:
+    """The standard image-classification class of the model's architecture, in fp32, with a new head.
+
+    Args:
+        source: folder or Hub id.
+        labels: class names; empty for regression.
+        problem: "single-label", "multi-label" or "regression".
+        seed: draws the new head's first weights.
+        loading: new weights throughout, perhaps.
+        remote_code: whether Python code beside the weights may run.
+
+    Raises:
+        ModelError: nothing usable there, a model that reads no images, or weights that do not fit the architecture.
+    """
+    if loading.four_bit or loading.reserved:
+        raise ModelError(
+            f"{source} reads images, and 4 bits and virtual tokens are for models that read text.", "Use method=lora."
+        )
+    folder = sources.locate(source)
+    with quiet(), clear_errors(source):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING and not remote_code:
+            raise ModelError(
+                f"The model {source} ({config.model_type}) is none that classifies images.",
+                "Give a folder or Hub id of one that does, such as a ViT, ResNet or MobileNet (--model).",
+            )
+        processor = _processor(folder, remote_code)
+        set_labels(config, labels, problem)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(seed, "head"))
+            module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
+    return _model(module, processor, source, folder, remote_code, absent)
+
+
+def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model:
+    """The model that `save` wrote to `folder`, in fp32 and eval mode.
+
+    Raises:
+        ModelError: the folder does not hold such a model.
+    """
+    where = str(folder)
+    with quiet(), clear_errors(where):
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
+        adapted = (folder / "adapter_config.json").is_file()
+        module = KIND.from_pretrained(
+            adapters.base_of(folder) if adapted else where,
+            config=config,
+            attn_implementation=attention(),
+            use_safetensors=True,
+            dtype=torch.float32,
+            trust_remote_code=remote_code,
+            ignore_mismatched_sizes=True,  # beside an adapter lies the base of another head
+        )
+        model = _model(module.float(), _processor(where, remote_code), where, where, remote_code, ())
+        model = adapters.read(folder, model) if adapted else model
+    model.module.eval()
+    make_exact(model)
+    return model
+
+
+def reading_of(model: Model) -> pixels.Reading:
+    """How the processor of `model` reads images."""
+    return pixels.find_reading(model.processor, _channels(model.module.config))
+
+
+def _processor(folder: str, remote_code: bool) -> Any:
+    return transformers.AutoImageProcessor.from_pretrained(folder, backend=BACKEND, trust_remote_code=remote_code)
+
+
+def _model(module: Any, processor: Any, source: str, folder: str, remote_code: bool, absent: tuple[str, ...]) -> Model:
+    backbone = module.base_model_prefix
+    shape = pixels.find_reading(processor, _channels(module.config)).shape
+    example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
+    with clear_errors(source):  # a processor and a network that do not go together show here
+        blocks = find_blocks(module, backbone, example)
+        stages = find_stages(module, backbone, blocks, example)
+    return Model(
+        module=module,
+        processor=processor,
+        stages=stages,
+        blocks=blocks,
+        source=source,
+        folder=folder,
+        limit=cost(*shape[1:]),
+        backbone=backbone,
+        example=example,
+        modality="image",
+        pooling=OWN,
+        remote_code=remote_code,
+        absent=absent,
+    )
+
+
+def _channels(config: Any) -> int:
+    return int(config.num_channels)

@@ -1,0 +1,189 @@
+"""What all tasks share that give a whole input its label, labels or score, whatever the input is.
+
+What depends on the kind of target lies in `problems.py`; a task of this family adds how its inputs are read and shown.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved
+from tunesmith.data import load as data
+from tunesmith.data.cells import Cells
+from tunesmith.errors import SettingsError
+from tunesmith.metrics.interval import Interval
+from tunesmith.models import probes
+from tunesmith.models.heads import outputs_of
+from tunesmith.plans import Phase, Plan
+from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
+from tunesmith.tasks.problems import PROBLEMS, Problem
+
+
+class ClassifyingSettings(Strict):
+    """Settings that every task of the family has."""
+
+    problem: Auto | Literal["single-label", "multi-label", "regression"] = "auto"
+    """Kind of target; read off the target column when it is `auto`."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each training target that is spread over all classes; scores have none."""
+    metric: Auto | str = "auto"
+    """The primary metric, by which the best weights and the report's verdict go."""
+
+
+class Classifying(ABC):
+    """A task that holds a Problem and hands it logits."""
+
+    cells: ClassVar[Cells]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self._problem: Problem | None = None
+
+    @property
+    def problem(self) -> Problem:
+        if self._problem is None:
+            raise RuntimeError("the kind of target is known once the data are loaded")
+        return self._problem
+
+    def adopt(self, problem: str) -> None:
+        """Settle the kind of target, and the primary metric with it.
+
+        Raises:
+            SettingsError: task.metric is none of this problem's metrics.
+        """
+        kind = PROBLEMS[problem]
+        metric = kind.default_metric if self.settings.metric == "auto" else self.settings.metric
+        if metric not in kind.selectable:
+            raise SettingsError(
+                f"task.metric is {metric!r}, which is no metric of a {problem} problem.",
+                f"Known: {', '.join(kind.selectable)}.",
+            )
+        if problem == "regression" and self.settings.label_smoothing:
+            raise SettingsError(
+                "task.label_smoothing spreads targets over classes, but the target is a score.", "Set it to 0."
+            )
+        self._problem = kind(metric)
+
+    @property
+    def primary_metric(self) -> str:
+        return self.problem.primary_metric
+
+    def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
+        wanted = None if self.settings.problem == "auto" else self.settings.problem
+        dataset = data.load(settings, cache, seed, wanted, self.cells)
+        self.adopt(dataset.problem)
+        self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})
+        return dataset
+
+    def targets(self, rows: pa.Table, model: Model) -> Array | None:
+        """The target column of `rows` as the loss takes it; None where there is none."""
+        if "target" not in rows.column_names:
+            return None
+        return self.problem.targets(rows.column("target"), outputs_of(model))
+
+    def loss(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> Loss:
+        targets = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(logits.device)
+        weights = torch.from_numpy(examples.weights[indices]).to(logits.device)
+        return Loss(
+            (self.problem.loss(logits, targets, self.settings.label_smoothing) * weights).sum(), examples.count(indices)
+        )
+
+    def decode(self, examples: Examples, logits: Array) -> Array:
+        """The mean over the pieces of each row; (rows, outputs)."""
+        if len(examples) == examples.rows:
+            return logits
+        summed = np.zeros((examples.rows, logits.shape[1]), dtype=np.float32)
+        np.add.at(summed, examples.owner, logits * examples.weights[:, None])
+        return summed
+
+    def solve_head(
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
+    ) -> Solved:
+        def quality(logits: Array) -> float:
+            return self.score(validation.examples, self.decode(validation.examples, logits))[self.primary_metric]
+
+        wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
+        best, start, tried = probes.find(model, train, validation, wanted, kept)
+        return Solved(start, best, tried)
+
+    def score(self, examples: Examples, logits: Array) -> Mapping[str, float]:
+        return self.problem.score(_truth(examples), logits)
+
+    def commonest(self, train: Examples, rows: int, model: Model) -> Array:
+        return self.problem.commonest(_truth(train), rows, outputs_of(model))
+
+    def intervals(
+        self, examples: Examples, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Mapping[str, Interval]:
+        return self.problem.intervals(_truth(examples), logits, settings, seed, groups)
+
+    def difference(
+        self,
+        examples: Examples,
+        logits: Array,
+        other: Array,
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        return self.problem.difference(_truth(examples), logits, other, settings, seed, groups)
+
+    def temperature(self, examples: Examples, logits: Array) -> float | None:
+        return self.problem.temperature(_truth(examples), logits)
+
+    def details(
+        self, examples: Examples, logits: Array, labels: Sequence[str], temperature: float | None
+    ) -> dict[str, Any]:
+        return self.problem.details(_truth(examples), logits, labels, temperature)
+
+    def mistakes(
+        self,
+        rows: pa.Table,
+        examples: Examples,
+        logits: Array,
+        labels: Sequence[str],
+        temperature: float | None,
+        most: int,
+    ) -> list[dict[str, Any]]:
+        truth, answers = _truth(examples), self.problem.answers(logits, temperature)
+        wrong = self.problem.wrong(truth, answers)
+        worst = [int(row) for row in np.argsort(-wrong, kind="stable")[:most] if wrong[row] > 0]
+        shown = self.shown(rows.take(np.array(worst, dtype=np.int64)))
+        return [
+            seen | self.problem.show(truth[row], answers[row], labels) for row, seen in zip(worst, shown, strict=True)
+        ]
+
+    @abstractmethod
+    def shown(self, rows: pa.Table) -> list[dict[str, Any]]:
+        """A few inputs as the report shows them: `id`, and `text` or `image`."""
+
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
+        columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
+        if "target" in rows.column_names:
+            columns["truth"] = self.problem.spelled(rows.column("target").to_pylist(), labels)
+        return pa.table(columns | self.problem.columns(self.problem.answers(logits, temperature), labels))
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        return self.problem.compared(first, second, labels, settings, seed, groups)
+
+
+def _truth(examples: Examples) -> Array:
+    if examples.targets is None:
+        raise RuntimeError("these rows have no target")
+    return examples.targets
