@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tunesmith import run as runs
 from tunesmith import settings as settings_
 from tunesmith.conclude import conclude, timed, train_from_scratch
 from tunesmith.errors import RunError
+from tunesmith.evaluate import retention
 from tunesmith.evaluate.compare import compare
+from tunesmith.evaluate.retention import Reference
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
 from tunesmith.settings import Settings
@@ -87,7 +89,9 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
     with runs.scratch() as folder:
         place = Run(folder)
         ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
-        return prepare.describe(ready.plan, ready.stages, trial.predict(_job(ready, place)))
+        guards = ready.plan.guards  # a trial needs the rows that training would go back to
+        references = _references(ready, place, listen) if guards.replay or guards.ewc else ()
+        return prepare.describe(ready.plan, ready.stages, trial.predict(_job(ready, place, references)))
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
@@ -114,7 +118,10 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     memory.tune()
     with timed(timings, "prepare"):
         ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
-        job = _job(ready, place)
+    with timed(timings, "references"):
+        references = _references(ready, place, listen)
+    with timed(timings, "prepare"):
+        job = _job(ready, place, references)
         if place.plan.exists():
             prepare.insist(ready, place)
         else:
@@ -128,11 +135,26 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
         with timed(timings, "baselines"):
             scratch = train_from_scratch(ready, job, listen)
     if state.is_main_process:
-        conclude(ready, trained, scratch, place, timings, listen)
+        conclude(ready, trained, scratch, place, timings, listen, references)
     return place
 
 
-def _job(ready: prepare.Prepared, place: Run) -> Job:
+def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[Reference, ...]:
+    """Reference data, with what the backbone says of them before training."""
+    wanted, cache = ready.settings, place.cache / str(processes.state().process_index)
+    return retention.prepare(
+        wanted.evaluate.retention,
+        ready.model,
+        wanted.task,
+        cache,
+        wanted.seed,
+        ready.plan.precision,
+        evaluate=wanted.evaluate,
+        say=listen,
+    )
+
+
+def _job(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) -> Job:
     settings = ready.settings
     return Job(
         task=ready.task,
@@ -144,4 +166,5 @@ def _job(ready: prepare.Prepared, place: Run) -> Job:
         checkpoints=place.checkpoints,
         store=Store(place.cache / "activations" / str(processes.state().process_index)),
         checkpoint_seconds=settings.train.checkpoint_seconds,
+        references=tuple(one.rehearsal() for one in references),
     )

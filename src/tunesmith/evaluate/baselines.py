@@ -32,7 +32,8 @@ def from_scratch(job: Job, full: Plan, listen: Callable[[Any], None]) -> Model:
     Args:
         job: whose model has fresh weights throughout.
     """
-    plan = dataclasses.replace(full, phases=tuple(phase for phase in full.phases if phase.head == "train"))
+    phases = tuple(phase for phase in full.phases if phase.head == "train")
+    plan = dataclasses.replace(full, phases=phases, guards=full.guards.without_origin())
     folder, run = job.checkpoints / "scratch", job.checkpoints.parent
     folder.mkdir(parents=True, exist_ok=True)
     job = dataclasses.replace(job, plan=plan, checkpoints=folder)

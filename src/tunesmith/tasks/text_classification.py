@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from tunesmith.contracts import Array, Batch, Batched, Indices, Loss, Model, Solved
+from tunesmith.data import duplicates
 from tunesmith.data import load as data
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import SettingsError
@@ -116,6 +117,12 @@ class TextClassification:
         if "target" in rows.column_names:
             targets = self.problem.targets(rows.column("target"), outputs_of(model))
         return tokenize(model.processor, rows, targets, Reading(model.limit, windows))
+
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        if ("pair" in rows.column_names) != ("pair" in others.column_names):
+            return 0  # a text is no pair of texts
+        _, near = duplicates.clusters([others, rows], threshold)
+        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
 
     def truncation(self, examples: Tokens, model: Model) -> dict[str, Any]:
         return truncation(examples, model.limit)

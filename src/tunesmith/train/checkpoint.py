@@ -52,6 +52,8 @@ class Progress:
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     stopped_early: bool = False
+    averaged_steps: int = 0
+    """Steps whose weights are in the equal average."""
 
     def add_step(self, loss_sum: float, loss_count: float) -> None:
         self.step += 1
