@@ -1,7 +1,7 @@
 """What each guard costs on the task, and what it keeps of what the backbone could do before.
 
     python benchmarks/retention.py DATA/sst2 DATA/banking77
-    python benchmarks/retention.py DATA/magnetic-tile DATA/cifar10-slice --task image-classification --model WEIGHTS/resnet-cifar10
+    python benchmarks/retention.py DATA/magnetic-tile DATA/cifar10-slice --task image-classification --model WEIGHTS/RESNET
 
 One run of the method without any guard, then one for each guard and strength, all with the same seed. Retention is that of
 `evaluate.retention` (docs/retention.md); `neighbours` is the nearest-neighbour figure, `CKA` that of the deepest stage.
@@ -41,13 +41,14 @@ HEADS = ("guard", "task", "before", "after", "kept", "neighbours", "CKA", "alpha
 def settings(given: argparse.Namespace, guard: dict[str, Any]) -> dict[str, Any]:
     """Settings of one run."""
     reference = {"name": given.reference.stem, "data": str(given.reference), "rows": given.rows}
+    asked = {"epochs": given.epochs, "learning_rate": given.rate}
     return {
         "task": given.task,
         "model": given.model,
         "data": str(given.data),
         "method": given.method,
         "seed": given.seed,
-        "train": guard | ({"epochs": given.epochs} if given.epochs else {}),
+        "train": guard | {key: value for key, value in asked.items() if value},
         "evaluate": {"retention": [reference], "resamples": 200},
     }
 
@@ -79,6 +80,7 @@ def main() -> None:
     options.add_argument("--method", default="full")
     options.add_argument("--rows", type=int, default=2000, help="of the reference, at most")
     options.add_argument("--epochs", type=int)
+    options.add_argument("--rate", type=float, help="the learning rate; a high one forgets more")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--guards", nargs="*", choices=GUARDS, default=list(GUARDS), metavar="GUARD")
     given = options.parse_args()

@@ -76,7 +76,7 @@ def curve(model: Model, start: Tensors, how: Scales) -> tuple[Point, ...]:
         for alpha in ALPHAS:
             put(model, start, end, alpha, how)
             said = dict(how.task.score(how.validation, logits(how.task, model, how.validation, how.plan.precision)))
-            kept = {one.name: retention.measure(one, model).kept for one in how.references}
+            kept = {one.name: retention.kept(one, model) for one in how.references}
             found.append(Point(alpha, said[how.task.primary_metric], said["loss"], kept))
     finally:
         load_into(model.module, end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.report import retained
 from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, signed, size, value
 
 METHODS = {
@@ -42,6 +43,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     better = [entry["against"] for entry in ordered(report) if entry["difference"]["high"] < 0]
     if better:
         sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
+    sentences += retained.sentences(report)
     training = report["training"]
     sentences.append(
         f"Training took {duration(training['seconds'])} and at most {size(training['peak_memory_bytes'])} of memory; "
