@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from tunesmith import methods, tasks
 from tunesmith.registry import look_up
-from tunesmith.settings import DataSettings, EvaluateSettings, Settings, TrainSettings
+from tunesmith.settings import DataSettings, EvaluateSettings, ReferenceSettings, Settings, TrainSettings
 
 FOLDER = Path(__file__).parent
 KINDS = {"task": tasks.TABLE, "method": methods.TABLE}
@@ -24,6 +24,9 @@ def schema() -> dict[str, Any]:
         named = [_named(kind, name, table) for name in table]
         found["properties"][kind] = {"anyOf": [{"enum": list(table)}, *named], "default": _default(kind)}
     found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
+    reference = found["$defs"]["ReferenceSettings"]["properties"]
+    reference["data"] = {"$ref": "#/properties/data"}
+    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, {"type": "null"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
 
 
@@ -39,6 +42,7 @@ def page() -> str:
         *_table("Data", "data.", DataSettings),
         *_table("Training", "train.", TrainSettings),
         *_table("Measuring", "evaluate.", EvaluateSettings),
+        *_table("A reference of `evaluate.retention`", "evaluate.retention[].", ReferenceSettings),
     ]
     for kind, table in KINDS.items():
         for name in table:

@@ -142,7 +142,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
 def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[Reference, ...]:
     """Reference data, with what the backbone says of them before training."""
     wanted, cache = ready.settings, place.cache / str(processes.state().process_index)
-    return retention.prepare(
+    found = retention.prepare(
         wanted.evaluate.retention,
         ready.model,
         wanted.task,
@@ -152,6 +152,8 @@ def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[
         evaluate=wanted.evaluate,
         say=listen,
     )
+    train, threshold = ready.dataset.splits["train"], wanted.data.near_duplicate
+    return retention.compared(found, ready.task, train, threshold, listen)
 
 
 def _job(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) -> Job:

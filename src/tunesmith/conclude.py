@@ -154,8 +154,8 @@ def _report(
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
     }
     kept = {key: value for key, value in found.items() if value not in ([], None)}
-    overlap = retention.overlap(references, ready.task, ready.dataset, wanted.data.near_duplicate)
-    return kept | {"warnings": [*ready.dataset.audit["warnings"], *overlap]}
+    repeated = [one.warning for one in references if one.warning]
+    return kept | {"warnings": [*ready.dataset.audit["warnings"], *repeated]}
 
 
 def _finished(

@@ -297,7 +297,7 @@ def test_guards_are_the_same_however_the_step_is_cut(
 
 
 @pytest.mark.parametrize(
-    "guard", [{"distil": 1.0}, {"replay": 0.3}, {"r_drop": 1.0, "dropout": 0.1}, {"mixup": 0.4}, {"sam": 0.05}]
+    "guard", [{"distil": 1.0, "sam": 0.05}, {"replay": 0.3, "mixup": 0.4}, {"r_drop": 1.0, "dropout": 0.1}]
 )
 def test_guards_are_the_same_with_kept_activations(
     settings: dict[str, Any], tmp_path: Path, guard: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ nearest-neighbour classifier are fitted anew for either, and stages are compared
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.contracts import Array, Head, Model, Task
-from tunesmith.data.load import Dataset
 from tunesmith.evaluate import references as references_
 from tunesmith.evaluate.measure import groups_of
 from tunesmith.evaluate.references import OWN, Data, Say
@@ -43,6 +43,8 @@ class Measured:
 
     logits: Array
     """(rows, outputs) through the own head or the refitted probe."""
+    validated: float
+    """The primary metric on the reference's validation rows."""
     neighbours: Array | None
     """(rows, outputs) of the nearest-neighbour classifier; None where the checkpoint's own head is used."""
     stages: Mapping[str, Array]
@@ -60,6 +62,9 @@ class Reference:
     before: Measured
     probe: Head | None
     """The probe on the original backbone; None where the checkpoint's own head is used."""
+
+    warning: str | None = None
+    """Set where test rows are training rows of the run."""
 
     @property
     def name(self) -> str:
@@ -169,27 +174,30 @@ def measure(reference: Reference, model: Model) -> Retained:
 
 
 def kept(reference: Reference, model: Model) -> float:
-    """`measure(…).kept` alone, at less than half the cost: no neighbours, no stages, no intervals."""
-    data, task = reference.data, reference.data.task
-    after, _ = _said(data, model, reference.seed, reference.precision)
-    test = data.examples["test"]
-    before, now = (task.score(test, found)[task.primary_metric] for found in (reference.before.logits, after))
-    return now / before if before > 0 else 1.0
+    """After over before on the reference's validation rows: for choosing by, so that its test rows stay unread."""
+    data = reference.data
+    with _behind(data, model):
+        now = _validated(data, _probe(data, reference.seed, reference.precision), reference.precision)
+    return now / reference.before.validated if reference.before.validated > 0 else 1.0
 
 
-def overlap(references: Sequence[Reference], task: Task, dataset: Dataset, threshold: float) -> list[str]:
-    """A sentence for each reference of which test rows stand, exactly or nearly, among the run's training rows."""
+def compared(
+    references: Sequence[Reference], task: Task, train: pa.Table, threshold: float, say: Say
+) -> tuple[Reference, ...]:
+    """`references`, each with a warning where its test rows stand among the rows `train` of the run's own `task`."""
     found = []
     for one in references:
         rows = one.data.rows["test"]
-        count = task.repeated(rows, dataset.splits["train"], threshold)
+        count = task.repeated(rows, train, threshold)
+        warning = (
+            f"{count:,} of {rows.num_rows:,} test rows of the reference {one.name!r} ({count / rows.num_rows:.1%}) "
+            f"{'stands' if count == 1 else 'stand'}, exactly or nearly, among the training rows: "
+            "retention there flatters the model by as much."
+        )
         if count:
-            found.append(
-                f"{count:,} of {rows.num_rows:,} test rows of the reference {one.name!r} ({count / rows.num_rows:.1%}) "
-                f"{'stands' if count == 1 else 'stand'}, exactly or nearly, among the training rows: "
-                "retention there flatters the model by as much."
-            )
-    return found
+            say(f"Note: {warning}")
+        found.append(dataclasses.replace(one, warning=warning if count else None))
+    return tuple(found)
 
 
 def _change(reference: Reference, before: Array, after: Array) -> Change:
@@ -202,25 +210,33 @@ def _change(reference: Reference, before: Array, after: Array) -> Change:
 
 
 def _measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measured, Head | None]:
-    """All that the backbone of `model` says, and the probe that was fitted for it."""
-    found, probe = _said(data, model, seed, precision)
+    """What the backbone of `model` says, and the probe that was fitted for it."""
     with _behind(data, model):
         near = None if data.head == OWN else _neighbours(data, precision)
-        return Measured(found, near, _stages(data)), probe
+        stages, probe = _stages(data), _probe(data, seed, precision)
+        validated = _validated(data, probe, precision)
+        return Measured(_logits(data, probe, "test", precision), validated, near, stages), probe
 
 
-def _said(data: Data, model: Model, seed: int, precision: str) -> tuple[Array, Head | None]:
-    """Logits (test rows, outputs) through the own head, or through a probe that is fitted for the backbone of `model`."""
-    task, test = data.task, data.examples["test"]
-    with _behind(data, model):
-        if data.head == OWN:
-            return logits(task, data.model, test, precision), None
-        plan = _probing(data.model, precision)
-        solved = task.solve_head(
-            data.model, data.batched("train"), data.batched("validation"), plan, plan.phases[0], seed
-        )
-        probed = probes.with_head(data.model, solved.probe)
-        return logits(task, probed, test, precision), solved.probe
+def _probe(data: Data, seed: int, precision: str) -> Head | None:
+    """A head for the backbone as it is now; None where the checkpoint's own is used."""
+    if data.head == OWN:
+        return None
+    plan = _probing(data.model, precision)
+    train, validation = data.batched("train"), data.batched("validation")
+    return data.task.solve_head(data.model, train, validation, plan, plan.phases[0], seed).probe
+
+
+def _logits(data: Data, probe: Head | None, split: str, precision: str) -> Array:
+    """(rows, outputs) through `probe`, or through the checkpoint's own head."""
+    model = data.model if probe is None else probes.with_head(data.model, probe)
+    return logits(data.task, model, data.examples[split], precision)
+
+
+def _validated(data: Data, probe: Head | None, precision: str) -> float:
+    """The primary metric on validation."""
+    found = _logits(data, probe, "validation", precision)
+    return data.task.score(data.examples["validation"], found)[data.task.primary_metric]
 
 
 def _behind(data: Data, model: Model) -> AbstractContextManager[None]:

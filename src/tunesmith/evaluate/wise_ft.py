@@ -45,7 +45,7 @@ class Point:
     """Primary metric on validation."""
     loss: float
     kept: Mapping[str, float]
-    """Share of each reference's score."""
+    """Share of each reference's score, on its validation rows."""
 
     def as_dict(self) -> dict[str, Any]:
         """An entry of report.json's `wise_ft`."""
