@@ -77,10 +77,8 @@ def conclude(
     task, wanted = ready.task, ready.settings
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
-        trained, validation, mixtures = _finished(ready, trained, place, references, listen)
+        trained, validation, kept = _finished(ready, trained, place, references, listen)
         test, model = _split(ready, trained, "test"), trained.model
-    with timed(timings, "references"):
-        mixtures["retention"] = [retention.measure(one, model).as_dict() for one in references]
     with timed(timings, "save"):
         raw, tried = task.tried(test.rows, model, TRIED_ROWS)
         save.save(model, place.model)
@@ -89,7 +87,7 @@ def conclude(
             how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
             temperature = task.temperature(validation.examples, validation.logits)
             sections = measure(how, test, temperature)
-            sections |= mixtures
+            sections |= kept
             sections["metrics"]["validation"] = intervals(how, validation)
             sections["truncation"] = {
                 "train": ready.truncation,
@@ -161,7 +159,7 @@ def _report(
 def _finished(
     ready: Prepared, trained: Trained, place: Run, references: Sequence[Reference], listen: Listener
 ) -> tuple[Trained, Reading, dict[str, Any]]:
-    """The model whole: checked, adapters folded in, mixed; with validation as it reads it, and what was mixed."""
+    """The model whole: checked, adapters folded in, mixed; with validation as it reads it, and what it kept, as sections."""
     validation = _split(ready, trained, "validation")
     _check_restored(ready.task, trained, validation)
     start = _start(ready, trained, place)
@@ -170,7 +168,10 @@ def _finished(
         trained = dataclasses.replace(trained, model=merged)
         validation = _split(ready, trained, "validation")
     mixtures = _mix(ready, trained, start, references, listen)
-    return trained, _split(ready, trained, "validation") if mixtures else validation, mixtures
+    if mixtures:
+        validation = _split(ready, trained, "validation")
+    kept = [retention.measure(one, trained.model).as_dict() for one in references]
+    return trained, validation, mixtures | {"retention": kept}
 
 
 def _start(ready: Prepared, trained: Trained, place: Run) -> Tensors | None:

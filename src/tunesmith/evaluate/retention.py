@@ -8,47 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from tunesmith.contracts import Array, Head, Model, Task
+from tunesmith.evaluate import capability
 from tunesmith.evaluate import references as references_
+from tunesmith.evaluate.capability import Measured
 from tunesmith.evaluate.measure import groups_of
-from tunesmith.evaluate.references import OWN, Data, Say
+from tunesmith.evaluate.references import Data, Say
 from tunesmith.metrics.cka import linear_cka
 from tunesmith.metrics.interval import Interval
-from tunesmith.metrics.neighbours import votes
 from tunesmith.models import probes
-from tunesmith.models.activations import depths, features
-from tunesmith.models.backbones import backbone_of, borrowed
-from tunesmith.models.forward import logits
-from tunesmith.models.stages import FINAL
-from tunesmith.plans import BatchShape, Phase, Plan, Row
 from tunesmith.settings import EvaluateSettings, Named, ReferenceSettings
 from tunesmith.train.rehearsal import Rehearsal
-
-COMPARED_ROWS = 300
-"""Rows of the test split on which stages are compared."""
-NEIGHBOURS = 5
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one backbone says of the reference test rows."""
-
-    logits: Array
-    """(rows, outputs) through the own head or the refitted probe."""
-    validated: float
-    """The primary metric on the reference's validation rows."""
-    neighbours: Array | None
-    """(rows, outputs) of the nearest-neighbour classifier; None where the checkpoint's own head is used."""
-    stages: Mapping[str, Array]
-    """Stage to (compared rows, width)."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +124,7 @@ def prepare(
     found = []
     for number, one in enumerate(wanted):
         data = references_.read(one, original, task, cache / "references" / str(number), seed, say)
-        before, probe = _measured(data, original, seed, precision)
+        before, probe = capability.measured(data, original, seed, precision)
         found.append(Reference(data, evaluate or EvaluateSettings(), seed, precision, before, probe))
     return tuple(found)
 
@@ -156,7 +132,7 @@ def prepare(
 def measure(reference: Reference, model: Model) -> Retained:
     """What the backbone of `model` still can; `model` is left as it is."""
     data, task = reference.data, reference.data.task
-    after, _ = _measured(data, model, reference.seed, reference.precision)
+    after, _ = capability.measured(data, model, reference.seed, reference.precision)
     before = reference.before
     cka = {name: linear_cka(before.stages[name], after.stages[name]) for name in before.stages}
     neighbours = None
@@ -175,9 +151,7 @@ def measure(reference: Reference, model: Model) -> Retained:
 
 def kept(reference: Reference, model: Model) -> float:
     """After over before on the reference's validation rows: for choosing by, so that its test rows stay unread."""
-    data = reference.data
-    with _behind(data, model):
-        now = _validated(data, _probe(data, reference.seed, reference.precision), reference.precision)
+    now = capability.validated(reference.data, model, reference.seed, reference.precision)
     return now / reference.before.validated if reference.before.validated > 0 else 1.0
 
 
@@ -207,81 +181,3 @@ def _change(reference: Reference, before: Array, after: Array) -> Change:
     groups = groups_of(reference.data.rows["test"])
     one, other = (task.intervals(test, found, wanted, seed, groups)[task.primary_metric] for found in (before, after))
     return Change(one, other, task.difference(test, after, before, wanted, seed, groups))
-
-
-def _measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measured, Head | None]:
-    """What the backbone of `model` says, and the probe that was fitted for it."""
-    with _behind(data, model):
-        near = None if data.head == OWN else _neighbours(data, precision)
-        stages, probe = _stages(data), _probe(data, seed, precision)
-        validated = _validated(data, probe, precision)
-        return Measured(_logits(data, probe, "test", precision), validated, near, stages), probe
-
-
-def _probe(data: Data, seed: int, precision: str) -> Head | None:
-    """A head for the backbone as it is now; None where the checkpoint's own is used."""
-    if data.head == OWN:
-        return None
-    plan = _probing(data.model, precision)
-    train, validation = data.batched("train"), data.batched("validation")
-    return data.task.solve_head(data.model, train, validation, plan, plan.phases[0], seed).probe
-
-
-def _logits(data: Data, probe: Head | None, split: str, precision: str) -> Array:
-    """(rows, outputs) through `probe`, or through the checkpoint's own head."""
-    model = data.model if probe is None else probes.with_head(data.model, probe)
-    return logits(data.task, model, data.examples[split], precision)
-
-
-def _validated(data: Data, probe: Head | None, precision: str) -> float:
-    """The primary metric on validation."""
-    found = _logits(data, probe, "validation", precision)
-    return data.task.score(data.examples["validation"], found)[data.task.primary_metric]
-
-
-def _behind(data: Data, model: Model) -> AbstractContextManager[None]:
-    """While it lasts, the backbone of `model` stands behind the reference's head."""
-    test = data.batched("test")
-    return borrowed(data.model, backbone_of(model, test.collate(np.arange(min(3, len(test.examples))))))
-
-
-def _probing(model: Model, precision: str) -> Plan:
-    """The plan of a probe, which is all that solving for a head needs to know."""
-    rows = tuple(Row(stage.name, None) for stage in model.stages)
-    phase = Phase("head", "solve", rows, gentle=False)
-    return Plan("probe", (phase,), "bf16" if precision == "bf16" else "fp32", BatchShape(1, 1), standard_head=False)
-
-
-def _neighbours(data: Data, precision: str) -> Array:
-    """(test rows, outputs) as logits: what the nearest training rows say, by what the backbone gives."""
-    found = {}
-    for split in ("train", "test"):
-        given = data.batched(split)
-        passed = features(data.model, [FINAL], given.examples.lengths, given.collate, precision)
-        found[split] = data.task.decode(given.examples, passed[FINAL])  # one vector a row where rows lie in pieces
-    targets, scores = _targets(data.rows["train"].column("target"), data.classes)
-    said = votes(found["train"], targets, found["test"], NEIGHBOURS)
-    # Logits, as metrics take them: the logarithm of odds does for classes and for labels that stand side by side.
-    shares = np.clip(said, 1e-6, 1 - 1e-6)
-    return (said if scores else np.log(shares / (1 - shares))).astype(np.float32)
-
-
-def _targets(column: pa.ChunkedArray, classes: int) -> tuple[Array, bool]:
-    """(rows, outputs) that neighbours vote with, and whether they are scores."""
-    if pa.types.is_floating(column.type):
-        return np.array(column.to_numpy(), dtype=np.float64)[:, None], True
-    found = np.zeros((len(column), classes))
-    for row, cell in enumerate(column.to_pylist()):
-        found[row, cell] = 1.0
-    return found, False
-
-
-def _stages(data: Data) -> dict[str, Array]:
-    """Pooled activations of some test rows, in fp32, so that rounding is no difference."""
-    given = data.batched("test")
-    count = min(COMPARED_ROWS, len(given.examples))
-    found = features(data.model, depths(data.model), given.examples.lengths[:count], given.collate, "fp32")
-    *_, last = (name for name in found if name != FINAL)
-    if np.array_equal(found[last], found[FINAL]):  # nothing stands between the last block and the end
-        del found[FINAL]
-    return found
