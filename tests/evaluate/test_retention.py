@@ -193,8 +193,9 @@ def test_reference_rows_that_are_training_rows_are_counted(
 
 
 def test_a_run_reports_what_it_kept_and_mixes_by_it(
-    settings: dict[str, Any], reference_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reference_rows = write_rows(tmp_path / "other.csv", rows=200, seed=7)
     assert pytest.approx(np.linspace(0, 1, 11)) == wise_ft.ALPHAS
     monkeypatch.setattr(wise_ft, "ALPHAS", (0.0, 0.5, 1.0))
     settings["evaluate"] |= {"retention": [{"name": "other", "data": str(reference_rows), "rows": 100}]}

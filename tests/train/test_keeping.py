@@ -210,7 +210,7 @@ def test_sam_takes_the_gradient_a_step_up_and_comes_back(ready: Prepared, monkey
     done = one.step(ROWS, 3)
     same(given, expected)
     assert all(torch.equal(before[name], tensor) for name, tensor in of(ready.model.module).items())
-    assert done.loss_sum == pytest.approx(13 * float(mean_loss(ready)), rel=1e-4)
+    assert done.loss_sum == pytest.approx(13 * mean_loss(ready).item(), rel=1e-4)
 
 
 def test_sam_leaves_running_statistics_to_the_first_pass() -> None:
