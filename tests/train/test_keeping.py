@@ -148,7 +148,7 @@ def test_replayed_rows_come_from_every_reference_and_are_the_same_again() -> Non
 
 def test_the_importance_is_the_mean_square_of_each_rows_gradient(ready: Prepared) -> None:
     few = dataclasses.replace(ready.model, module=copy.deepcopy(ready.model.module).eval())
-    found = fisher.importance(ready.task, few, ready.validation, 0, "fp32")
+    found = fisher.importance(ready.task, few, ready.validation, 0)
     parameter = few.module.bert.encoder.layer[1].output.dense.weight
     expected = torch.zeros_like(parameter)
     for row in range(len(ready.validation)):
@@ -177,7 +177,7 @@ def test_ewc_is_the_gradient_of_its_penalty() -> None:
 def test_ewc_pulls_by_what_matters_for_the_reference(ready: Prepared) -> None:
     before = of(copy.deepcopy(ready.model.module))
     other = rehearsal(ready)
-    known = fisher.normalised([fisher.importance(other.task, other.model, other.examples, 0, "fp32")])
+    known = fisher.normalised([fisher.importance(other.task, other.model, other.examples, 0)])
     found = gradients(stepper(ready, Guards(ewc=0.5)))
 
     def objective() -> torch.Tensor:

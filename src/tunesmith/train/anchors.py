@@ -66,7 +66,7 @@ def anchors(
     guards = plan.guards
     return Anchors(
         origin=origin_of(model.module, model.stages) if guards.l2_sp or guards.ewc else {},
-        importance=_importance(task, model, plan, train, references, seed) if guards.ewc else {},
+        importance=_importance(task, model, train, references, seed) if guards.ewc else {},
         train=_kept(model, train, partial(task.inputs, train, model=model), plan.precision) if guards.distil else None,
         replayed=tuple(_replayed(model, one, plan.precision) for one in references) if guards.replay else (),
     )
@@ -89,14 +89,12 @@ def stand_in(task: Task, model: Model, plan: Plan, train: Examples, references: 
     )
 
 
-def _importance(
-    task: Task, model: Model, plan: Plan, train: Examples, references: Sequence[Rehearsal], seed: int
-) -> Tensors:
+def _importance(task: Task, model: Model, train: Examples, references: Sequence[Rehearsal], seed: int) -> Tensors:
     """For the references; without any, for the task itself with the head that training starts from."""
     if references:
-        found = [fisher.importance(one.task, one.model, one.examples, seed, plan.precision) for one in references]
+        found = [fisher.importance(one.task, one.model, one.examples, seed) for one in references]
     else:
-        found = [fisher.importance(task, model, train, seed, plan.precision)]
+        found = [fisher.importance(task, model, train, seed)]
     known = fisher.normalised(found)
     names = dict(model.module.get_submodule(model.backbone).named_parameters())
     return {f"{model.backbone}.{name}": known[name] for name in names if name in known}

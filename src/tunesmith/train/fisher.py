@@ -9,16 +9,14 @@ import torch
 
 from tunesmith import seeds
 from tunesmith.contracts import Examples, Model, Task
-from tunesmith.models.forward import device_of, evaluated, precision, to
+from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.train.weights import Tensors
 
-MOST_ROWS = 256
+MOST_ROWS = 128
 """Examples of each reference that are passed one by one."""
 
 
-def importance(
-    task: Task, model: Model, examples: Examples, seed: int, precision_name: str, most: int = MOST_ROWS
-) -> Tensors:
+def importance(task: Task, model: Model, examples: Examples, seed: int, most: int = MOST_ROWS) -> Tensors:
     """Mean over examples of the squared gradient of each one's loss, by the parameter's name inside the backbone.
 
     With the loss of the labels as given this is the empirical Fisher information, which stands in for the one of
@@ -37,14 +35,14 @@ def importance(
         with evaluated(module):
             for index in chosen:
                 one = np.array([index])
-                with precision(device, precision_name):
-                    logits = module(**to(task.inputs(examples, one, model), device)).logits.float()
+                # In fp32: casting all weights for one row would take longer than its products.
+                logits = module(**to(task.inputs(examples, one, model), device)).logits.float()
                 found = torch.autograd.grad(
                     task.loss(logits, examples, one).sum, list(held.values()), allow_unused=True
                 )
                 for name, gradient in zip(held, found, strict=True):
                     if gradient is not None:
-                        total[name] += gradient.float().square() / len(chosen)
+                        total[name].addcmul_(gradient, gradient, value=1 / len(chosen))
     finally:
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(wanted[name])

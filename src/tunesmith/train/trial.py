@@ -129,7 +129,7 @@ def _anchoring(job: Job, forward: float) -> float:
         known = [(one.task, one.model, one.examples) for one in job.references] or [(job.task, job.model, job.train)]
         for task, model, examples in known:
             begun = time.perf_counter()
-            fisher.importance(task, model, examples, job.seed, job.plan.precision, FISHER_ROWS)
+            fisher.importance(task, model, examples, job.seed, FISHER_ROWS)
             share = min(fisher.MOST_ROWS, len(examples)) / min(FISHER_ROWS, len(examples))
             seconds += share * (time.perf_counter() - begun)
     return seconds
