@@ -16,6 +16,7 @@ from tunesmith.settings import (
     EvaluateSettings,
     LineSettings,
     PhaseSettings,
+    ReferenceSettings,
     Settings,
     TrainSettings,
 )
@@ -33,6 +34,9 @@ def schema() -> dict[str, Any]:
         found["properties"][kind] = {"anyOf": [{"enum": list(table)}, *named], "default": _default(kind)}
     found["properties"]["budget"] = {"anyOf": [{"type": ["string", "number"]}, {"$ref": "#/$defs/Budget"}]}
     found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
+    reference = found["$defs"]["ReferenceSettings"]["properties"]
+    reference["data"] = {"$ref": "#/properties/data"}
+    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, {"type": "null"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
 
 
@@ -51,6 +55,7 @@ def page() -> str:
         *_table("A line of the plan, under the stage's name", "plan.STAGE.", LineSettings),
         *_table("A phase of the plan, under its name", "plan.PHASE.", PhaseSettings),
         *_table("Measuring", "evaluate.", EvaluateSettings),
+        *_table("A reference of `evaluate.retention`", "evaluate.retention[].", ReferenceSettings),
     ]
     for kind, table in KINDS.items():
         for name in table:

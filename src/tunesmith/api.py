@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from tunesmith import settings as settings_
 from tunesmith.budget import judge, limits_of
 from tunesmith.conclude import checkpoints_of, conclude, timed, train_from_scratch
 from tunesmith.errors import RunError
+from tunesmith.evaluate import retention
 from tunesmith.evaluate.compare import compare
+from tunesmith.evaluate.retention import Reference
 from tunesmith.plans import Plan
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
@@ -90,7 +93,10 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
     with runs.scratch() as folder:
         place = Run(folder)
         ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
-        return record.shown(ready.frontier, record.tried_out(ready, _jobs(ready, place)))
+        guards = [plan.guards for plan in ready.frontier.candidates]
+        wanted_rows = any(one.replay or one.ewc for one in guards)  # a trial needs what training would go back to
+        references = _references(ready, place, listen) if wanted_rows else ()
+        return record.shown(ready.frontier, record.tried_out(ready, _jobs(ready, place, references)))
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
@@ -118,7 +124,10 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
     memory.tune()
     with timed(timings, "prepare"):
         ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
-        job = _jobs(ready, place)
+    with timed(timings, "references"):
+        references = _references(ready, place, listen)
+    with timed(timings, "prepare"):
+        job = _jobs(ready, place, references)
         if place.plan.exists():
             options = record.begun(ready, job, place)
         else:
@@ -127,7 +136,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
                 record.record(ready, place, options)
     with timed(timings, "train"):
         limits = limits_of(ready, options, time.perf_counter() - began)
-        means = Means(job, partial(judge, ready), place.checkpoints)
+        means = Means(job, partial(judge, ready, references), place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None
@@ -135,10 +144,33 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
         with timed(timings, "baselines"):
             scratch = train_from_scratch(ready, job(trained.plan), listen)
     if state.is_main_process:
-        conclude(ready, trained, scratch, place, timings, listen)
+        conclude(ready, trained, scratch, place, timings, listen, references)
     return place
 
 
-def _jobs(ready: prepare.Prepared, place: Run) -> Callable[[Plan], Job]:
+def _jobs(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) -> Callable[[Plan], Job]:
     """What makes the job of a plan; all share what they compute."""
-    return lambda plan: prepare.job(ready, prepare.network(ready, plan), plan, checkpoints_of(ready, plan, place))
+    rehearsed = tuple(one.rehearsal() for one in references)
+
+    def job(plan: Plan) -> Job:
+        made = prepare.job(ready, prepare.network(ready, plan), plan, checkpoints_of(ready, plan, place))
+        return dataclasses.replace(made, references=rehearsed)
+
+    return job
+
+
+def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[Reference, ...]:
+    """Reference data, with what the backbone says of them before training."""
+    wanted, cache = ready.settings, place.cache / str(processes.state().process_index)
+    found = retention.prepare(
+        wanted.evaluate.retention,
+        ready.model,
+        wanted.task,
+        cache,
+        wanted.seed,
+        ready.frontier.candidates[0].precision,
+        evaluate=wanted.evaluate,
+        say=listen,
+    )
+    train, threshold = ready.dataset.splits["train"], wanted.data.near_duplicate
+    return retention.compared(found, ready.task, train, threshold, listen)

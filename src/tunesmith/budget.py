@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunesmith.evaluate import retention
 from tunesmith.evaluate.measure import Protocol, Reading, intervals
+from tunesmith.evaluate.retention import Reference
 from tunesmith.models.forward import logits
 from tunesmith.prepare import Prepared
 from tunesmith.train.choice import Limits, Option
@@ -26,13 +28,15 @@ def limits_of(ready: Prepared, options: Sequence[Option], elapsed: float) -> Lim
         tokens = float(ready.validation.lengths.sum()) * rows["test"] / rows["validation"]
         concluding = CONCLUDING_SECONDS + PASSES * tokens * options[0].predicted.forward
         seconds = max(0.0, budget.time - elapsed - concluding)
-    return Limits(seconds, budget.memory, budget.parameters)
+    return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain)
 
 
-def judge(ready: Prepared, trained: Trained) -> Judged:
-    """The primary metric on validation, with its interval."""
+def judge(ready: Prepared, references: Sequence[Reference], trained: Trained) -> Judged:
+    """The primary metric on validation, with its interval, and the least share that is kept of any reference."""
     task, wanted = ready.task, ready.settings
     how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
     found = logits(task, trained.model, ready.validation, trained.plan.precision)
     rows = ready.dataset.splits["validation"]
-    return Judged(intervals(how, Reading(rows, ready.validation, found))[task.primary_metric])
+    kept = [retention.kept(one, trained.model) for one in references]
+    metric = intervals(how, Reading(rows, ready.validation, found))[task.primary_metric]
+    return Judged(metric, min(kept, default=None))

@@ -7,7 +7,7 @@ import datetime
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import tunesmith
 from tunesmith import run as runs
 from tunesmith.contracts import Array, Loading, Model, Task
 from tunesmith.errors import ModelError
-from tunesmith.evaluate import baselines
+from tunesmith.evaluate import baselines, retention, wise_ft
 from tunesmith.evaluate.environment import environment
 from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
 from tunesmith.evaluate.memorising import memorising
+from tunesmith.evaluate.retention import Reference
 from tunesmith.methods.scratch import Scratch
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import device_of, logits
@@ -35,7 +36,8 @@ from tunesmith.run import Run
 from tunesmith.train.choice import slug
 from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
-from tunesmith.train.loop import PROBE_HEAD
+from tunesmith.train.loop import PROBE_HEAD, START
+from tunesmith.train.weights import Tensors, copy_of, of
 
 Listener = Callable[[Any], None]
 TRIED_ROWS = 8
@@ -55,13 +57,20 @@ def timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 
 def conclude(
-    ready: Prepared, trained: Trained, scratch: Model | None, place: Run, timings: dict[str, float], listen: Listener
+    ready: Prepared,
+    trained: Trained,
+    scratch: Model | None,
+    place: Run,
+    timings: dict[str, float],
+    listen: Listener,
+    references: Sequence[Reference] = (),
 ) -> dict[str, Any]:
     """Save, reopen, measure, compare, report.
 
     Args:
         scratch: the same network trained from fresh weights, where that was asked for.
         timings: seconds by step so far; completed here.
+        references: what the original backbone was measured on.
 
     Returns:
         The content of report.json.
@@ -72,12 +81,7 @@ def conclude(
     task, wanted = ready.task, ready.settings
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
-        validation = _split(ready, trained, "validation")
-        _check_restored(task, trained, validation)
-        if trained.model.adapter is not None and trained.model.adapter.merge:
-            merged = adapters.merge(trained.model)
-            trained = dataclasses.replace(trained, model=merged)
-            validation = _split(ready, trained, "validation")
+        trained, validation, kept = _finished(ready, trained, place, references, listen)
         test, model = _split(ready, trained, "test"), trained.model
     with timed(timings, "save"):
         raw, tried = task.tried(test.rows, model, TRIED_ROWS)
@@ -87,6 +91,7 @@ def conclude(
             how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
             temperature = task.temperature(validation.examples, validation.logits)
             sections = measure(how, test, temperature)
+            sections |= kept
             sections["metrics"]["validation"] = intervals(how, validation)
             if ready.truncation:
                 sections["truncation"] = {
@@ -98,7 +103,7 @@ def conclude(
             sections |= against(how, test, _baselines(ready, trained, scratch, test, place))
         with timed(timings, "reopen"):
             opened.compare(logits(task, model, tried, "fp32"), ROUGH if model.four_bit else TOLERANCE)
-    report = _report(ready, trained, sections, timings, place)
+    report = _report(ready, trained, sections, timings, place, references)
     with runs.writing(place.predictions):
         place.predictions.parent.mkdir(parents=True, exist_ok=True)
         predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
@@ -114,7 +119,12 @@ def conclude(
 
 
 def _report(
-    ready: Prepared, trained: Trained, sections: dict[str, Any], timings: dict[str, float], place: Run
+    ready: Prepared,
+    trained: Trained,
+    sections: dict[str, Any],
+    timings: dict[str, float],
+    place: Run,
+    references: Sequence[Reference],
 ) -> dict[str, Any]:
     """The content of report.json; a section with nothing in it is absent."""
     wanted, model, plan = ready.settings, trained.model, carried_out(place, trained)
@@ -145,10 +155,55 @@ def _report(
         "curve": [dict(entry) for entry in trained.curve],
         "memorising": memorising(trained.curve),
         "environment": environment(),
+        "retain": wanted.train.retain,
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",
     }
     kept = {key: value for key, value in found.items() if value not in ([], None)}
-    return kept | {"warnings": ready.dataset.audit["warnings"]}
+    repeated = [one.warning for one in references if one.warning]
+    return kept | {"warnings": [*ready.dataset.audit["warnings"], *repeated]}
+
+
+def _finished(
+    ready: Prepared, trained: Trained, place: Run, references: Sequence[Reference], listen: Listener
+) -> tuple[Trained, Reading, dict[str, Any]]:
+    """The model whole: checked, adapters folded in, mixed; with validation as it reads it, and what it kept, as sections."""
+    validation = _split(ready, trained, "validation")
+    _check_restored(ready.task, trained, validation)
+    start = _start(ready, trained, place)
+    if trained.model.adapter is not None and trained.model.adapter.merge:
+        merged = adapters.merge(trained.model)
+        trained = dataclasses.replace(trained, model=merged)
+        validation = _split(ready, trained, "validation")
+    mixtures = _mix(ready, trained, start, references, listen)
+    if mixtures:
+        validation = _split(ready, trained, "validation")
+    kept = [retention.measure(one, trained.model).as_dict() for one in references]
+    return trained, validation, mixtures | {"retention": kept}
+
+
+def _start(ready: Prepared, trained: Trained, place: Run) -> Tensors | None:
+    """The weights from before training, where they are to be mixed with the trained ones."""
+    if not trained.plan.guards.wise_ft:
+        return None
+    return wise_ft.start_of(trained.model, checkpoints_of(ready, trained.plan, place) / START)
+
+
+def _mix(
+    ready: Prepared, trained: Trained, start: Tensors | None, references: Sequence[Reference], listen: Listener
+) -> dict[str, Any]:
+    """Give the trained model the best mixture with `start`; sections of the report, none where there is no start."""
+    if start is None:
+        return {}
+    listen("Mixing weights from before and after training.")
+    wanted = ready.settings
+    how = wise_ft.Scales(
+        ready.task, trained.plan, ready.train, ready.validation, references, wanted.train.retain, wanted.seed
+    )
+    points = wise_ft.curve(trained.model, start, how)
+    chosen, why = wise_ft.choose(points, wanted.train.retain)
+    wise_ft.put(trained.model, start, copy_of(of(trained.model.module)), chosen.alpha, how)
+    listen(why)
+    return {"wise_ft": [point.as_dict() for point in points], "mixture": {"alpha": chosen.alpha, "why": why}}
 
 
 def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:

@@ -263,6 +263,10 @@ class Task(Protocol):
         """`rows` as Examples, in the task's own class."""
         ...
 
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        """How many of `rows` stand among `others` too, exactly or at least this alike."""
+        ...
+
     def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
         """How many rows were cut, and how much of them; None where inputs have no length."""
         ...

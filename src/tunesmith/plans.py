@@ -101,6 +101,9 @@ class Phase:
     rows: tuple[Row, ...]
     epochs: int = 0
     schedule: Schedule = Schedule()
+    statistics: bool = False
+    """Whether batch-norm follows the batches. Otherwise it keeps the pre-trained statistics, which the solved head knows; then
+    a row's gradient does not depend on the rows beside it."""
     gentle: bool = True
     """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
 
@@ -162,6 +165,36 @@ class Guards:
     """Strength of the pull back to the pre-trained weights."""
     ema: float | None = None
     """Decay of the moving average of the weights that is validated and kept instead of the weights themselves."""
+    swa: float | None = None
+    """Last share of the steps over which the weights are averaged equally; that average is validated and kept."""
+    ewc: float = 0.0
+    """Strength of the pull back to the pre-trained weights, each by its importance."""
+    distil: float = 0.0
+    """Strength that holds features of training rows near those of the pre-trained network."""
+    replay: float = 0.0
+    """Share of each batch that is reference rows, whose features are held near those of the pre-trained network."""
+    wise_ft: bool = False
+    """Whether weights from before and after training are mixed at the end."""
+    r_drop: float = 0.0
+    """Strength that makes two passes of different dropout agree."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution from which shares of mixed rows are drawn."""
+    sam: float = 0.0
+    """Length of the step up that each gradient is taken after."""
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the loss depends on what the backbone gives beside what the head reads of it."""
+        return self.distil > 0 or self.replay > 0
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether the weights from before training are needed again later."""
+        return self.wise_ft or self.ewc > 0 or self.reads_features
+
+    def without_origin(self) -> Guards:
+        """Those that need no pre-trained network to hold on to."""
+        return Guards(ema=self.ema, swa=self.swa, r_drop=self.r_drop, mixup=self.mixup, sam=self.sam)
 
 
 @dataclass(frozen=True)

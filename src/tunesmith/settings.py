@@ -114,6 +114,24 @@ class TrainSettings(Strict):
     """Strength of the pull back to the pre-trained weights (L2-SP); 0 is none."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay, a step, of the moving average of the weights that is validated and kept; absent, the weights themselves are."""
+    swa: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Last share of the steps whose weights are averaged equally (SWA); the average is validated and kept."""
+    ewc: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of the pull back to the pre-trained weights by their importance (EWC); 0 is none."""
+    distil: Annotated[float, Field(ge=0)] = 0.0
+    """Strength with which features of the training rows are held near the pre-trained network's; 0 is none."""
+    replay: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Share of each batch that is rows of `evaluate.retention`, whose features are held near the pre-trained network's."""
+    wise_ft: bool = False
+    """Mix the weights from before and after training by the share that is best on validation (WiSE-FT)."""
+    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    """Strength with which two passes of different dropout are made to agree (R-Drop); 0 is none."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the mixing of rows in what the head's last layer receives (manifold mixup); 0 is none."""
+    sam: Annotated[float, Field(ge=0)] = 0.0
+    """Radius within which the sharpest rise of the loss is flattened (SAM); 0 is none. A step takes two."""
+    retain: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of each reference score that is to be kept: `wise_ft` chooses by it, and the report says whether it is."""
     cache: Literal["auto", "off"] = "auto"
     """Whether what frozen stages put out is kept, where that saves time."""
 
@@ -178,6 +196,31 @@ class PhaseSettings(Strict):
     """Share of the steps in which the rate climbs."""
 
 
+class ReferenceSettings(Strict):
+    """Reference data on which the pre-trained network is measured before training, and the fine-tuned one after."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What the report calls it."""
+    data: DataSettings
+    """A file, or a mapping as under the run's own `data`."""
+    task: Named | None = None
+    """A name, or `{name: …}`; absent, the run's own task with its default settings."""
+    head: Literal["auto", "own", "own-in-order", "probe"] = "auto"
+    """The checkpoint's own head, with labels matched by name or by order, or a probe; `auto`: own where the names agree."""
+    rows: Annotated[int, Field(ge=50)] = 2000
+    """At most so many training rows, and as many of validation and test, are used; drawn by the seed."""
+
+    @pydantic.field_validator("task", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("data", mode="before")
+    @classmethod
+    def _by_file(cls, value: Any) -> Any:
+        return {"train": value} if isinstance(value, str) else value
+
+
 class EvaluateSettings(Strict):
     """What is measured at the end, on the test split."""
 
@@ -190,6 +233,16 @@ class EvaluateSettings(Strict):
     """Share of intervals that are to hold the true value."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """How many of the worst mistakes the report shows."""
+    retention: list[ReferenceSettings] = []
+    """Reference data that show what the model can still do; see the table of their keys."""
+
+    @pydantic.field_validator("retention")
+    @classmethod
+    def _one_of_a_name(cls, value: list[ReferenceSettings]) -> list[ReferenceSettings]:
+        names = [one.name for one in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each reference needs a name of its own, but they are {', '.join(names)}")
+        return value
 
 
 class Settings(Strict):
@@ -239,7 +292,30 @@ def parse(values: Mapping[str, Any], where: str = "settings") -> Settings:
     Raises:
         SettingsError: unknown key (the nearest good one is offered), missing key, or wrong type.
     """
-    return check(Settings, values, where)
+    found = check(Settings, values, where)
+    _insist(found, where)
+    return found
+
+
+def _insist(found: Settings, where: str) -> None:
+    """Refuse keys that make no sense together."""
+    wanted, references = found.train, found.evaluate.retention
+    example = "Give some, such as evaluate: {retention: [{name: general, data: general.csv}]}."
+    if wanted.retain is not None and not references:
+        raise SettingsError(
+            f"{where}: train.retain is {wanted.retain:g}, but evaluate.retention names no reference data.", example
+        )
+    if wanted.replay and not references:
+        raise SettingsError(
+            f"{where}: train.replay is {wanted.replay:g}, but evaluate.retention names no rows to replay.", example
+        )
+    if wanted.swa and wanted.ema:
+        raise SettingsError(f"{where}: train.swa and train.ema both say which average is kept.", "Set one of them.")
+    if wanted.r_drop and wanted.dropout == 0:
+        raise SettingsError(
+            f"{where}: train.r_drop compares two passes of different dropout, but train.dropout is 0.",
+            "Set train.dropout=0.1, or model.",
+        )
 
 
 def check(kind: type[Model], values: Mapping[str, Any], where: str) -> Model:
@@ -273,6 +349,8 @@ def _path(fault: Any) -> list[str]:
 
 def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
+        if part.isdigit():  # an entry of a list, whose kind is known already
+            continue
         inner = kind.model_fields[part].annotation if part in kind.model_fields else None
         candidates = [inner, *typing.get_args(inner)]
         nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]

@@ -18,7 +18,7 @@ from tunesmith.data import lookalikes, picture
 from tunesmith.data.cells.image import IMAGES
 from tunesmith.data.load import Dataset, load, load_labelled
 from tunesmith.errors import DataError
-from tunesmith.prepare import fingerprint
+from tunesmith.record import fingerprint
 from tunesmith.settings import DataSettings
 
 

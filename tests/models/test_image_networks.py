@@ -58,13 +58,17 @@ def test_each_parameter_lies_in_one_stage_and_stages_come_in_the_order_of_execut
     assert last_linear(model).out_features == 3
 
 
+@pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("architecture", ["resnet", "mobilenet-v2", "efficientnet", "swin"])
-def test_a_frozen_stage_takes_no_gradient_and_keeps_its_statistics(tmp_path: Path, architecture: str) -> None:
+def test_a_frozen_stage_takes_no_gradient_and_keeps_its_statistics(
+    tmp_path: Path, architecture: str, *, follow: bool
+) -> None:
+    """Stages that train keep them too, unless the phase says that they follow the batches."""
     model = load(tmp_path, architecture)
     module = model.module
     frozen = {stage.name for stage in model.stages[:3]}
     rows = tuple(Row(stage.name, None if stage.name in frozen else 1e-3) for stage in model.stages)
-    apply_phase(module.train(), model.stages, Phase("p", "train", rows, 1))
+    apply_phase(module.train(), model.stages, Phase("p", "train", rows, 1, statistics=follow))
     before = {name: value.clone() for name, value in module.named_buffers()}
     batch = torch.randn(4, *model.example["pixel_values"].shape[1:])
     module(pixel_values=batch).logits.square().sum().backward()
@@ -74,7 +78,8 @@ def test_a_frozen_stage_takes_no_gradient_and_keeps_its_statistics(tmp_path: Pat
     owners = {name.rpartition(".")[0] for name in kept}
     for name, value in module.named_buffers():
         if name.endswith(("running_mean", "running_var")):
-            assert torch.equal(value, before[name]) == (name.rpartition(".")[0] in owners), name
+            frozen_or_kept = not follow or name.rpartition(".")[0] in owners
+            assert torch.equal(value, before[name]) == frozen_or_kept, name
 
 
 def test_batch_norms_are_norms(tmp_path: Path) -> None:

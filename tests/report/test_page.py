@@ -90,3 +90,52 @@ def test_amounts_have_units() -> None:
     assert formats.value("accuracy", 0.886) == "88.6 %"
     assert formats.value("mcc", 0.7312) == "0.731"
     assert formats.signed("accuracy", -0.012) == "−1.2"
+
+
+def kept(before: float, after: float, low: float, high: float) -> dict[str, Any]:
+    gap = {"value": after - before, "low": low, "high": high}
+    found = {
+        name: {"value": value, "low": value, "high": value} for name, value in (("before", before), ("after", after))
+    }
+    more = {"cka": {"embeddings": 1.0, "block 0": 0.9}, "kept": after / before, "rows": 100, "head": "own"}
+    return {"name": "cifar10", "metric": "accuracy", "difference": gap, **found, **more}
+
+
+@pytest.mark.parametrize(
+    ("entry", "retain", "sentences"),
+    [
+        (
+            kept(0.87, 0.841, -0.05, -0.01),
+            0.98,
+            [
+                "Of what the backbone could do before, 96.7 % is kept (87.0 % → 84.1 % accuracy on cifar10; interval of the "
+                "difference −5.0 to −1.0).",
+                "That is less than the 98 % that train.retain asks for on cifar10.",
+            ],
+        ),
+        (
+            kept(0.87, 0.86, -0.03, 0.01),
+            0.95,
+            [
+                "A loss of what the backbone could do before is not proven (87.0 % → 86.0 % accuracy on cifar10; interval of "
+                "the difference −3.0 to +1.0).",
+                "Everywhere at least the 95 % that train.retain asks for is kept.",
+            ],
+        ),
+        (
+            kept(0.8, 0.9, 0.05, 0.15),
+            None,
+            [
+                "The backbone can do more than before: 80.0 % → 90.0 % accuracy on cifar10 (interval of the difference +5.0 "
+                "to +15.0)."
+            ],
+        ),
+    ],
+)
+def test_what_is_kept_is_said_as_the_interval_allows(
+    entry: dict[str, Any], retain: float | None, sentences: list[str]
+) -> None:
+    given = report(retention=[entry]) | ({"retain": retain} if retain else {})
+    assert [one for one in verdict(given) if one in sentences] == sentences
+    assert "What it still knows" in page(given, AUDIT, [])
+    assert "What it still knows" not in page(report(), AUDIT, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -25,7 +26,8 @@ from tunesmith.train import checkpoint
 from tunesmith.train.course import Job
 from tunesmith.train.events import HeadSolved, Saved, StepDone, Trained
 from tunesmith.train.follow import follow
-from tunesmith.train.loop import train
+from tunesmith.train.loop import START, train
+from tunesmith.train.rehearsal import Rehearsal
 
 
 def begin(values: dict[str, object], folder: Path) -> Job:
@@ -56,17 +58,46 @@ def test_a_run_that_is_closed_and_resumed_ends_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_guards_are_resumed_too(settings: dict[str, object], tmp_path: Path) -> None:
-    settings["train"] = {**settings["train"], "ema": 0.9, "l2_sp": 0.5}  # type: ignore[dict-item]
-    whole = finish(begin(settings, tmp_path / "whole"))
+GUARDS = {
+    "l2_sp, ema and sam": {"ema": 0.9, "l2_sp": 0.5, "sam": 0.05},
+    "ewc and distil": {"ewc": 0.5, "distil": 1.0},
+    "replay, mixup and wise_ft": {"replay": 0.3, "mixup": 0.4, "wise_ft": True},
+    "swa and r_drop": {"swa": 0.5, "r_drop": 1.0, "dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_guards_are_resumed_too(settings: dict[str, object], tmp_path: Path, guard: str) -> None:
+    """What is drawn, what is averaged, and what is known of the network from before training."""
+    settings["train"] = {**settings["train"], **GUARDS[guard]}  # type: ignore[dict-item]
+    settings["evaluate"] = {"retention": [{"name": "x", "data": "never read here"}]}
+
+    def referred(folder: Path) -> Job:
+        """With the validation rows as reference."""
+        job = begin(settings, folder)
+        model = dataclasses.replace(job.model, module=copy.deepcopy(job.model.module))
+        return dataclasses.replace(job, references=(Rehearsal("x", job.task, model, job.validation),))
+
+    job = referred(tmp_path / "whole")
+    whole = finish(job)
     for stop_after in (4, 9):
-        events = train(begin(settings, tmp_path / "cut"))
+        events = train(referred(tmp_path / "cut"))
         for event in events:
             if isinstance(event, StepDone) and event.step == stop_after:
                 break
         events.close()  # type: ignore[attr-defined]
-    resumed = finish(begin(settings, tmp_path / "cut"))
+    again = referred(tmp_path / "cut")
+    resumed = finish(again)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    one, other = (checkpoint.newest(found.checkpoints) for found in (job, again))
+    assert one is not None
+    assert other is not None
+    assert all(torch.equal(tensor, other.averaged[name]) for name, tensor in one.averaged.items())
+    # The first epoch's weights may be those that are kept, so the last ones are compared too.
+    assert all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
+    if job.plan.guards.needs_start:
+        start, kept = (load_file(found.checkpoints / START) for found in (job, again))
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in start.items())
 
 
 @pytest.mark.parametrize("method", ["adalora", "prompt", "prefix", "vera"])

@@ -31,6 +31,8 @@ def from_scratch(job: Job, listen: Callable[[Any], None]) -> Model:
     Args:
         job: whose model has fresh weights throughout.
     """
+    guards = job.plan.guards.without_origin()
+    job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, guards=guards))
     folder, run = job.checkpoints / "scratch", job.checkpoints.parent
     folder.mkdir(parents=True, exist_ok=True)
     job = dataclasses.replace(job, checkpoints=folder)

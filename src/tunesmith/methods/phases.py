@@ -8,7 +8,8 @@ from typing import Any
 from tunesmith.contracts import Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices
-from tunesmith.plans import HEAD, Guards, Part, Phase, Plan, Row, Schedule
+from tunesmith.methods.guards import resolve
+from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule
 
 
 def solved_head(stages: Sequence[Stage], *, gentle: bool = True) -> Phase:
@@ -47,13 +48,8 @@ def assemble(
 ) -> Plan:
     """The plan, with what all methods share."""
     wanted = facts.settings
-    reasons = [*reasons, *choices.reasons]
-    if wanted.l2_sp:
-        reasons.append(f"A pull of {wanted.l2_sp:g} back to the pre-trained weights, as train.l2_sp says.")
-    if wanted.ema:
-        reasons.append(
-            f"A moving average of the weights is validated and kept, with the decay {wanted.ema:g} of train.ema."
-        )
+    guards, why = resolve(wanted, phases, more.get("adapter"))
+    reasons = [*reasons, *choices.reasons, *why]
     return Plan(
         method=method,
         phases=tuple(phases),
@@ -63,7 +59,7 @@ def assemble(
         patience=wanted.patience,
         dropout=None if wanted.dropout == "model" else wanted.dropout,
         cache=wanted.cache == "auto",
-        guards=Guards(wanted.l2_sp, wanted.ema),
+        guards=guards,
         reasons=tuple(reasons),
         **more,
     )

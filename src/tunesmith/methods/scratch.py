@@ -7,6 +7,7 @@ training from scratch may take longer.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
@@ -37,5 +38,6 @@ class Scratch:
         choices = choose(facts, passes=PASSES, rate=RATE, most=MOST)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
-        phases = [trained("all weights", stages, rates, choices.epochs, facts)]
+        phase = trained("all weights", stages, rates, choices.epochs, facts)
+        phases = [dataclasses.replace(phase, statistics=True)]  # there are none to keep
         return assemble(self.name, phases, choices, facts, reasons)

@@ -15,3 +15,14 @@ def set_dropout(module: nn.Module, rate: float) -> None:
         for name, value in vars(child).items():
             if "dropout" in name and isinstance(value, float):
                 setattr(child, name, rate)
+
+
+def drops(module: nn.Module) -> bool:
+    """Whether any part of `module` that is in train mode has dropout."""
+    for child in module.modules():
+        if not child.training:
+            continue
+        rates = [value for name, value in vars(child).items() if "dropout" in name and isinstance(value, float)]
+        if any(rates) or (isinstance(child, nn.Dropout) and child.p > 0):
+            return True
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tunesmith.contracts import Stage
 from tunesmith.plans import Phase
@@ -14,7 +15,8 @@ def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> Non
     """Set `requires_grad` and the mode of every part of `module` as `phase` says.
 
     A module whose own parameters are all frozen, and that holds no trained one further down, is in eval mode: no
-    dropout, no update of batch-norm statistics.
+    dropout, no update of batch-norm statistics. Batch-norm that trains keeps its statistics too, unless `phase` says
+    otherwise.
     """
     rows = {row.stage: row for row in phase.rows}
     parameters = dict(module.named_parameters())
@@ -24,6 +26,10 @@ def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> Non
         for name in stage.parameters:
             parameters[name].requires_grad_(name in trained)
     set_modes(module)
+    if not phase.statistics:
+        for child in module.modules():
+            if isinstance(child, _BatchNorm) and child.track_running_stats:
+                child.eval()
     for stage in stages:
         if rows[stage.name].learning_rate is None:
             for name in stage.bare:

@@ -23,6 +23,13 @@ def outputs_of(model: Model) -> int:
     return int(config.num_labels)
 
 
+def problem_of(model: Model) -> str:
+    """What kind of answer the network's configuration says it gives: "single-label", "multi-label" or "regression"."""
+    config: Any = model.module.config
+    named = {"multi_label_classification": "multi-label", "regression": "regression"}
+    return named.get(str(config.problem_type), "single-label")
+
+
 def last_linear(model: Model) -> nn.Linear:
     """The linear layer of the head whose output is the logits.
 

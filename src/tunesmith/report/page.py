@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from tunesmith import run as runs
-from tunesmith.report import figures, frontier
+from tunesmith.report import figures, frontier, retained
 from tunesmith.report import format as formats
 from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, sizes, verdict
 
@@ -103,6 +103,7 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
         found["reliability"] = figures.reliability(report["calibration"]["bins"], report["calibration"]["bins_scaled"])
     if report.get("scatter"):
         found["scatter"] = figures.scatter(report["scatter"])
+    found |= retained.drawings(report)
     counts = audit.get("classes", {}).get("train", {})
     if 0 < len(counts) <= LARGEST_MATRIX:
         found["classes"] = figures.bars(sorted(counts.items(), key=lambda entry: -entry[1]))

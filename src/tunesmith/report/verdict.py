@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.report import retained
 from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, signed, size, value
 from tunesmith.report.frontier import why
 
@@ -63,6 +64,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
     if chosen := why(report):
         sentences.append(chosen)
+    sentences += retained.sentences(report)
     training = report["training"]
     sentences.append(
         f"Training took {duration(training['seconds'])} and at most {size(training['peak_memory_bytes'])} of memory; "

@@ -89,6 +89,13 @@ class Classifying(ABC):
             return None
         return self.problem.targets(rows.column("target"), outputs_of(model))
 
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        columns = {name for name in ("pair", "file") if (name in rows.column_names) != (name in others.column_names)}
+        if columns:
+            return 0  # a text is no pair of texts, and no image
+        _, near = self.cells.clusters([others, rows], threshold)
+        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+
     def loss(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> Loss:
         targets = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(logits.device)
         weights = torch.from_numpy(examples.weights[indices]).to(logits.device)

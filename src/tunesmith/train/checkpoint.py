@@ -54,6 +54,8 @@ class Progress:
     stopped_early: bool = False
     ended: str | None = None
     """Why nothing more is to come, where training was ended before its time."""
+    averaged_steps: int = 0
+    """Steps whose weights are in the equal average."""
 
     def add_step(self, loss_sum: float, loss_count: float) -> None:
         self.step += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,13 @@ from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan, cut_of
-from tunesmith.train import checkpoint, optimiser, processes
+from tunesmith.train import checkpoint, optimiser, processes, statistics
+from tunesmith.train.anchors import Anchors
 from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
-from tunesmith.train.guards import Average, Pull
+from tunesmith.train.guards import Average, mix
+from tunesmith.train.rehearsal import Rehearsal
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import Tensors, copy_of, load_into, of
 
@@ -56,6 +58,8 @@ class Job:
     checkpoints: Path
     store: Store
     checkpoint_seconds: float = 60.0
+    references: tuple[Rehearsal, ...] = ()
+    """Rows that guards of the plan go back to."""
     watch: Watch | None = None
     """Who may end training before its time."""
     cuts: tuple[str, ...] = ()
@@ -84,6 +88,10 @@ class Job:
             self.model, stages if self.plan.cache else [None], sources, self.store, self.plan.precision, sample
         )
 
+    def unread_skipped(self, sample: Batch) -> AbstractContextManager[object]:
+        """While it lasts, what the loss does not read is not computed."""
+        return nullcontext() if self.plan.guards.reads_features else unread_skipped(self.model, sample)
+
     def sample(self) -> Batch:
         """A small batch of short and long rows."""
         order = np.argsort(self.validation.lengths, kind="stable")
@@ -99,8 +107,8 @@ class State:
     """The best weights so far; empty before the first validation."""
     averaged: Tensors
     """The moving average of the weights, where the plan asks for one; empty otherwise."""
-    origin: Tensors
-    """The weights of the backbone from before training, where the plan pulls back to them; empty otherwise."""
+    anchors: Anchors
+    """What the guards of the plan keep from before training."""
 
 
 class Course:
@@ -115,6 +123,8 @@ class Course:
         if job.plan.dropout is not None:
             set_dropout(self.module, job.plan.dropout)
         self.adamw = optimiser.build(self.module, job.model.stages, phase)
+        self.per_epoch = job.steps_an_epoch
+        self.planned_steps = self.per_epoch * job.plan.epochs
         self.best_at = -1
         """The step after which the weights were the best ones, where this process saw it."""
         if found:
@@ -128,7 +138,7 @@ class Course:
         try:
             sample = self.job.sample()
             # In this order, so that what is kept holds whole blocks, whenever it is filled.
-            with self.job.served(self.progress.phase, sample) as found, unread_skipped(self.job.model, sample):
+            with self.job.served(self.progress.phase, sample) as found, self.job.unread_skipped(sample):
                 if found.filled:
                     yield found.filled
                 yield from self._epochs(found.by_source["train"], found.by_source["validation"])
@@ -141,13 +151,10 @@ class Course:
 
     def _epochs(self, train: Batched, validation: Batched) -> Iterator[Event]:
         job, progress, watch = self.job, self.progress, self.job.watch
-        guards = job.plan.guards
-        pull = Pull(self.module, self.state.origin, guards.l2_sp) if guards.l2_sp else None
-        average = Average(guards.ema, self.state.averaged) if guards.ema else None
-        per_epoch = job.steps_an_epoch
-        own = self.phase.epochs * per_epoch
-        total = per_epoch * job.plan.epochs
-        stepper = Stepper(job.task, job.model, train, self.adamw, job.plan, job.seed, total, pull)
+        stepper = Stepper(
+            job.task, job.model, train, self.adamw, job.plan, job.seed, self.planned_steps, self.state.anchors
+        )
+        own = self.phase.epochs * self.per_epoch
         saved_at = time.perf_counter()
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
@@ -155,37 +162,52 @@ class Course:
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
                 progress.add_step(done.loss_sum, done.count)
-                if average:
-                    average.take(of(self.module), progress.steps_before + progress.step)
+                self._average()
                 if done.halved_to:
                     yield MicroBatchHalved(done.halved_to)
                 number, mean = progress.steps_before + progress.step, done.loss_sum / done.count
-                yield StepDone(number, total, epoch + 1, mean, rates, done.count)
+                yield StepDone(number, self.planned_steps, epoch + 1, mean, rates, done.count)
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()
                 if watch and (why := processes.agree(watch.after_step())):
                     progress.end(why)
                     break
-            yield self._validate(validation.collate)
-            to_come = total // per_epoch - len(progress.curve)
+            yield self._validate(train.collate, validation.collate)
+            to_come = job.plan.epochs - len(progress.curve)
             if watch and to_come and (why := processes.agree(watch.after_epoch(progress.curve, to_come))):
                 progress.end(why)
             if self.main:
                 yield self._save()
                 saved_at = time.perf_counter()
 
-    def _validate(self, collate: Collate) -> EpochDone:
+    def _average(self) -> None:
+        """Let the weights after a step into the average that the plan asks for."""
+        guards, progress, state = self.job.plan.guards, self.progress, self.state
+        if guards.ema:
+            Average(guards.ema, state.averaged).take(of(self.module), progress.steps_before + progress.step)
+        if guards.swa and self._planned() > (1 - guards.swa) * self.planned_steps:
+            # Stochastic weight averaging (Izmailov et al. 2018, algorithm 1), by steps: the n-th weighs 1 / n.
+            progress.averaged_steps += 1
+            state.averaged = state.averaged or copy_of(of(self.module))
+            mix(state.averaged, of(self.module), 1 / progress.averaged_steps)
+
+    def _planned(self) -> int:
+        """Where in the plan the last step stands, phases that ended early counted whole."""
+        phases = self.job.plan.phases
+        return self.per_epoch * sum(phase.epochs for phase in phases[: self.progress.phase]) + self.progress.step
+
+    def _validate(self, collate: Collate, validation_collate: Collate) -> EpochDone:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
         task, validation, progress = self.job.task, self.job.validation, self.progress
-        with self._averaged():
-            found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
-        scores = dict(task.score(validation, found))
-        scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
-        done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
-        if done.best:
-            self.state.best = copy_of(self.state.averaged or of(self.module))
-            self.best_at = progress.steps_before + progress.step
+        with self._averaged(collate):
+            found = logits(task, self.job.model, validation, self.job.plan.precision, validation_collate)
+            scores = dict(task.score(validation, found))
+            scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
+            done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
+            if done.best:
+                self.state.best = copy_of(of(self.module))
+                self.best_at = progress.steps_before + progress.step
         last = progress.epoch == self.phase.epochs
         progress.stopped_early = not last and progress.without_improvement >= self.job.plan.patience
         return done
@@ -203,13 +225,17 @@ class Course:
         return Saved(checkpoint.save(self.job.checkpoints, kept))
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The moving average in place of the weights, where one is kept."""
+    def _averaged(self, collate: Collate) -> Iterator[None]:
+        """The average in place of the weights, where one is kept, with running statistics of its own."""
         if not self.state.averaged:
             yield
             return
         own = copy_of(of(self.module))
         load_into(self.module, self.state.averaged)
+        if norms := statistics.training_norms(self.module):
+            job = self.job
+            parts = statistics.parts(job.train.lengths, job.plan.batch, job.seed)
+            statistics.reestimate(self.module, norms, map(collate, parts), job.plan.precision)
         try:
             yield
         finally:

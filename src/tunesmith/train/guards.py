@@ -1,4 +1,4 @@
-"""What keeps training near where it began, or steady: combined with any method, read from the plan's `guards`."""
+"""What keeps weights near where they began, or steady: combined with any method, read from the plan's `guards`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ from tunesmith.train.weights import Tensors
 class Pull:
     """L2-SP (Li et al. 2018, equation 3): the penalty strength / 2 · ‖w − w₀‖² on the backbone's weights.
 
-    Its gradient joins the loss's before clipping. The head has no w₀ worth the name, and is left to weight decay.
+    With an importance F of each weight, EWC (Kirkpatrick et al. 2017, equation 3): strength / 2 · Σ F (w − w₀)².
+    The gradient joins the loss's before clipping. The head has no w₀ worth the name, and is left to weight decay.
     """
 
-    def __init__(self, module: nn.Module, origin: Tensors, strength: float) -> None:
-        """`origin`: the pre-trained weights by name."""
+    def __init__(self, module: nn.Module, origin: Tensors, strength: float, importance: Tensors | None = None) -> None:
+        """`origin`: the pre-trained weights by name; `importance`: the same names, of the same shapes."""
         self.strength = strength
-        self.pairs = [(one, origin[name]) for name, one in module.named_parameters() if name in origin]
+        self.held = [
+            (one, origin[name], importance[name] if importance is not None else None)
+            for name, one in module.named_parameters()
+            if name in origin and (importance is None or name in importance)
+        ]
 
     def add(self) -> None:
         """Add the penalty's gradient where there is one of the loss."""
         with torch.no_grad():
-            for parameter, start in self.pairs:
+            for parameter, start, weight in self.held:
                 if parameter.grad is not None:
-                    parameter.grad.add_(parameter - start, alpha=self.strength)
+                    away = parameter - start
+                    parameter.grad.add_(away if weight is None else away.mul_(weight), alpha=self.strength)
 
 
 def origin_of(module: nn.Module, stages: Sequence[Stage]) -> Tensors:
@@ -49,8 +55,13 @@ class Average:
     def take(self, now: Tensors, step: int) -> None:
         """Let the weights `now`, after `step` steps, into the average; what is no float is copied."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, value in now.items():
-            if value.is_floating_point():
-                self.tensors[name].lerp_(value, share)
-            else:
-                self.tensors[name].copy_(value)
+        mix(self.tensors, now, share)
+
+
+def mix(tensors: Tensors, other: Tensors, share: float) -> None:
+    """Move `tensors` towards `other` by `share` of the way, in place; what is no float is copied."""
+    for name, value in other.items():
+        if value.is_floating_point():
+            tensors[name].lerp_(value, share)
+        else:
+            tensors[name].copy_(value)

@@ -9,15 +9,17 @@ from collections.abc import Generator, Iterator
 from tunesmith.models import probes
 from tunesmith.models.checksum import checksum, is_adapter
 from tunesmith.models.forward import device_of
-from tunesmith.train import checkpoint, memory, processes
+from tunesmith.train import checkpoint, memory, processes, weights
+from tunesmith.train.anchors import Anchors, anchors
 from tunesmith.train.checkpoint import Progress
 from tunesmith.train.course import Course, Job, State
 from tunesmith.train.events import Event, HeadSolved, Trained
-from tunesmith.train.guards import origin_of
-from tunesmith.train.weights import Tensors, copy_of, load_into, of
+from tunesmith.train.weights import copy_of, load_into, of
 
 PROBE_HEAD = "probe.safetensors"
 """In the checkpoints folder: the best linear head on frozen features, a baseline for what follows."""
+START = "start.safetensors"
+"""In the checkpoints folder, where guards need it: the whole network when gradient steps begin, its head solved for."""
 
 
 def train(job: Job) -> Iterator[Event]:
@@ -33,9 +35,11 @@ def train(job: Job) -> Iterator[Event]:
     clock = started - progress.seconds
     if found and progress.phase and not job.plan.standard_head:  # the head's place was found before it was written
         job = dataclasses.replace(job, model=probes.with_head(job.model, probes.read(job.checkpoints / PROBE_HEAD)))
-    state = State(progress, found.best if found else {}, {}, {})
+    state = State(progress, found.best if found else {}, {}, Anchors())
     if found:
-        state.origin = _origin(job)
+        if job.plan.guards.needs_start:
+            weights.read(job.model.module, job.checkpoints / START)
+        state.anchors = _anchors(job)
         device = device_of(job.model.module)
         state.averaged = {name: tensor.to(device) for name, tensor in found.averaged.items()}
         load_into(job.model.module, found.weights)
@@ -48,7 +52,9 @@ def train(job: Job) -> Iterator[Event]:
             job = yield from _solved(job, progress.phase)
         else:
             if not found and not state.progress.curve:  # nothing has trained yet
-                state.origin = _origin(job)
+                if job.plan.guards.needs_start and processes.state().is_main_process:
+                    weights.write(job.model.module, job.checkpoints / START)
+                state.anchors = _anchors(job)
                 state.averaged = copy_of(of(job.model.module)) if job.plan.guards.ema else {}
             yield from Course(job, phase, state, found, clock).events()
             found = None
@@ -92,9 +98,10 @@ def _solved(job: Job, number: int) -> Generator[Event, None, Job]:
 
 def _features_key(job: Job) -> str:
     """What the features depend on: weights, rows, precision. Adapters change nothing before they are trained."""
-    weights = checksum(job.model, lambda name: not is_adapter(name))
-    return f"{weights}/{job.train.key}/{job.validation.key}/{job.plan.precision}"
+    frozen = checksum(job.model, lambda name: not is_adapter(name))
+    return f"{frozen}/{job.train.key}/{job.validation.key}/{job.plan.precision}"
 
 
-def _origin(job: Job) -> Tensors:
-    return origin_of(job.model.module, job.model.stages) if job.plan.guards.l2_sp else {}
+def _anchors(job: Job) -> Anchors:
+    """What guards keep of the network, whose weights are those from before the first gradient step."""
+    return anchors(job.task, job.model, job.plan, job.train, job.references, job.seed)

@@ -12,10 +12,13 @@ from tunesmith.contracts import Batched, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models import adapters
-from tunesmith.models.forward import device_of, precision, to
+from tunesmith.models.forward import device_of
 from tunesmith.plans import Plan
 from tunesmith.train import processes
+from tunesmith.train.anchors import Anchors
 from tunesmith.train.guards import Pull
+from tunesmith.train.passes import Passes
+from tunesmith.train.sharpness import climbed
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class Stepper:
         plan: Plan,
         seed: int,
         steps: int,
-        pull: Pull | None = None,
+        anchors: Anchors = Anchors(),  # noqa: B008 - frozen
     ) -> None:
-        """`steps`: of the optimiser, over the whole plan."""
-        self.task, self.model, self.pull = task, model, pull
+        """`steps`: of the optimiser, over the whole plan; `anchors`: what the guards of `plan` hold on to."""
+        self.model = model
         self.examples: Examples = rows.examples
-        self.collate = rows.collate
+        self.passes = Passes(task, model, rows, plan, seed, anchors)
+        self.pulls = _pulls(model, plan, anchors)
         self.optimiser, self.plan, self.seed, self.steps = optimiser, plan, seed, steps
         self.tokens = plan.batch.micro_batch_tokens
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -54,10 +58,36 @@ class Stepper:
         """One update from the rows `indices` (of all processes).
 
         Args:
-            number: the optimiser step, which seeds dropout.
+            number: the optimiser step, which seeds dropout and all else that is drawn.
 
         Raises:
             TrainingError: loss or gradient is not finite (nothing was updated), or a single row does not fit.
+        """
+        loss_sum, halved = self._gradient(indices, number)
+        if self.plan.guards.sam:
+            with climbed(self.model.module, self.trained, self.plan.guards.sam):
+                _, again = self._gradient(indices, number)
+            halved = again or halved
+        count = self.examples.count(indices)
+        total = float(processes.sum_over(loss_sum))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm))
+        if not math.isfinite(total) or not math.isfinite(norm):
+            self.optimiser.zero_grad()
+            what = f"The loss is {total / count}" if not math.isfinite(total) else f"The gradient's norm is {norm}"
+            raise TrainingError(
+                f"{what} at step {number + 1}, so training cannot go on.",
+                "The weights from before this step are kept. Try a lower train.learning_rate, or train.precision=fp32.",
+            )
+        self.optimiser.step()
+        adapters.after_step(self.model, number, self.steps)
+        self.optimiser.zero_grad()
+        return Done(total, count, halved)
+
+    def _gradient(self, indices: Indices, number: int) -> tuple[torch.Tensor, int | None]:
+        """The whole gradient of a step, over all processes, with what guards add.
+
+        Returns:
+            The sum of this process's losses, and the new bound of tokens where memory ran out.
         """
         own = processes.share(indices)
         count = self.examples.count(indices)
@@ -73,36 +103,25 @@ class Stepper:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         processes.sum_gradients(self.trained)
-        if self.pull is not None:
-            self.pull.add()
+        for pull in self.pulls:
+            pull.add()
         if (penalty := adapters.penalty(self.model)) is not None:
             penalty.backward()  # type: ignore[no-untyped-call]
-        total = float(processes.sum_over(loss_sum))
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm))
-        if not math.isfinite(total) or not math.isfinite(norm):
-            self.optimiser.zero_grad()
-            what = f"The loss is {total / count}" if not math.isfinite(total) else f"The gradient's norm is {norm}"
-            raise TrainingError(
-                f"{what} at step {number + 1}, so training cannot go on.",
-                "The weights from before this step are kept. Try a lower train.learning_rate, or train.precision=fp32.",
-            )
-        self.optimiser.step()
-        adapters.after_step(self.model, number, self.steps)
-        self.optimiser.zero_grad()
-        return Done(total, count, halved)
+        return loss_sum, halved
 
     def _backward(self, own: Indices, count: float, number: int) -> torch.Tensor:
         """Gradients of (sum of losses / count of the whole step); returns the sum of this process's losses."""
         # A step draws its own dropout, so that a resumed run draws what the other one drew.
-        torch.manual_seed(seeds.derive(self.seed, "dropout", number, processes.state().process_index))
-        module, device = self.model.module, device_of(self.model.module)
-        loss_sum = torch.zeros((), device=device)
+        rank = processes.state().process_index
+        torch.manual_seed(seeds.derive(self.seed, "dropout", number, rank))
+        random = seeds.generator(self.seed, "mixup", number, rank)
+        loss_sum = torch.zeros((), device=device_of(self.model.module))
         for part in batches.micro_batches(own, self.examples.lengths, self.tokens):
-            with precision(device, self.plan.precision):
-                output = module(**to(self.collate(part), device))
-            loss = self.task.loss(output.logits.float(), self.examples, part).sum
-            (loss / count).backward()  # type: ignore[no-untyped-call]
+            loss, added = self.passes.loss(part, random)
+            ((loss + added) / count).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.detach()
+        for added in self.passes.replayed(number, self.tokens):
+            added.backward()  # type: ignore[no-untyped-call]
         return loss_sum
 
     def _half(self, own: Indices) -> int:
@@ -117,3 +136,13 @@ class Stepper:
             for part in batches.micro_batches(own, self.examples.lengths, self.tokens)
         )
         return max(longest, largest // 2)
+
+
+def _pulls(model: Model, plan: Plan, anchors: Anchors) -> list[Pull]:
+    guards = plan.guards
+    found = []
+    if guards.l2_sp:
+        found.append(Pull(model.module, anchors.origin, guards.l2_sp))
+    if guards.ewc:
+        found.append(Pull(model.module, anchors.origin, guards.ewc, anchors.importance))
+    return found

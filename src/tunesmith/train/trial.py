@@ -23,15 +23,16 @@ from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, pre
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.heads import last_linear, outputs_of
 from tunesmith.models.replay import Way, captured, entered, find_way
-from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, cut_of
-from tunesmith.train import memory, optimiser, processes
+from tunesmith.train import fisher, memory, optimiser, processes
+from tunesmith.train.anchors import stand_in
 from tunesmith.train.cache import blocks_before, can_enter
 from tunesmith.train.course import Job
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
 
 TIMED_STEPS = 4
+FISHER_ROWS = 8
 PASSES = 4
 """Batches of the timed forward pass."""
 SOLVER_FLOPS = 8 * 60 * 4
@@ -49,7 +50,7 @@ class Predicted:
     """In all."""
     peak_memory_bytes: int
     solving: float
-    """Seconds of the phases that solve for the head."""
+    """Seconds before the first step: of the phases that solve for the head, and of what guards keep."""
     stepping: float
     """Seconds of all training steps."""
     validating: float
@@ -79,6 +80,7 @@ def predict(job: Job, forward: float | None = None) -> Predicted:
             cached = max(cached, round(width * KEPT_BYTES[job.plan.precision] * _tokens(job)))
             stepping += phase.epochs * step * _padded(job)
             validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
+        solving += _anchoring(job, forward)
     except TrainingError as error:
         raise TrainingError(
             f"{error.what} That was in the trial before training, so nothing is lost.", error.mend
@@ -130,6 +132,23 @@ def _solving(job: Job, forward: float) -> float:
     return forward * _tokens(job) + products / FLOPS_A_SECOND
 
 
+def _anchoring(job: Job, forward: float) -> float:
+    """Seconds for what guards keep of the network before the first step."""
+    guards, seconds = job.plan.guards, 0.0
+    if guards.distil:
+        seconds += forward * float(job.train.lengths.sum())
+    if guards.replay:
+        seconds += forward * sum(float(one.examples.lengths.sum()) for one in job.references)
+    if guards.ewc:
+        known = [(one.task, one.model, one.examples) for one in job.references] or [(job.task, job.model, job.train)]
+        for task, model, examples in known:
+            begun = time.perf_counter()
+            fisher.importance(task, model, examples, job.seed, FISHER_ROWS)
+            share = min(fisher.MOST_ROWS, len(examples)) / min(FISHER_ROWS, len(examples))
+            seconds += share * (time.perf_counter() - begun)
+    return seconds
+
+
 def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, float]:
     """Seconds a padded token of a training step; when entering at `cut`, the share of the blocks that is still passed, and
     how many numbers a token are kept."""
@@ -142,7 +161,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, fl
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
     sample, width = job.sample(), 0.0
     with ExitStack() as stack:
-        stack.enter_context(unread_skipped(job.model, sample))
+        stack.enter_context(job.unread_skipped(sample))
         collate: Collate = partial(job.task.inputs, job.train, model=job.model)
         way = find_way(job.model, to(sample, device_of(module))) if cut is not None else None
         count = blocks_before(cut, way) if cut is not None and way is not None else 0
@@ -152,7 +171,9 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, fl
             collate, width = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
-        stepper = Stepper(job.task, job.model, Batched(job.train, collate), adamw, job.plan, job.seed, TIMED_STEPS)
+        held = stand_in(job.task, job.model, job.plan, job.train, job.references)
+        given = Batched(job.train, collate)
+        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, TIMED_STEPS, held)
         for indices in (order[-1], chosen[0]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)
         begun = time.perf_counter()

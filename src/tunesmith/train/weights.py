@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
+
+from tunesmith.run import writing
 
 Tensors = dict[str, torch.Tensor]
 
@@ -25,3 +30,15 @@ def load_into(module: nn.Module, tensors: Tensors) -> None:
         raise AssertionError("the stored tensors are not those of this network")
     for name, tensor in tensors.items():
         own[name].copy_(tensor)
+
+
+def write(module: nn.Module, path: Path) -> None:
+    """Keep all tensors of `module` in a file."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in of(module).items()}, path)
+
+
+def read(module: nn.Module, path: Path) -> None:
+    """Put the tensors that `write` kept back into `module`."""
+    load_into(module, load_file(path))

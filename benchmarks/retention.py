@@ -1,0 +1,95 @@
+"""What each guard costs on the task, and what it keeps of what the backbone could do before.
+
+    python benchmarks/retention.py DATA/sst2 DATA/banking77
+    python benchmarks/retention.py DATA/magnetic-tile DATA/cifar10-slice --task image-classification --model WEIGHTS/RESNET
+
+One run of the method without any guard, then one for each guard and strength, all with the same seed. Retention is that of
+`evaluate.retention` (docs/retention.md); `neighbours` is the nearest-neighbour figure, `CKA` that of the deepest stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tunesmith
+
+GUARDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "l2_sp 0.01": {"l2_sp": 0.01},
+    "l2_sp 0.1": {"l2_sp": 0.1},
+    "ewc 0.01": {"ewc": 0.01},
+    "ewc 0.1": {"ewc": 0.1},
+    "distil 0.3": {"distil": 0.3},
+    "distil 1": {"distil": 1.0},
+    "replay 0.2": {"replay": 0.2},
+    "replay 0.2, distil 1": {"replay": 0.2, "distil": 1.0},
+    "wise_ft": {"wise_ft": True},
+    "wise_ft, retain 0.98": {"wise_ft": True, "retain": 0.98},
+    "swa 0.3": {"swa": 0.3},
+    "ema 0.98": {"ema": 0.98},
+    "r_drop 1": {"r_drop": 1.0, "dropout": 0.1},
+    "mixup 0.4": {"mixup": 0.4},
+    "sam 0.05": {"sam": 0.05},
+}
+HEADS = ("guard", "task", "before", "after", "kept", "neighbours", "CKA", "alpha", "seconds")
+
+
+def settings(given: argparse.Namespace, guard: dict[str, Any]) -> dict[str, Any]:
+    """Settings of one run."""
+    reference = {"name": given.reference.stem, "data": str(given.reference), "rows": given.rows}
+    asked = {"epochs": given.epochs, "learning_rate": given.rate}
+    return {
+        "task": given.task,
+        "model": given.model,
+        "data": str(given.data),
+        "method": given.method,
+        "seed": given.seed,
+        "train": guard | {key: value for key, value in asked.items() if value},
+        "evaluate": {"retention": [reference], "resamples": 200},
+    }
+
+
+def line(name: str, report: dict[str, Any]) -> str:
+    """A row of the table."""
+    kept = report["retention"][0]
+    near = kept.get("neighbours")
+    cells = [
+        name,
+        f"{report['metrics']['test'][report['primary_metric']]['value']:.3f}",
+        f"{kept['before']['value']:.3f}",
+        f"{kept['after']['value']:.3f}",
+        f"{kept['kept']:.3f}",
+        f"{near['before']['value']:.3f} to {near['after']['value']:.3f}" if near else "",
+        f"{list(kept['cka'].values())[-1]:.2f}",
+        f"{report['mixture']['alpha']:g}" if "mixture" in report else "",
+        f"{report['training']['seconds']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", type=Path, help="what the model is fine-tuned on")
+    options.add_argument("reference", type=Path, help="what it should still be able to do")
+    options.add_argument("--task", default="text-classification")
+    options.add_argument("--model", default="builtin:minilm")
+    options.add_argument("--method", default="full")
+    options.add_argument("--rows", type=int, default=2000, help="of the reference, at most")
+    options.add_argument("--epochs", type=int)
+    options.add_argument("--rate", type=float, help="the learning rate; a high one forgets more")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--guards", nargs="*", choices=GUARDS, default=list(GUARDS), metavar="GUARD")
+    given = options.parse_args()
+    print(f"| {' | '.join(HEADS)} |\n| {' | '.join('---' for _ in HEADS)} |", flush=True)
+    for name in given.guards:
+        with tempfile.TemporaryDirectory() as folder:
+            run = tunesmith.finetune(settings(given, GUARDS[name]), run=Path(folder) / "run")
+            print(line(name, json.loads(run.report.read_text())), flush=True)
+
+
+if __name__ == "__main__":
+    main()

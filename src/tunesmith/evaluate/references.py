@@ -1,0 +1,120 @@
+"""Reference data: read, encoded for the pre-trained network, with the head that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith import seeds, settings, tasks
+from tunesmith.contracts import Batched, Examples, Model, Task
+from tunesmith.errors import SettingsError
+from tunesmith.models import own_head
+from tunesmith.models.forward import device_of
+from tunesmith.registry import look_up
+from tunesmith.settings import Named, ReferenceSettings
+
+Say = Callable[[str], None]
+OWN, PROBE = "own", "probe"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows of a reference, and a network of their task with the pre-trained backbone."""
+
+    name: str
+    task: Task
+    model: Model
+    """Its backbone is the original one; its head the checkpoint's own, or one to solve for."""
+    head: str
+    """"own" or "probe"."""
+    rows: dict[str, pa.Table]
+    """train, validation, test."""
+    examples: dict[str, Examples]
+    """The same, as the network takes them."""
+    classes: int
+    """How many labels there are; 0 for scores."""
+
+    def batched(self, split: str) -> Batched:
+        """A split with what makes batches of it."""
+        examples = self.examples[split]
+        return Batched(examples, partial(self.task.inputs, examples, model=self.model))
+
+
+def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, seed: int, say: Say) -> Data:
+    """The reference `wanted`, ready to be measured.
+
+    Args:
+        task: the run's own; the reference takes its name where it has no task of its own.
+        cache: a folder of its own for memory-mapped rows.
+
+    Raises:
+        TunesmithError: the data cannot be used, or the checkpoint has no such head as is asked for.
+    """
+    named = wanted.task or Named(name=task.name)
+    kind = look_up("task", named.name, tasks.TABLE)
+    found: Task = kind(settings.check(kind.Settings, named.own, f"evaluate.retention {wanted.name!r}"))
+    dataset = found.load_data(wanted.data, cache, seed)
+    load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
+    model = load(seed=seed)
+    order = _order(wanted, original, dataset.labels, say)
+    if order is not None and own_head.same_head(model, load(seed=seed + 1)):
+        own_head.reorder(model, order)
+    elif order is not None:
+        _insist_probe(wanted, f"{original.source} names such labels, but brings no weights of a head for them")
+        order = None
+    model.module.to(device_of(original.module))
+    model.module.eval()
+    rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
+    examples = {name: found.encode(split, model) for name, split in rows.items()}
+    head = PROBE if order is None else OWN
+    say(
+        f"Reference {wanted.name!r}: {rows['test'].num_rows:,} test rows, measured with "
+        + ("the checkpoint's own head." if head == OWN else "a probe and nearest neighbours.")
+    )
+    return Data(wanted.name, found, model, head, rows, examples, len(dataset.labels))
+
+
+def _order(wanted: ReferenceSettings, original: Model, labels: Sequence[str], say: Say) -> list[int] | None:
+    """Which output of the checkpoint's head stands for each label; None where a probe is to be used."""
+    if wanted.head == PROBE or (wanted.head == "auto" and not labels):
+        return None
+    names = own_head.names_of(original)
+    if wanted.head == "own-in-order":
+        if len(names) != len(labels):
+            _insist_probe(wanted, f"its head has {len(names)} outputs, the data {len(labels)} labels")
+        say(f"Reference {wanted.name!r}: labels taken in order: {_pairs(names, labels)}.")
+        return list(range(len(labels)))
+    order = own_head.order_by_name(names, labels)
+    if order is None:
+        _insist_probe(wanted, f"its labels are {_shown(names)}, those of the data {_shown(labels)}")
+    return order
+
+
+def _insist_probe(wanted: ReferenceSettings, why: str) -> None:
+    """Refuse unless a probe may stand in for the head."""
+    if wanted.head != "auto":
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} asks for the checkpoint's own head, but {why}.",
+            "Set its head to probe, or to own-in-order where both lists mean the same, one by one.",
+        )
+
+
+def _some(rows: pa.Table, most: int, seed: int, split: str) -> pa.Table:
+    if rows.num_rows <= most:
+        return rows
+    return rows.take(np.sort(seeds.generator(seed, f"reference {split}").permutation(rows.num_rows)[:most]))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (" …" if len(names) > 3 else "")
+
+
+def _pairs(names: Sequence[Any], labels: Sequence[str]) -> str:
+    pairs = [f"{name} is {label}" for name, label in zip(names, labels, strict=True)]
+    return ", ".join(pairs[:5]) + (" …" if len(pairs) > 5 else "")

@@ -1,0 +1,152 @@
+"""How a micro-batch becomes a loss: one forward pass or two, rows mixed or not, features held near those kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunesmith.contracts import Array, Batched, Collate, Examples, Indices, Model, Task
+from tunesmith.data import batches
+from tunesmith.errors import SettingsError
+from tunesmith.models import heads
+from tunesmith.models.activations import VIEWS, pooled, watched
+from tunesmith.models.dropout import drops
+from tunesmith.models.forward import device_of, precision, to
+from tunesmith.plans import Plan
+from tunesmith.train import processes
+from tunesmith.train.anchors import Anchors, Replayed
+from tunesmith.train.rehearsal import drawn, rows_a_step
+
+REPLAY_STRENGTH = 1.0
+"""Of replayed rows where train.distil gives none."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Which rows of a micro-batch are mixed: row i with row others[i], of which it keeps the share `own`."""
+
+    own: float
+    others: Array
+
+
+class Passes:
+    """Forward passes of training, with the guards that change the loss."""
+
+    def __init__(self, task: Task, model: Model, rows: Batched, plan: Plan, seed: int, anchors: Anchors) -> None:
+        """Raise SettingsError where the network cannot do what a guard asks for."""
+        self.task, self.model, self.plan, self.seed, self.anchors = task, model, plan, seed, anchors
+        self.examples: Examples = rows.examples
+        self.collate = rows.collate
+        self.guards = plan.guards
+        if self.guards.r_drop and not drops(model.module):
+            raise SettingsError(
+                "train.r_drop compares two passes of different dropout, but no part of the network that trains has any.",
+                "Set train.dropout=0.1.",
+            )
+        if self.guards.mixup and heads.reads_last_token(model):
+            raise SettingsError(
+                "train.mixup mixes one vector a row, but the head of this network reads each token by itself.",
+                "Leave train.mixup away.",
+            )
+
+    def loss(self, part: Indices, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the task's losses of the examples `part`, and the sum of what guards add; both scalar, fp32.
+
+        Args:
+            random: draws which rows are mixed.
+        """
+        mixed = None
+        if self.guards.mixup:
+            mixed = Mixed(float(random.beta(self.guards.mixup, self.guards.mixup)), random.permutation(len(part)))
+        found = [self._pass(self.collate, part, mixed) for _ in range(2 if self.guards.r_drop else 1)]
+        total = torch.stack([self._task_loss(logits, part, mixed) for logits, _ in found]).mean()
+        added = torch.zeros_like(total)
+        if self.anchors.train is not None:
+            away = torch.stack([self.anchors.train.distances(now, part) for _, now in found]).mean(dim=0)
+            added = added + self.guards.distil * (self._weights(part, away) * away).sum()
+        if self.guards.r_drop:
+            # Half of equation 4, whose first term is the sum of two losses where this one is their mean.
+            apart = disagreement(found[0][0], found[1][0], heads.problem_of(self.model))
+            added = added + self.guards.r_drop / 2 * (self._weights(part, apart) * apart).sum()
+        return total, added
+
+    def replayed(self, step: int, tokens: int) -> Iterator[torch.Tensor]:
+        """What the replayed rows of a step add to its mean loss, micro-batch by micro-batch."""
+        given = self.anchors.replayed
+        if not given:
+            return
+        strength = self.guards.distil or REPLAY_STRENGTH
+        count = rows_a_step(self.guards.replay, self.plan.batch.rows)
+        chosen = drawn([len(one.rehearsal.examples) for one in given], count, self.seed, step)
+        whole = sum(map(len, chosen))
+        for one, rows in zip(given, chosen, strict=True):
+            own = processes.share(rows)
+            for part in batches.micro_batches(own, one.rehearsal.examples.lengths, tokens) if len(own) else []:
+                yield strength * self._away(one, part).sum() / whole
+
+    def _away(self, one: Replayed, part: Indices) -> torch.Tensor:
+        _, now = self._pass(one.collate, part, None)
+        return one.kept.distances(now, part)
+
+    def _pass(
+        self, collate: Collate, part: Indices, mixed: Mixed | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits (rows, outputs), fp32, and the pooled features by view where guards read them."""
+        module, device = self.model.module, device_of(self.model.module)
+        batch = to(collate(part), device)  # anew for each pass: kept activations serve for one
+        views = VIEWS if self.guards.reads_features else ()
+        with watched(self.model, views) as found, _mixing(self.model, mixed), precision(device, self.plan.precision):
+            output = module(**batch)
+        return output.logits.float(), {view: pooled(found[view], batch) for view in views}
+
+    def _task_loss(self, logits: torch.Tensor, part: Indices, mixed: Mixed | None) -> torch.Tensor:
+        loss = self.task.loss(logits, self.examples, part).sum
+        if mixed is None:
+            return loss
+        other = self.task.loss(logits, self.examples, part[mixed.others]).sum
+        return mixed.own * loss + (1 - mixed.own) * other
+
+    def _weights(self, part: Indices, beside: torch.Tensor) -> torch.Tensor:
+        """(len(part),): what each example adds to the count of the loss."""
+        return beside.new_tensor([self.examples.count(part[place : place + 1]) for place in range(len(part))])
+
+
+@contextmanager
+def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
+    """Manifold mixup (Verma et al. 2019, equation 1 with the last hidden layer): what the last layer receives is mixed."""
+    if mixed is None:
+        yield
+        return
+
+    def mix(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden = args[0]
+        others = torch.from_numpy(mixed.others).to(hidden.device)
+        return (mixed.own * hidden + (1 - mixed.own) * hidden[others],)
+
+    handle = heads.last_linear(model).register_forward_pre_hook(mix)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def disagreement(one: torch.Tensor, other: torch.Tensor, problem: str) -> torch.Tensor:
+    """(rows,): the mean of the two Kullback-Leibler divergences between answers, R-Drop's ½ [KL(P₁‖P₂) + KL(P₂‖P₁)].
+
+    Args:
+        one, other: logits (rows, outputs).
+        problem: "single-label": softmax; "multi-label": a sigmoid each, their mean; "regression": normal distributions of
+            variance 1, whose divergence is half the squared distance.
+    """
+    if problem == "regression":
+        return (one - other).square().mean(dim=1) / 2
+    if problem == "multi-label":
+        gap = (one.sigmoid() - other.sigmoid()) * (one - other)  # p log p/q + (1-p) log (1-p)/(1-q), both ways
+        return gap.mean(dim=1) / 2
+    p, q = one.log_softmax(dim=1), other.log_softmax(dim=1)
+    return ((p.exp() - q.exp()) * (p - q)).sum(dim=1) / 2
