@@ -135,7 +135,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
             if state.is_main_process:
                 record.record(ready, place, options)
     with timed(timings, "train"):
-        limits = limits_of(ready, options, time.perf_counter() - began)
+        limits = limits_of(ready, options, references, time.perf_counter() - began)
         means = Means(job, partial(judge, ready, references), place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)

@@ -19,13 +19,15 @@ PASSES = 2
 """Over the test rows: the model's, and the probe's beside it."""
 
 
-def limits_of(ready: Prepared, options: Sequence[Option], elapsed: float) -> Limits:
+def limits_of(ready: Prepared, options: Sequence[Option], references: Sequence[Reference], elapsed: float) -> Limits:
     """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it."""
     budget = ready.settings.budget
     seconds = None
     if budget.time is not None:
         rows = {name: table.num_rows for name, table in ready.dataset.splits.items()}
         tokens = float(ready.validation.lengths.sum()) * rows["test"] / rows["validation"]
+        known = [examples for one in references for examples in one.data.examples.values()]
+        tokens += sum(float(examples.lengths.sum()) for examples in known)
         concluding = CONCLUDING_SECONDS + PASSES * tokens * options[0].predicted.forward
         seconds = max(0.0, budget.time - elapsed - concluding)
     return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain)

@@ -102,8 +102,8 @@ class Phase:
     epochs: int = 0
     schedule: Schedule = Schedule()
     statistics: bool = False
-    """Whether batch-norm follows the batches. Otherwise it keeps the pre-trained statistics, which the solved head knows; then
-    a row's gradient does not depend on the rows beside it."""
+    """Whether batch-norm follows the batches. Otherwise it keeps the pre-trained statistics, which the solved head knows;
+    then a row's gradient does not depend on the rows beside it."""
     gentle: bool = True
     """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
 

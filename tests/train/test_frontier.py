@@ -270,3 +270,21 @@ def test_a_budget_of_memory_goes_beside_one_of_time() -> None:
 def test_a_frontier_needs_plans_that_can_be_told_apart() -> None:
     with pytest.raises(SettingsError, match="twice"):
         Frontier((OPTIONS[0].plan, OPTIONS[0].plan))
+
+
+def test_auto_keeps_what_the_reference_asks_for_or_says_that_it_cannot(several: dict[str, Any], tmp_path: Path) -> None:
+    """The probe changes nothing of the backbone, so that it keeps everything."""
+    reference = {"name": "same rows", "data": several["data"]}
+    given = several | {
+        "train": {**several["train"], "retain": 0.999, "learning_rate": 0.05},
+        "evaluate": {"retention": [reference]},
+    }
+    done = tunesmith.finetune(given, run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    tried = {one["label"]: one for one in report["frontier"]}
+    assert tried["probe"]["retention"] == pytest.approx(1.0)
+    allowed = [one for one in tried.values() if one["retention"] >= 0.999]
+    chosen = next(one for one in tried.values() if one["chosen"])
+    assert chosen in allowed
+    assert chosen["metric"]["value"] == max(one["metric"]["value"] for one in allowed)
+    assert report["retention"][0]["name"] == "same rows"

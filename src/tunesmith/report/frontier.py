@@ -28,7 +28,7 @@ def why(report: Mapping[str, Any]) -> str:
     least = report.get("retain")
     keeping = [entry for entry in others if least is None or entry.get("retention", 1.0) >= least]
     forgetful = len(others) - len(keeping)
-    lost = f" {forgetful} kept less of the reference than evaluate.retain asks for." if forgetful else ""
+    lost = f" {forgetful} kept less of the reference than train.retain asks for." if forgetful else ""
     if not keeping:
         return f"{start}: {reached}.{lost}"
     next_best = max(keeping, key=lambda entry: entry["metric"]["value"])
