@@ -136,7 +136,8 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
                 record.record(ready, place, options)
     with timed(timings, "train"):
         limits = limits_of(ready, options, references, time.perf_counter() - began)
-        means = Means(job, partial(judge, ready, references), place.checkpoints)
+        test_rates = len(options) > 1 and record.tests_rates(ready)
+        means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
     scratch = None

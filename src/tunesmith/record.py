@@ -21,11 +21,13 @@ from tunesmith.run import Run
 from tunesmith.train import memory, trial
 from tunesmith.train.choice import Option
 from tunesmith.train.course import Job
-from tunesmith.train.events import Trained
-from tunesmith.train.range_test import RangeTest, range_test, scaled
+from tunesmith.train.events import RangeTest, Trained
+from tunesmith.train.range_test import range_test, scaled
 from tunesmith.train.trial import Predicted
 
 BLOCK = 10_000
+FEW_STEPS = 2
+"""Timed steps of a trial, where several plans are tried out."""
 
 
 def record(ready: Prepared, place: Run, options: Sequence[Option]) -> None:
@@ -50,12 +52,18 @@ def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
     for plan in ready.frontier.candidates:
         memory.restart_peak()
         one = job(plan)
-        found = range_test(one) if ready.settings.train.learning_rate == "auto" else None
+        found = range_test(one) if len(ready.frontier.candidates) == 1 and tests_rates(ready) else None
         one = dataclasses.replace(one, plan=scaled(plan, found))
         described = describe(one.plan, one.model.stages) | ({"range_test": asdict(found)} if found else {})
-        predicted = trial.predict(one, options[0].predicted.forward if options else None)
+        forward = options[0].predicted.forward if options else None
+        predicted = trial.predict(one, forward, FEW_STEPS if len(ready.frontier.candidates) > 1 else trial.TIMED_STEPS)
         options.append(Option(one.plan, described, predicted))
     return options
+
+
+def tests_rates(ready: Prepared) -> bool:
+    """Whether learning rates are checked by a range test: those that the user sets are not."""
+    return ready.settings.train.learning_rate == "auto"
 
 
 def begun(ready: Prepared, job: Callable[[Plan], Job], place: Run) -> list[Option]:
@@ -89,7 +97,12 @@ def carried_out(place: Run, trained: Trained) -> dict[str, Any]:
     written = runs.read_json(place.plan)
     plans = written.get("candidates", [written])
     found: dict[str, Any] = next(one for one in plans if (one["method"], one["variant"]) == _names(trained.plan))
-    return found | {"share_of_epoch": trained.plan.share_of_epoch}
+    own = json.loads(json.dumps(trained.plan.as_dict()))
+    for phase, shown in zip(own["phases"], found["phases"], strict=True):
+        for row, cell in zip(phase["rows"], shown["rows"], strict=True):
+            cell["learning_rate"] = row["learning_rate"]
+    found |= {"share_of_epoch": own["share_of_epoch"], "reasons": own["reasons"]}
+    return found | ({"range_test": asdict(trained.range_test)} if trained.range_test else {})
 
 
 def _names(plan: Plan) -> tuple[str, str]:

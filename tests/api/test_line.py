@@ -128,7 +128,7 @@ def test_the_same_settings_give_the_same_weights_bit_for_bit(settings: dict[str,
 def test_every_architecture_goes_down_the_line_and_opens_again(
     settings: dict[str, object], tmp_path: Path, architecture: str, method: str
 ) -> None:
-    """The run itself reopens the model in a fresh process without Tunesmith and fails where the outputs differ."""
+    """The run itself opens the model with its public loader and fails where the outputs differ."""
     settings |= {"model": str(write_model(tmp_path / architecture, architecture)), "method": method}
     settings["train"] = {**settings["train"], "epochs": 1}  # type: ignore[dict-item]
     place = api.finetune(settings, run=tmp_path / "run")
@@ -307,6 +307,7 @@ def test_a_broken_model_folder_is_refused(settings: dict[str, object], tmp_path:
         api.finetune(settings | {"model": str(folder)}, run=tmp_path / "run")
 
 
+@pytest.mark.reopens
 def test_code_that_a_model_brings_runs_only_where_it_is_allowed(settings: dict[str, object], tmp_path: Path) -> None:
     """Loading, the probe's backbone, the fresh process that reopens, and predict: all of them, or none."""
     folder = write_model(tmp_path / "model")

@@ -82,6 +82,7 @@ def test_training_starts_from_a_head_that_is_solved_for_with_the_prompt(
     events.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.reopens
 def test_a_prompt_opens_from_its_card_and_shortens_the_text(settings: dict[str, Any], tmp_path: Path) -> None:
     """The run opens its folder with PEFT in a fresh process, and fails where that says something else."""
     settings["model"] = str(write_model(tmp_path / "model", "gpt2"))

@@ -115,14 +115,14 @@ def test_a_curve_that_cannot_reach_the_best_is_stopped(metrics: tuple[float, ...
 
 def begin(values: dict[str, Any], folder: Path) -> tuple[list[Option], Means]:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
-    job = api._jobs(ready, run.Run(folder))
+    job = api._jobs(ready, run.Run(folder), ())
     options = record.tried_out(ready, job)
     slow = [dataclasses.replace(one, predicted=dataclasses.replace(one.predicted, seconds=1e3)) for one in options]
 
     def judge(trained: Trained) -> frontier.Judged:
-        return budget.judge(ready, trained)
+        return budget.judge(ready, (), trained)
 
-    return slow, Means(job, judge, folder / "checkpoints")
+    return slow, Means(job, judge, record.tests_rates(ready), folder / "checkpoints")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,22 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class RangeTest:
+    """What was tried, and what follows for the plan."""
+
+    rates: Sequence[float]
+    """The highest rate of any stage at each step."""
+    losses: Sequence[float]
+    """Moving averages; shorter than `rates` where the loss was no number any more."""
+    too_high: float | None
+    """The rate at which the loss went up; None where it never did."""
+    factor: float
+    """By which the plan's rates are multiplied."""
+    seconds: float
+    """What the test took, with solving for the head, which the run need not do again."""
+
+
+@dataclass(frozen=True)
 class Trained:
     """The end: the model with its best weights, and the figures of the way there."""
 
@@ -132,6 +148,8 @@ class Trained:
     """Why nothing more was tried, where that was not for want of improvement."""
     frontier: tuple[Tried | LeftOut, ...] = ()
     """All that was tried, where there was a choice."""
+    range_test: RangeTest | None = None
+    """Of the learning rate, where it was made just before training."""
 
 
 Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | Trained

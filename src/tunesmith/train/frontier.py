@@ -20,8 +20,9 @@ from tunesmith.plans import Plan
 from tunesmith.train import choice, memory, processes
 from tunesmith.train.choice import Limits, Option, slug, winner
 from tunesmith.train.course import Job
-from tunesmith.train.events import Event, LeftOut, Trained, Tried, Trying
+from tunesmith.train.events import Event, LeftOut, RangeTest, Trained, Tried, Trying
 from tunesmith.train.loop import train
+from tunesmith.train.range_test import range_test, scaled
 
 LEAST = 0.01
 """Share of an epoch that a plan gets at least, whatever the budget."""
@@ -50,6 +51,8 @@ class Means:
     job: Callable[[Plan], Job]
     """The job of a plan, with a fresh copy of the pre-trained network."""
     judge: Callable[[Trained], Judged]
+    test_rates: bool
+    """Whether the rates of a plan are tested just before it is tried; those of a plan that is tried alone were before."""
     folder: Path
     """For what is needed to go on after a kill; each plan's checkpoints lie in a folder of its own in it."""
 
@@ -57,7 +60,8 @@ class Means:
 def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator[Event]:
     """Try `options` as far as `limits` allow; the last event is the best one's Trained."""
     notes = Notes.read(means.folder)
-    total = limits.seconds or UNLIMITED * max(option.predicted.seconds for option in options)
+    dearest = max(option.predicted.seconds for option in options)
+    total = UNLIMITED * dearest if limits.seconds is None else limits.seconds
     until = time.perf_counter() + total - notes.seconds
     out = {option.label: option.left_out(why) for option in options if (why := limits.exceeded(option))}
     by_label = {option.label: option for option in options}
@@ -74,8 +78,8 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
         started = time.perf_counter()
         waiting = [one for one in options if one is not option and one.label not in {*notes.tried, *out}]
         job = dataclasses.replace(
-            _shortened(means, option.plan, notes),
-            watch=Watch(list(notes.tried.values()), until + GRACE * total if limits.seconds else math.inf),
+            _decided(means, option.plan, notes),
+            watch=Watch(list(notes.tried.values()), math.inf if limits.seconds is None else until + GRACE * total),
             cuts=choice.cuts(waiting),
         )
         memory.restart_peak()
@@ -104,7 +108,7 @@ def alone(option: Option, limits: Limits, means: Means) -> Iterator[Event]:
     until = time.perf_counter() + limits.seconds - notes.seconds
     notes.begin(option, processes.agree(option.share(limits.seconds - option.predicted.solving)), notes.seconds)
     yield from train(
-        dataclasses.replace(_shortened(means, option.plan, notes), watch=Watch([], until + GRACE * limits.seconds))
+        dataclasses.replace(_decided(means, option.plan, notes), watch=Watch([], until + GRACE * limits.seconds))
     )
 
 
@@ -119,6 +123,8 @@ class Notes:
     trying: str | None = None
     shares: dict[str, float] = field(default_factory=dict)
     """Of an epoch, by plan."""
+    tests: dict[str, RangeTest | None] = field(default_factory=dict)
+    """Of the learning rate, by plan; None where the plan was too short for one."""
 
     @classmethod
     def read(cls, folder: Path) -> Notes:
@@ -127,12 +133,18 @@ class Notes:
             return cls(path)
         found = runs.read_json(path)
         tried = {one["label"]: Tried(**one) for one in found["tried"]}
-        return cls(path, found["seconds"], tried, found["trying"], found["shares"])
+        tests = {label: RangeTest(**test) if test else None for label, test in found["tests"].items()}
+        return cls(path, found["seconds"], tried, found["trying"], found["shares"], tests)
 
     def begin(self, option: Option, share: float, seconds: float) -> None:
         """`option` is tried from here on; one that was begun before goes on with the share that it had."""
         self.shares.setdefault(option.label, max(share, LEAST))
         self.trying, self.seconds = option.label, seconds
+        self._write()
+
+    def test(self, label: str, found: RangeTest | None) -> None:
+        """What the range test of a plan said."""
+        self.tests[label] = found
         self._write()
 
     def end(self, entry: Tried, seconds: float) -> None:
@@ -143,7 +155,8 @@ class Notes:
 
     def _write(self) -> None:
         if processes.state().is_main_process:
-            kept = {"seconds": self.seconds, "trying": self.trying, "shares": self.shares}
+            kept: dict[str, Any] = {"seconds": self.seconds, "trying": self.trying, "shares": self.shares}
+            kept["tests"] = {label: asdict(test) if test else None for label, test in self.tests.items()}
             runs.write_json(self.path, kept | {"tried": [asdict(one) for one in self.tried.values()]})
 
 
@@ -174,10 +187,13 @@ class Watch:
         return "it could not reach the best any more" if max(reached[1:]) + left * gain < self.least else None
 
 
-def _shortened(means: Means, plan: Plan, notes: Notes) -> Job:
-    """The job of `plan`, with the share of each epoch's steps that was decided on."""
+def _decided(means: Means, plan: Plan, notes: Notes) -> Job:
+    """The job of `plan`, with the share of each epoch's steps that was decided on, and rates that a test allows."""
     job = means.job(plan)
-    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, share_of_epoch=notes.shares[plan.label]))
+    job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, share_of_epoch=notes.shares[plan.label]))
+    if means.test_rates and plan.label not in notes.tests:
+        notes.test(plan.label, range_test(job))
+    return dataclasses.replace(job, plan=scaled(job.plan, notes.tests.get(plan.label)))
 
 
 def _entry(option: Option, trained: Trained, judged: Judged, seconds: float) -> Tried:
@@ -215,7 +231,8 @@ def _final(
     assert best is not None
     if last is None or last.plan.label != best.label:
         plan = next(option.plan for option in options if option.label == best.label)
-        last = next(event for event in train(_shortened(means, plan, notes)) if isinstance(event, Trained))
+        last = next(event for event in train(_decided(means, plan, notes)) if isinstance(event, Trained))
     entries = tuple(notes.tried.get(option.label) or out[option.label] for option in options)
     peak = max(one.peak_memory_bytes for one in notes.tried.values())
-    return dataclasses.replace(last, seconds=best.seconds, peak_memory_bytes=peak, frontier=entries)
+    test = notes.tests.get(best.label)
+    return dataclasses.replace(last, seconds=best.seconds, peak_memory_bytes=peak, frontier=entries, range_test=test)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from tunesmith.plans import Phase, Plan
 from tunesmith.train import optimiser
 from tunesmith.train.anchors import stand_in
 from tunesmith.train.course import Job
-from tunesmith.train.events import Trained
+from tunesmith.train.events import RangeTest, Trained
 from tunesmith.train.loop import train
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
@@ -43,22 +42,6 @@ MEMORY = 0.8
 
 TAIL = 3
 """Steps that a rise lasts at least: a single bad batch is none."""
-
-
-@dataclass(frozen=True)
-class RangeTest:
-    """What was tried, and what follows for the plan."""
-
-    rates: tuple[float, ...]
-    """The highest rate of any stage at each step."""
-    losses: tuple[float, ...]
-    """Moving averages; shorter than `rates` where the loss was no number any more."""
-    too_high: float | None
-    """The rate at which the loss went up; None where it never did."""
-    factor: float
-    """By which the plan's rates are multiplied."""
-    seconds: float
-    """What the test took, with solving for the head, which the run need not do again."""
 
 
 def affordable(job: Job) -> int:

@@ -59,11 +59,12 @@ class Predicted:
     """Seconds a padded token of a pass that trains nothing."""
 
 
-def predict(job: Job, forward: float | None = None) -> Predicted:
+def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) -> Predicted:
     """Time and memory of `job`, from a trial of a second or some.
 
     Args:
         forward: seconds a padded token of a pass that trains nothing, where that was measured before.
+        timed: steps of each phase that are timed.
     """
     kept = copy_of(of(job.model.module))
     chance = torch.get_rng_state()
@@ -76,7 +77,7 @@ def predict(job: Job, forward: float | None = None) -> Predicted:
                 continue
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
-            step, share, width = _stepping(job, phase, cut if uses > 1 else None)
+            step, share, width = _stepping(job, phase, cut if uses > 1 else None, timed)
             cached = max(cached, round(width * KEPT_BYTES[job.plan.precision] * _tokens(job)))
             stepping += phase.epochs * step * _padded(job)
             validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
@@ -149,7 +150,7 @@ def _anchoring(job: Job, forward: float) -> float:
     return seconds
 
 
-def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, float]:
+def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[float, float, float]:
     """Seconds a padded token of a training step; when entering at `cut`, the share of the blocks that is still passed, and
     how many numbers a token are kept."""
     module = job.model.module
@@ -158,7 +159,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, fl
     if job.plan.dropout is not None:
         set_dropout(module, job.plan.dropout)
     order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
-    chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, TIMED_STEPS + 2)[1:-1]]
+    chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, timed + 2)[1:-1]]
     sample, width = job.sample(), 0.0
     with ExitStack() as stack:
         stack.enter_context(job.unread_skipped(sample))
@@ -173,7 +174,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None) -> tuple[float, float, fl
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         held = stand_in(job.task, job.model, job.plan, job.train, job.references)
         given = Batched(job.train, collate)
-        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, TIMED_STEPS, held)
+        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, timed, held)
         for indices in (order[-1], chosen[0]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)
         begun = time.perf_counter()
