@@ -1,7 +1,8 @@
 """What each guard costs on the task, and what it keeps of what the backbone could do before.
 
     python benchmarks/retention.py DATA/sst2 DATA/banking77
-    python benchmarks/retention.py DATA/magnetic-tile DATA/cifar10-slice --task image-classification --model WEIGHTS/RESNET
+    python benchmarks/retention.py DATA/magnetic-tile/splits.csv DATA/cifar10-slice --task image-classification \\
+        --model WEIGHTS/RESNET --set data.split_column=split task.metric=macro_f1
 
 One run of the method without any guard, then one for each guard and strength, all with the same seed. Retention is that of
 `evaluate.retention` (docs/retention.md); `neighbours` is the nearest-neighbour figure, `CKA` that of the deepest stage.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tunesmith
+from tunesmith.settings import override
 
 GUARDS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -42,7 +44,7 @@ def settings(given: argparse.Namespace, guard: dict[str, Any]) -> dict[str, Any]
     """Settings of one run."""
     reference = {"name": given.reference.stem, "data": str(given.reference), "rows": given.rows}
     asked = {"epochs": given.epochs, "learning_rate": given.rate}
-    return {
+    values = {
         "task": given.task,
         "model": given.model,
         "data": str(given.data),
@@ -51,6 +53,7 @@ def settings(given: argparse.Namespace, guard: dict[str, Any]) -> dict[str, Any]
         "train": guard | {key: value for key, value in asked.items() if value},
         "evaluate": {"retention": [reference], "resamples": 200},
     }
+    return override(values, given.set)
 
 
 def line(name: str, report: dict[str, Any]) -> str:
@@ -82,6 +85,7 @@ def main() -> None:
     options.add_argument("--epochs", type=int)
     options.add_argument("--rate", type=float, help="the learning rate; a high one forgets more")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options.add_argument("--guards", nargs="*", choices=GUARDS, default=list(GUARDS), metavar="GUARD")
     given = options.parse_args()
     print(f"| {' | '.join(HEADS)} |\n| {' | '.join('---' for _ in HEADS)} |", flush=True)
