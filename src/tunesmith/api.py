@@ -14,7 +14,7 @@ from typing import Any
 from tunesmith import prepare, record
 from tunesmith import run as runs
 from tunesmith import settings as settings_
-from tunesmith.budget import judge, limits_of
+from tunesmith.budget import insist, judge, limits_of
 from tunesmith.conclude import checkpoints_of, conclude, timed, train_from_scratch
 from tunesmith.errors import RunError
 from tunesmith.evaluate import retention
@@ -132,6 +132,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
             options = record.begun(ready, job, place)
         else:
             options = record.tried_out(ready, job)
+            insist(ready, options)
             if state.is_main_process:
                 record.record(ready, place, options)
     with timed(timings, "train"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunesmith.errors import SettingsError
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.measure import Protocol, Reading, intervals
 from tunesmith.evaluate.retention import Reference
@@ -31,6 +32,19 @@ def limits_of(ready: Prepared, options: Sequence[Option], references: Sequence[R
         concluding = CONCLUDING_SECONDS + PASSES * tokens * options[0].predicted.forward
         seconds = max(0.0, budget.time - elapsed - concluding)
     return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain)
+
+
+def insist(ready: Prepared, options: Sequence[Option]) -> None:
+    """Insist that some plan is within the budget's memory and parameters.
+
+    Raises:
+        SettingsError: none is.
+    """
+    limits = Limits(None, ready.settings.budget.memory, ready.settings.budget.parameters)
+    reasons = {option.label: limits.exceeded(option) for option in options}
+    if all(reasons.values()):
+        told = "; ".join(f"{label}: {why}" for label, why in reasons.items())
+        raise SettingsError(f"No method is within the budget ({told}).", "Raise it, or take another method.")
 
 
 def judge(ready: Prepared, references: Sequence[Reference], trained: Trained) -> Judged:

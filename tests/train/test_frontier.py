@@ -288,3 +288,18 @@ def test_auto_keeps_what_the_reference_asks_for_or_says_that_it_cannot(several: 
     assert chosen in allowed
     assert chosen["metric"]["value"] == max(one["metric"]["value"] for one in allowed)
     assert report["retention"][0]["name"] == "same rows"
+
+
+@pytest.mark.parametrize("method", ["full", AUTO])
+def test_a_budget_that_nothing_keeps_is_one_sentence(several: dict[str, Any], tmp_path: Path, method: Any) -> None:
+    given = several | {"method": method, "budget": {"parameters": 3}}
+    with pytest.raises(SettingsError, match=r"within the budget \(.*it trains"):
+        tunesmith.finetune(given, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_time_that_is_over_before_training_leaves_the_first_plan(several: dict[str, Any], tmp_path: Path) -> None:
+    done = tunesmith.finetune(several | {"budget": 0.1}, run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert report["method"] == "probe"
+    assert "there was no time left for it" in done.page.read_text()

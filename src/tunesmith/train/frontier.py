@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import run as runs
+from tunesmith.errors import SettingsError
 from tunesmith.plans import Plan
 from tunesmith.train import choice, memory, processes
 from tunesmith.train.choice import Limits, Option, slug, winner
@@ -58,7 +59,11 @@ class Means:
 
 
 def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator[Event]:
-    """Try `options` as far as `limits` allow; the last event is the best one's Trained."""
+    """Try `options` as far as `limits` allow; the last event is the best one's Trained.
+
+    Raises:
+        SettingsError: none of them is within the limits, or there is no time for any that is.
+    """
     notes = Notes.read(means.folder)
     dearest = max(option.predicted.seconds for option in options)
     total = UNLIMITED * dearest if limits.seconds is None else limits.seconds
@@ -228,7 +233,9 @@ def _final(
 ) -> Trained:
     """The winner, from memory if it came last, otherwise from its checkpoint, with all that was tried."""
     best = winner(notes.tried.values(), limits)
-    assert best is not None
+    if best is None:
+        told = "; ".join(f"{one.label}: {one.left_out}" for one in out.values())
+        raise SettingsError(f"No method is within the budget ({told}).", "Raise it.")
     if last is None or last.plan.label != best.label:
         plan = next(option.plan for option in options if option.label == best.label)
         last = next(event for event in train(_decided(means, plan, notes)) if isinstance(event, Trained))
