@@ -40,7 +40,11 @@ def ignore(_: Any) -> None:
 
 
 def finetune(
-    settings: Settings | Mapping[str, Any] | str, *, run: str | Path | None = None, listen: Listener = ignore
+    settings: Settings | Mapping[str, Any] | str,
+    *,
+    run: str | Path | None = None,
+    listen: Listener = ignore,
+    began: float | None = None,
 ) -> Run:
     """Fine-tune as `settings` say and leave everything in a run folder.
 
@@ -48,6 +52,7 @@ def finetune(
         settings: settings, a mapping as a settings file holds, or the path of such a file.
         run: a new folder; named after data and method under runs/ when absent.
         listen: is told what happens.
+        began: `time.perf_counter()` at which this process began, where its start counts into the budget.
 
     Returns:
         The run; `run.folder / "report.html"` is for people, `report.json` for programs.
@@ -66,7 +71,7 @@ def finetune(
         try:
             if main:
                 runs.write_text(place.settings, settings_.to_yaml(wanted))
-            return _carry_out(wanted, place, listen)
+            return _carry_out(wanted, place, listen, began)
         finally:
             if main and not place.plan.exists():  # nothing was begun, so the name stays free for the next try
                 shutil.rmtree(place.folder, ignore_errors=True)
@@ -116,9 +121,9 @@ def as_settings(settings: Settings | Mapping[str, Any] | str) -> Settings:
     return settings_.parse(settings)
 
 
-def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
+def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | None = None) -> Run:
     """The line itself, for a run that is new or that was begun before."""
-    began = time.perf_counter()
+    called = time.perf_counter()
     timings: dict[str, float] = {}
     state = processes.state()
     memory.tune()
@@ -136,7 +141,8 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener) -> Run:
             if state.is_main_process:
                 record.record(ready, place, options)
     with timed(timings, "train"):
-        limits = limits_of(ready, options, references, time.perf_counter() - began)
+        elapsed, starting = time.perf_counter() - (began or called), called - began if began else None
+        limits = limits_of(ready, options, references, elapsed, starting)
         test_rates = len(options) > 1 and record.tests_rates(ready)
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)

@@ -14,14 +14,26 @@ from tunesmith.train.choice import Limits, Option
 from tunesmith.train.events import Trained
 from tunesmith.train.frontier import Judged
 
-CONCLUDING_SECONDS = 8.0
-"""Saving, opening the saved model in a fresh process, intervals, report: nearly the same for all models and data."""
+CONCLUDING_SECONDS = 5.0
+"""Saving, intervals, report: nearly the same for all models and data."""
+STARTING_SECONDS = 5.0
+"""Of a fresh process, which opens the saved model, until it has imported what it needs; where it is not known."""
 PASSES = 2
 """Over the test rows: the model's, and the probe's beside it."""
 
 
-def limits_of(ready: Prepared, options: Sequence[Option], references: Sequence[Reference], elapsed: float) -> Limits:
-    """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it."""
+def limits_of(
+    ready: Prepared,
+    options: Sequence[Option],
+    references: Sequence[Reference],
+    elapsed: float,
+    starting: float | None = None,
+) -> Limits:
+    """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it.
+
+    Args:
+        starting: seconds that this process took to start; the one that opens the saved model will take as long.
+    """
     budget = ready.settings.budget
     seconds = None
     if budget.time is not None:
@@ -29,7 +41,8 @@ def limits_of(ready: Prepared, options: Sequence[Option], references: Sequence[R
         tokens = float(ready.validation.lengths.sum()) * rows["test"] / rows["validation"]
         known = [examples for one in references for examples in one.data.examples.values()]
         tokens += sum(float(examples.lengths.sum()) for examples in known)
-        concluding = CONCLUDING_SECONDS + PASSES * tokens * options[0].predicted.forward
+        passes = PASSES * tokens * options[0].predicted.forward
+        concluding = CONCLUDING_SECONDS + passes + (STARTING_SECONDS if starting is None else starting)
         seconds = max(0.0, budget.time - elapsed - concluding)
     return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain)
 

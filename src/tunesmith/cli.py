@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,6 +13,8 @@ import typer
 
 from tunesmith import __version__, methods
 from tunesmith.errors import SettingsError, TunesmithError
+
+BEGAN = time.perf_counter()
 
 app = typer.Typer(
     name="tunesmith",
@@ -85,7 +88,9 @@ def train(
         from tunesmith import api
 
         place = (
-            api.resume(resume, listen=listen) if resume else api.finetune(_as_settings(given), run=run, listen=listen)
+            api.resume(resume, listen=listen)
+            if resume
+            else api.finetune(_as_settings(given), run=run, listen=listen, began=BEGAN)
         )
     _show_run(place.folder, json_)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -58,8 +58,14 @@ class Solved:
     """Pooling to its score on validation."""
 
 
-Features = dict[str, dict[str, Array]]
-"""Of the pre-trained network, by split and pooling: (pieces, width)."""
+@dataclass(frozen=True)
+class Features:
+    """Of the pre-trained network: what heads are solved for on, and what was solved for; filled by who needs it first."""
+
+    by_split: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """By split and pooling: (pieces, width)."""
+    solved: dict[tuple[str, tuple[float, ...]], Any] = field(default_factory=dict)
+    """By pooling and strengths."""
 
 
 class Examples(Protocol):

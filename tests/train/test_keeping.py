@@ -373,19 +373,17 @@ def test_the_ends_of_the_curve_are_the_weights_before_and_after(
     settings: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
     from tunesmith.models import adapters  # noqa: PLC0415
-    from tunesmith.models.load import tiny_batch  # noqa: PLC0415
     from tunesmith.train.loop import START  # noqa: PLC0415
 
     given = settings | {"method": method, "train": settings["train"] | {"wise_ft": True}}
     job = job_of(prepared(given, tmp_path), tmp_path)
     before = {name: tensor.clone() for name, tensor in of(rehearsal_of(given, tmp_path).module).items()}
     trained = next(event for event in train(job) if isinstance(event, Trained)).model
-    example = tiny_batch(trained.module.config)
     after = copy_of(of(trained.module))
     start = wise_ft.start_of(trained, job.checkpoints / START)
     assert all(torch.equal(after[name], tensor) for name, tensor in of(trained.module).items())
     if trained.adapter is not None:
-        trained = adapters.merge(trained, example)
+        trained = adapters.merge(trained)
     assert start.keys() == of(trained.module).keys()
     for name, tensor in before.items():  # the backbone as it came; the head was solved for
         own = name.replace("bert.", f"{trained.backbone}.", 1)
@@ -442,7 +440,8 @@ def test_guards_of_single_weights_are_refused_beside_adapters(
 
 
 def test_a_probe_drops_the_guards_and_says_so(settings: dict[str, Any], tmp_path: Path) -> None:
-    plan = prepared(settings | {"method": "probe", "train": settings["train"] | {"ewc": 1.0}}, tmp_path).plan
+    ready = prepared(settings | {"method": "probe", "train": settings["train"] | {"ewc": 1.0}}, tmp_path)
+    plan = ready.frontier.candidates[0]
     assert plan.guards == Guards()
     assert any("nothing trains by gradient" in reason for reason in plan.reasons)
 

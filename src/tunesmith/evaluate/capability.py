@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.contracts import Array, Head, Model
+from tunesmith.contracts import Array, Features, Head, Model
 from tunesmith.evaluate.references import OWN, Data
 from tunesmith.metrics.neighbours import votes
 from tunesmith.models import probes
@@ -53,7 +53,7 @@ def _probe(data: Data, seed: int, precision: str) -> Head | None:
         return None
     plan = _probing(data.model, precision)
     train, validation = data.batched("train"), data.batched("validation")
-    return data.task.solve_head(data.model, train, validation, plan, plan.phases[0], seed, {}).probe
+    return data.task.solve_head(data.model, train, validation, plan, plan.phases[0], seed, Features()).probe
 
 
 def _logits(data: Data, probe: Head | None, split: str, precision: str) -> Array:

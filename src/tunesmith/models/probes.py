@@ -70,16 +70,22 @@ def find(
     bias = layer.bias is not None
     every = np.arange(len(validation.examples))
     # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
-    if "train" not in kept:
+    if not kept.by_split:
         with prompts.bare(model):
-            kept["train"] = _features(model, train, pieces, wanted.precision)
-            kept["validation"] = _features(model, validation, every, wanted.precision)
-    features = found, _ = kept["train"], kept["validation"]
+            kept.by_split["train"] = _features(model, train, pieces, wanted.precision)
+            kept.by_split["validation"] = _features(model, validation, every, wanted.precision)
+    features = found, _ = kept.by_split["train"], kept.by_split["validation"]
+    solutions: dict[tuple[str, tuple[float, ...]], Solution] = kept.solved
 
     def solved(name: str, strengths: tuple[float, ...]) -> Solution:
+        if (name, strengths) in solutions:
+            return solutions[name, strengths]
         with_bias = bias or name != OWN
         own, others = (one[name] for one in features)
-        return solve(own, targets, others, wanted.score, layer.out_features, bias=with_bias, strengths=strengths)
+        solutions[name, strengths] = solve(
+            own, targets, others, wanted.score, layer.out_features, bias=with_bias, strengths=strengths
+        )
+        return solutions[name, strengths]
 
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
@@ -88,7 +94,7 @@ def find(
     tried[chosen] = best.score
     if prompts.of(model) is not None:
         found = _features(model, train, pieces, wanted.precision, others=())
-        features = found, _features(model, validation, every, wanted.precision, others=())
+        features, solutions = (found, _features(model, validation, every, wanted.precision, others=())), {}
         start = solved(OWN, (START_STRENGTH,) if wanted.gentle else STRENGTHS)
         return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
     goes_on = OWN if wanted.standard else chosen

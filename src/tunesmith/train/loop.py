@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Generator, Iterator
 
+from tunesmith.contracts import Features
 from tunesmith.models import probes
 from tunesmith.models.checksum import checksum, is_adapter
 from tunesmith.models.forward import device_of
@@ -86,7 +87,7 @@ def _solved(job: Job, number: int) -> Generator[Event, None, Job]:
         if served.filled:
             yield served.filled
         given, phase = served.by_source, job.plan.phases[number]
-        kept = job.store.features.setdefault(_features_key(job), {})
+        kept = job.store.features.setdefault(_features_key(job), Features())
         solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed, kept)
     solved = processes.agree(solved)  # rounding may differ between processes, and a near-tie with it
     job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))

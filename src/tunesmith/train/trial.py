@@ -33,7 +33,7 @@ from tunesmith.train.weights import copy_of, load_into, of
 
 TIMED_STEPS = 4
 FISHER_ROWS = 8
-PASSES = 4
+PASSES = 3
 """Batches of the timed forward pass."""
 SOLVER_FLOPS = 8 * 60 * 4
 """A number of the features, times outputs: solutions, steps of each, and products of one step, there and back."""
@@ -116,11 +116,11 @@ def _forward(job: Job) -> float:
     chosen = [parts[int(place)] for place in np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]]
     device, spent, tokens = device_of(job.model.module), 0.0, 0
     with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
-        for number, indices in enumerate([chosen[0], *chosen]):
+        for number, indices in enumerate([*chosen, *chosen]):
             begun = time.perf_counter()
             logits = job.model.module(**to(job.task.inputs(job.train, indices, job.model), device)).logits
             logits.cpu()  # an accelerator answers before it is done; what is copied from it is done
-            if number:  # the first pass also pays for what is set up once
+            if number >= len(chosen):  # the first pass of each also pays for what is set up once for its shape
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
     return spent / tokens
@@ -175,7 +175,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[floa
         held = stand_in(job.task, job.model, job.plan, job.train, job.references)
         given = Batched(job.train, collate)
         stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, timed, held)
-        for indices in (order[-1], chosen[0]):  # the largest shows the memory; both pay for what is set up once
+        for indices in (order[-1], *chosen):  # the largest shows the memory; all pay for what is set up once
             stepper.step(indices, 0)
         begun = time.perf_counter()
         for number, indices in enumerate(chosen, 1):
