@@ -74,6 +74,32 @@ def line(name: str, report: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def plot(points: list[tuple[str, float, float]]) -> str:
+    """An SVG of (guard, figure on the task, share of the reference that is kept)."""
+    width, height, margin = 560, 340, 60
+    xs, ys = [kept for _, _, kept in points], [task for _, task, _ in points]
+
+    def scale(value: float, values: list[float], start: float, end: float) -> float:
+        span = (max(values) - min(values)) or 1.0
+        return start + (value - min(values)) / span * (end - start)
+
+    parts = []
+    for number, (name, task, kept) in enumerate(points):
+        x, y = scale(kept, xs, margin + 20, width - 130), scale(task, ys, height - margin - 10, 20)
+        parts.append(
+            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="6" fill="{"#b4432f" if number == 0 else "#0b6e5f"}"/>'
+            f'<text x="{x + 10:.0f}" y="{y + 4:.0f}">{name}: {task:.3f}, {100 * kept:.1f} %</text>'
+        )
+    axes = (
+        f'<path d="M{margin} 10V{height - margin + 10}H{width - 10}" fill="none" stroke="#888"/>'
+        f'<text x="{width / 2:.0f}" y="{height - 18}" text-anchor="middle">share of the reference that is kept</text>'
+        f'<text x="20" y="{height / 2:.0f}" transform="rotate(-90 20 {height / 2:.0f})" text-anchor="middle">task</text>'
+    )
+    style = 'font-family="sans-serif" font-size="12" fill="#333"'
+    body = f'<rect width="100%" height="100%" fill="#fff"/>{axes}{"".join(parts)}'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {style}>{body}</svg>\n'
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("data", type=Path, help="what the model is fine-tuned on")
@@ -87,12 +113,19 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options.add_argument("--guards", nargs="*", choices=GUARDS, default=list(GUARDS), metavar="GUARD")
+    options.add_argument("--plot", type=Path, help="an SVG file of what was kept against what was reached")
     given = options.parse_args()
     print(f"| {' | '.join(HEADS)} |\n| {' | '.join('---' for _ in HEADS)} |", flush=True)
+    points = []
     for name in given.guards:
         with tempfile.TemporaryDirectory() as folder:
             run = tunesmith.finetune(settings(given, GUARDS[name]), run=Path(folder) / "run")
-            print(line(name, json.loads(run.report.read_text())), flush=True)
+            report = json.loads(run.report.read_text())
+        print(line(name, report), flush=True)
+        reached = report["metrics"]["test"][report["primary_metric"]]["value"]
+        points.append((name, reached, report["retention"][0]["kept"]))
+    if given.plot:
+        given.plot.write_text(plot(points), encoding="utf-8")
 
 
 if __name__ == "__main__":
