@@ -76,7 +76,10 @@ def line(name: str, report: dict[str, Any]) -> str:
 
 def plot(points: list[tuple[str, float, float]]) -> str:
     """An SVG of (guard, figure on the task, share of the reference that is kept)."""
-    width, height, margin = 560, 340, 60
+    width, height, margin = 640, 340, 60
+    together: dict[tuple[float, float], list[str]] = {}
+    for name, task, kept in points:
+        together.setdefault((task, kept), []).append(name)
     xs, ys = [kept for _, _, kept in points], [task for _, task, _ in points]
 
     def scale(value: float, values: list[float], start: float, end: float) -> float:
@@ -84,11 +87,11 @@ def plot(points: list[tuple[str, float, float]]) -> str:
         return start + (value - min(values)) / span * (end - start)
 
     parts = []
-    for number, (name, task, kept) in enumerate(points):
-        x, y = scale(kept, xs, margin + 20, width - 130), scale(task, ys, height - margin - 10, 20)
+    for number, ((task, kept), names) in enumerate(together.items()):
+        x, y = scale(kept, xs, margin + 20, width - 210), scale(task, ys, height - margin - 10, 20)
         parts.append(
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="6" fill="{"#b4432f" if number == 0 else "#0b6e5f"}"/>'
-            f'<text x="{x + 10:.0f}" y="{y + 4:.0f}">{name}: {task:.3f}, {100 * kept:.1f} %</text>'
+            f'<text x="{x + 10:.0f}" y="{y + 4:.0f}">{" and ".join(names)}: {task:.3f}, {100 * kept:.1f} %</text>'
         )
     axes = (
         f'<path d="M{margin} 10V{height - margin + 10}H{width - 10}" fill="none" stroke="#888"/>'
