@@ -39,7 +39,7 @@ class Here:
             patch.setattr(sys, "stdin", io.StringIO(self.given))
             try:
                 exec(self.code, {"__name__": "__main__"})
-            except Exception:
+            except Exception:  # a process prints whatever its code raises, and ends with 1
                 self.returncode = 1
                 return "", traceback.format_exc()
         return said.getvalue(), ""

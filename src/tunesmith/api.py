@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -161,8 +160,8 @@ def _jobs(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) 
     rehearsed = tuple(one.rehearsal() for one in references)
 
     def job(plan: Plan) -> Job:
-        made = prepare.job(ready, prepare.network(ready, plan), plan, checkpoints_of(ready, plan, place))
-        return dataclasses.replace(made, references=rehearsed)
+        model, checkpoints = prepare.network(ready, plan), checkpoints_of(ready, plan, place)
+        return prepare.job(ready, model, plan, checkpoints, rehearsed)
 
     return job
 

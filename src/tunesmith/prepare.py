@@ -24,6 +24,7 @@ from tunesmith.settings import Named, Settings
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.evidence import relative_gradients
+from tunesmith.train.rehearsal import Rehearsal
 
 Say = Callable[[str], None]
 
@@ -119,7 +120,7 @@ def _copied(found: Material, plan: Plan) -> Model:
     return model
 
 
-def job(found: Material, model: Model, plan: Plan, checkpoints: Path) -> Job:
+def job(found: Material, model: Model, plan: Plan, checkpoints: Path, references: tuple[Rehearsal, ...] = ()) -> Job:
     """What training needs to carry out `plan` on `model`."""
     return Job(
         task=found.task,
@@ -131,6 +132,7 @@ def job(found: Material, model: Model, plan: Plan, checkpoints: Path) -> Job:
         checkpoints=checkpoints,
         store=found.store,
         checkpoint_seconds=found.settings.train.checkpoint_seconds,
+        references=references,
     )
 
 

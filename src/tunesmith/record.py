@@ -97,11 +97,11 @@ def carried_out(place: Run, trained: Trained) -> dict[str, Any]:
     written = runs.read_json(place.plan)
     plans = written.get("candidates", [written])
     found: dict[str, Any] = next(one for one in plans if (one["method"], one["variant"]) == _names(trained.plan))
-    own = json.loads(json.dumps(trained.plan.as_dict()))
-    for phase, shown in zip(own["phases"], found["phases"], strict=True):
-        for row, cell in zip(phase["rows"], shown["rows"], strict=True):
-            cell["learning_rate"] = row["learning_rate"]
-    found |= {"share_of_epoch": own["share_of_epoch"], "reasons": own["reasons"]}
+    own = trained.plan
+    for phase, shown in zip(own.phases, found["phases"], strict=True):
+        for row, cell in zip(phase.rows, shown["rows"], strict=True):
+            cell["learning_rate"] = row.learning_rate
+    found |= {"share_of_epoch": own.share_of_epoch, "reasons": list(own.reasons)}
     return found | ({"range_test": asdict(trained.range_test)} if trained.range_test else {})
 
 

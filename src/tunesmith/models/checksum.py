@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 
 from tunesmith.contracts import Model
-from tunesmith.models.stages import ADAPTERS
 
 
 def checksum(model: Model, counts: Callable[[str], bool] = lambda _: True) -> str:
@@ -23,8 +22,3 @@ def checksum(model: Model, counts: Callable[[str], bool] = lambda _: True) -> st
             digest.update(name.removeprefix(start).replace(".base_layer.", ".").encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def is_adapter(name: str) -> bool:
-    """Whether a parameter was added beside a weight; it changes nothing before it is trained."""
-    return any(part.startswith(ADAPTERS) for part in name.split("."))

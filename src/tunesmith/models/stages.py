@@ -50,8 +50,8 @@ def find_stages(
     owned: dict[int, list[Parameter]] = {index: [] for index in range(len(names))}
     for name, parameter in module.named_parameters():  # shared parameters are listed once, under their first name
         owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
-        adapter = any(part.startswith(ADAPTERS) for part in name.split("."))
-        member = Parameter(name, _numbers(parameter), name.endswith("bias"), "norm" in owner.lower(), adapter)
+        norm = "norm" in owner.lower()
+        member = Parameter(name, _numbers(parameter), name.endswith("bias"), norm, is_adapter(name))
         owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append(member)
     bare: dict[int, list[str]] = {index: [] for index in owned}
     for name, index in reached.items():
@@ -63,6 +63,11 @@ def find_stages(
 def with_stages(model: Model) -> Model:
     """`model` with its stages found anew, after parameters came or went."""
     return replace(model, stages=find_stages(model.module, model.backbone, model.blocks, model.example))
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter was added beside a weight; it changes nothing before it is trained."""
+    return any(part.startswith(ADAPTERS) for part in name.split("."))
 
 
 def _numbers(parameter: nn.Parameter) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator
 
 from tunesmith.contracts import Features
 from tunesmith.models import probes
-from tunesmith.models.checksum import checksum, is_adapter
+from tunesmith.models.checksum import checksum
 from tunesmith.models.forward import device_of
+from tunesmith.models.stages import is_adapter
 from tunesmith.train import checkpoint, memory, processes, weights
 from tunesmith.train.anchors import Anchors, anchors
 from tunesmith.train.checkpoint import Progress
