@@ -1,9 +1,10 @@
 """`method: auto` at several budgets, against single methods: what each reaches on the test split, and how long the run takes.
 
-    python benchmarks/auto_within_budget.py DATA/sst2 --budgets 60s 120s 300s --seeds 1
+    python benchmarks/auto_within_budget.py DATA/sst2 --budgets 60s 120s none --seeds 3 --methods probe partial:1 lora full
     python benchmarks/auto_within_budget.py DATA/banking77 --rows-a-class 8 --methods probe partial lora full auto
 
-`whole` is the time of the whole run, from reading the data to the report, in a process that has imported nothing before.
+`whole` is the time of the whole run, from reading the data to the report, in a process that has imported nothing before;
+a single method runs without a budget, and fits into one if its `whole` does. The budget `none` is auto without one.
 With --rows-a-class, only so many training rows of each class are used, drawn by the seed.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import csv
 import json
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -104,13 +106,23 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=1)
     given = options.parse_args()
     print(f"{'':28}  test    validation  train s  whole s  kept", flush=True)
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for seed in range(given.seeds):
         for budget in given.budgets:
-            print(told(one(given, "auto", budget, seed), f"auto, {budget}, seed {seed}"), flush=True)
+            found = one(given, "auto", None if budget == "none" else budget, seed)
+            runs[budget].append(found)
+            print(told(found, f"auto, {budget}, seed {seed}"), flush=True)
         for method in given.methods:
             name, _, last = method.partition(":")
-            chosen = {"name": name, "last": int(last)} if last else name
-            print(told(one(given, chosen, None, seed), f"{method}, seed {seed}"), flush=True)
+            found = one(given, {"name": name, "last": int(last)} if last else name, None, seed)
+            runs[method].append(found)
+            print(told(found, f"{method}, seed {seed}"), flush=True)
+    print("\nmeans over seeds")
+    for name, reports in runs.items():
+        metric = reports[0]["primary_metric"]
+        test = [report["metrics"]["test"][metric]["value"] for report in reports]
+        wholes = [report["whole"] for report in reports]
+        print(f"{name:28}  {statistics.mean(test):.4f}  whole {min(wholes):.0f} to {max(wholes):.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 
 from tunesmith import prepare, record
 from tunesmith import run as runs
-from tunesmith import settings as settings_
 from tunesmith.budget import insist, judge, limits_of
-from tunesmith.conclude import checkpoints_of, conclude, timed, train_from_scratch
+from tunesmith.conclude import checkpoints_of, conclude, fresh_copy, timed, train_from_scratch
+from tunesmith.contracts import Loading
 from tunesmith.errors import RunError
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.compare import compare
@@ -22,7 +22,8 @@ from tunesmith.evaluate.retention import Reference
 from tunesmith.plans import Plan
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
-from tunesmith.settings import Settings
+from tunesmith.settings import Settings, parse
+from tunesmith.settings_file import read_yaml, to_yaml
 from tunesmith.train import memory, processes
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
@@ -69,7 +70,7 @@ def finetune(
     with runs.locked(place) if main else nullcontext():
         try:
             if main:
-                runs.write_text(place.settings, settings_.to_yaml(wanted))
+                runs.write_text(place.settings, to_yaml(wanted))
             return _carry_out(wanted, place, listen, began)
         finally:
             if main and not place.plan.exists():  # nothing was begun, so the name stays free for the next try
@@ -87,7 +88,7 @@ def resume(folder: str | Path, *, listen: Listener = ignore) -> Run:
         raise RunError(f"The run {folder} is finished.", f"Its report is {place.page}.")
     main = processes.state().is_main_process
     with runs.locked(place) if main else nullcontext():
-        return _carry_out(settings_.parse(settings_.read_yaml(place.settings), str(place.settings)), place, listen)
+        return _carry_out(parse(read_yaml(place.settings), str(place.settings)), place, listen)
 
 
 def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ignore) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def as_settings(settings: Settings | Mapping[str, Any] | str) -> Settings:
     if isinstance(settings, Settings):
         return settings
     if isinstance(settings, str):
-        return settings_.parse(settings_.read_yaml(Path(settings)), settings)
-    return settings_.parse(settings)
+        return parse(read_yaml(Path(settings)), settings)
+    return parse(settings)
 
 
 def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | None = None) -> Run:
@@ -141,7 +142,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
                 record.record(ready, place, options)
     with timed(timings, "train"):
         elapsed, starting = time.perf_counter() - (began or called), called - began if began else None
-        limits = limits_of(ready, options, references, elapsed, starting)
+        limits = limits_of(ready, options, references, elapsed, timings["references"], starting)
         test_rates = len(options) > 1 and record.tests_rates(ready)
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
@@ -169,15 +170,19 @@ def _jobs(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) 
 def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[Reference, ...]:
     """Reference data, with what the backbone says of them before training."""
     wanted, cache = ready.settings, place.cache / str(processes.state().process_index)
+    if not wanted.evaluate.retention:
+        return ()
+    original = fresh_copy(ready, ready.device, Loading()) if ready.loading.fresh else ready.model
     found = retention.prepare(
         wanted.evaluate.retention,
-        ready.model,
+        original,
         wanted.task,
         cache,
         wanted.seed,
         ready.frontier.candidates[0].precision,
         evaluate=wanted.evaluate,
         say=listen,
+        device=ready.device,
     )
     train, threshold = ready.dataset.splits["train"], wanted.data.near_duplicate
     return retention.compared(found, ready.task, train, threshold, listen)

@@ -8,6 +8,7 @@ from tunesmith.errors import SettingsError
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.measure import Protocol, Reading, intervals
 from tunesmith.evaluate.retention import Reference
+from tunesmith.evaluate.wise_ft import ALPHAS
 from tunesmith.models.forward import logits
 from tunesmith.prepare import Prepared
 from tunesmith.train.choice import Limits, Option
@@ -27,24 +28,28 @@ def limits_of(
     options: Sequence[Option],
     references: Sequence[Reference],
     elapsed: float,
+    looking_back: float = 0.0,
     starting: float | None = None,
 ) -> Limits:
     """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it.
 
     Args:
+        looking_back: seconds that it took to measure the references once.
         starting: seconds that this process took to start; the one that opens the saved model will take as long.
     """
-    budget = ready.settings.budget
+    budget, forward = ready.settings.budget, options[0].predicted.forward
     seconds = None
+    validating = forward * float(ready.validation.lengths.sum())
+    judging = validating + (looking_back if references else 0.0)
     if budget.time is not None:
         rows = {name: table.num_rows for name, table in ready.dataset.splits.items()}
-        tokens = float(ready.validation.lengths.sum()) * rows["test"] / rows["validation"]
-        known = [examples for one in references for examples in one.data.examples.values()]
-        tokens += sum(float(examples.lengths.sum()) for examples in known)
-        passes = PASSES * tokens * options[0].predicted.forward
-        concluding = CONCLUDING_SECONDS + passes + (STARTING_SECONDS if starting is None else starting)
+        testing = validating * rows["test"] / rows["validation"]
+        mixing = len(ALPHAS) * judging if any(one.plan.guards.wise_ft for one in options) else 0.0
+        concluding = CONCLUDING_SECONDS + PASSES * testing + judging + mixing
+        concluding += STARTING_SECONDS if starting is None else starting
         seconds = max(0.0, budget.time - elapsed - concluding)
-    return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain)
+    several = len(options) > 1
+    return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain, judging if several else 0.0)
 
 
 def insist(ready: Prepared, options: Sequence[Option]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -180,6 +181,8 @@ def predict(
     from tunesmith import predict as predictions
     from tunesmith.errors import CutWarning
 
+    if list(inputs) == ["-"] and isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that does not decode is set aside, not the end of all
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always", CutWarning)
         found = predictions.predict_inputs(run, inputs, sys.stdin)
@@ -239,9 +242,9 @@ def main() -> NoReturn:
 
 def _gather(file: Path | None, assignments: list[str] | None, **flags: Any) -> dict[str, Any]:
     """The settings file, then the flags, then --set."""
-    from tunesmith import settings
+    from tunesmith import settings_file
 
-    values = settings.read_yaml(file) if file else {}
+    values = settings_file.read_yaml(file) if file else {}
     places = {
         "data": "data.train",
         "input": "data.input",
@@ -253,8 +256,8 @@ def _gather(file: Path | None, assignments: list[str] | None, **flags: Any) -> d
         if value is None or value == []:
             continue
         plain = value[0] if isinstance(value, list) and len(value) == 1 else value
-        values = settings.put(values, places.get(flag, flag), plain)
-    return settings.override(values, assignments or [])
+        values = settings_file.put(values, places.get(flag, flag), plain)
+    return settings_file.override(values, assignments or [])
 
 
 def _as_settings(given: dict[str, Any]) -> Any:

@@ -22,7 +22,8 @@ from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
 from tunesmith.prepare import make
-from tunesmith.settings import Named, Settings, parse, read_yaml
+from tunesmith.settings import Named, Settings, parse
+from tunesmith.settings_file import read_yaml
 from tunesmith.train import processes
 
 FILES = tuple(kind for kind in TABLE if kind.startswith("."))
@@ -139,9 +140,16 @@ class Predictor:
             **({"truncation": cut} if cut else {}),
             **sections,
         }
-        name = "-".join(part for part in Path(source).with_suffix("").parts if part.strip("./\\"))
-        runs.write_json(self.run / "evaluations" / f"{name}.json", result)
+        runs.write_json(self.run / "evaluations" / f"{_file_name(source)}.json", result)
         return result
+
+
+def _file_name(source: str) -> str:
+    """What the figures on `source` are filed under: its path, with dashes."""
+    place = Path(source)
+    place = place if place.name else place.resolve()  # the folder that one is in has a name too
+    stem = place.with_suffix("") if place.name else place
+    return "-".join(part for part in stem.parts if part.strip("./\\")) or "data"
 
 
 def load(run: str | Path) -> Predictor:

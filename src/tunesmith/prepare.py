@@ -21,6 +21,7 @@ from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import look_up
 from tunesmith.run import scratch
 from tunesmith.settings import Named, Settings
+from tunesmith.train import processes
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.evidence import relative_gradients
@@ -97,7 +98,9 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     store = Store(cache / "activations")
     found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)
     decided = method.plan(model.stages, facts_of(found, model))
-    frontier = Frontier((changed(decided, wanted.plan),)) if isinstance(decided, Plan) else decided
+    frontier = (
+        Frontier((changed(decided, wanted.plan, wanted.train.weight_decay),)) if isinstance(decided, Plan) else decided
+    )
     if wanted.plan and frontier is decided:
         raise SettingsError(
             "Lines of a plan can be set for one method, not for auto, which tries several.", "Name one."
@@ -147,7 +150,8 @@ def facts_of(found: Material, model: Model) -> Facts:
 
     def gradients(plan: Plan) -> Mapping[str, float]:
         with scratch() as folder:
-            return relative_gradients(job(found, _copied(found, plan), plan, folder))
+            # Rounding may differ between processes, and a near-tie with it.
+            return processes.agree(relative_gradients(job(found, _copied(found, plan), plan, folder)))
 
     return Facts(
         rows=found.train.rows,

@@ -18,7 +18,7 @@ from tunesmith.errors import RunError
 from tunesmith.plans import HEAD, Frontier, Plan, cut_of
 from tunesmith.prepare import Prepared
 from tunesmith.run import Run
-from tunesmith.train import memory, trial
+from tunesmith.train import memory, processes, trial
 from tunesmith.train.choice import Option
 from tunesmith.train.course import Job
 from tunesmith.train.events import RangeTest, Trained
@@ -52,7 +52,8 @@ def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
     for plan in ready.frontier.candidates:
         memory.restart_peak()
         one = job(plan)
-        found = range_test(one) if len(ready.frontier.candidates) == 1 and tests_rates(ready) else None
+        wanted = len(ready.frontier.candidates) == 1 and tests_rates(ready)
+        found = processes.agree(range_test(one)) if wanted else None  # rounding may differ between processes
         one = dataclasses.replace(one, plan=scaled(plan, found))
         described = describe(one.plan, one.model.stages) | ({"range_test": asdict(found)} if found else {})
         forward = options[0].predicted.forward if options else None
@@ -102,6 +103,11 @@ def carried_out(place: Run, trained: Trained) -> dict[str, Any]:
         for row, cell in zip(phase.rows, shown["rows"], strict=True):
             cell["learning_rate"] = row.learning_rate
     found |= {"share_of_epoch": own.share_of_epoch, "reasons": list(own.reasons)}
+    if own.share_of_epoch < 1:  # what was predicted for the whole plan, as much as it was shortened
+        whole = found["predicted"]
+        stepping = own.share_of_epoch * whole["stepping"]
+        seconds = whole["solving"] + stepping + whole["validating"]
+        found["predicted"] = whole | {"stepping": stepping, "seconds": seconds}
     return found | ({"range_test": asdict(trained.range_test)} if trained.range_test else {})
 
 

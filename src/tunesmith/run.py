@@ -105,6 +105,11 @@ def open_run(folder: Path) -> Run:
     return run
 
 
+def path_of(name: str) -> Path:
+    """The path `name`, in which a leading ~/ is the user's own folder; a file may itself be called ~thumb.jpg."""
+    return Path(name).expanduser() if name.startswith("~/") else Path(name)
+
+
 def free_folder(parent: Path, stem: str) -> Path:
     """`parent/stem`, or `parent/stem-2`, `-3`, … when that one is taken."""
     number = 1

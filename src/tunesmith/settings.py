@@ -1,4 +1,4 @@
-"""The settings of a run: shared keys, the YAML file, `--set key=value`, and errors that name the nearest key.
+"""The settings of a run: shared keys, and errors that name the nearest key.
 
 A task and a method each bring settings of their own: they lie under `task:` and `method:` beside `name`, and are
 checked by `own` against the class that the task or the method declares. Knows no torch.
@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.errors import SettingsError, did_you_mean
@@ -131,7 +129,7 @@ class TrainSettings(Strict):
     sam: Annotated[float, Field(ge=0)] = 0.0
     """Radius within which the sharpest rise of the loss is flattened (SAM); 0 is none. A step takes two."""
     retain: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of each reference score that is to be kept: `wise_ft` chooses by it, and the report says whether it is."""
+    """Share of each reference score that is to be kept: `wise_ft` and `auto` choose by it, and the report says if it is."""
     cache: Literal["auto", "off"] = "auto"
     """Whether what frozen stages put out is kept, where that saves time."""
 
@@ -309,6 +307,12 @@ def _insist(found: Settings, where: str) -> None:
         raise SettingsError(
             f"{where}: train.replay is {wanted.replay:g}, but evaluate.retention names no rows to replay.", example
         )
+    if found.budget.time is not None and "scratch" in found.evaluate.baselines:
+        raise SettingsError(
+            f"{where}: budget.time is for the whole run, but evaluate.baselines asks for a training from scratch, which "
+            "takes longer than all else.",
+            "Leave one of them away.",
+        )
     if wanted.swa and wanted.ema:
         raise SettingsError(f"{where}: train.swa and train.ema both say which average is kept.", "Set one of them.")
     if wanted.r_drop and wanted.dropout == 0:
@@ -358,66 +362,3 @@ def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
             return []
         kind = nested[0]
     return list(kind.model_fields)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings file as a mapping.
-
-    Raises:
-        SettingsError: no such file, not YAML, or not a mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"There is no settings file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read as a settings file: {error}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', error)}.") from None
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path} does not hold keys and values.", "Start it with, say, `data: rows.csv`.")
-    return values
-
-
-def override(values: Mapping[str, Any], assignments: typing.Iterable[str]) -> dict[str, Any]:
-    """`values` with each "a.b=value" of `assignments` set; the value is read as YAML, so numbers and lists work."""
-    result = dict(values)
-    for assignment in assignments:
-        key, sign, text = assignment.partition("=")
-        if not sign or not key:
-            raise SettingsError(f"--set {assignment!r} is not of the form key=value.", "Example: --set train.epochs=3")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        result = put(result, key, value)
-    return result
-
-
-_SHORT = {"data": "train", "budget": "time"}
-"""The key that a value alone stands for; under all others that is `name`."""
-
-
-def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """`values` with `value` at the dotted `key`; short forms on the way (`method: full`) become mappings."""
-    result = dict(values)
-    first, dot, rest = key.partition(".")
-    if not dot:
-        result[first] = value
-        return result
-    inner = result.get(first)
-    if inner is not None and (isinstance(inner, str) or first == "budget") and not isinstance(inner, Mapping):
-        inner = {_SHORT.get(first, "name"): inner}
-    if inner is not None and not isinstance(inner, Mapping):
-        raise SettingsError(
-            f"{first} = {inner!r} holds no keys, so {key} cannot be set.", f"Give {first} as a mapping."
-        )
-    result[first] = put(inner or {}, rest, value)
-    return result
-
-
-def to_yaml(settings: Settings) -> str:
-    """The settings in full, ready to be read again by `read_yaml`."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -6,8 +6,10 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
@@ -17,7 +19,7 @@ import yaml
 
 import tunesmith
 from tiny import ARCHITECTURES, WORDS, write_model
-from tunesmith import api
+from tunesmith import api, conclude
 from tunesmith.errors import DataError, ModelError, RunError, SettingsError, TrainingError, TunesmithError
 from tunesmith.run import Run
 from tunesmith.train import checkpoint
@@ -264,6 +266,18 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_weights_from_befor
     found = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert found is not None
     assert all(np.isfinite(weights.numpy()).all() for weights in found.weights.values())
+
+
+def test_weights_that_were_measured_with_rounded_activations_may_differ_by_the_rounding() -> None:
+    """On a few rows that moves the loss by more than the order of sums does."""
+    logits = np.array([[4.0, -4.0]], dtype=np.float32)
+    validation = SimpleNamespace(examples=None, logits=logits)
+    task = SimpleNamespace(score=lambda *_: {"loss": 0.55})
+    plan = SimpleNamespace(precision="bf16")
+    for cache, best, refused in (({"hits": 9}, 0.5, False), ({"hits": 9}, 0.9, True), (None, 0.5, True)):
+        trained = SimpleNamespace(best_loss=best, best_epoch=1, cache=cache, plan=plan)
+        with pytest.raises(ModelError) if refused else nullcontext():
+            conclude._check_restored(task, trained, validation)  # type: ignore[arg-type]
 
 
 def test_best_weights_that_do_not_come_back_whole_fail_the_run(

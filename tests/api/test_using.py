@@ -106,6 +106,18 @@ def test_evaluations_of_files_of_one_name_lie_side_by_side(runs: tuple[Run, Run]
     assert len(list((runs[0].folder / "evaluations").glob("*rows.json"))) == 2
 
 
+@pytest.mark.parametrize(("source", "name"), [("a/b.csv", "a-b"), ("/x/rows.tar.gz", "x-rows.tar"), ("/", "data")])
+def test_figures_are_filed_under_the_path_of_their_data(source: str, name: str) -> None:
+    assert predict._file_name(source) == name
+
+
+def test_figures_on_the_folder_that_one_is_in_are_filed_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert predict._file_name(".").endswith(tmp_path.name)
+
+
 @pytest.mark.parametrize("method", ["full", "probe"])
 @pytest.mark.parametrize("kind", ["pairs", "several labels", "score"])
 def test_the_code_of_the_card_runs(settings: dict[str, Any], tmp_path: Path, method: str, kind: str) -> None:

@@ -99,6 +99,19 @@ def test_what_cannot_be_read_is_set_aside_with_its_reason(images: Path, tmp_path
         read(tmp_path / "again", train=str(tmp_path / "rows.csv"))
 
 
+def test_cells_of_any_kind_are_set_aside_with_a_reason(images: Path, tmp_path: Path) -> None:
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
+    cells: list[Any] = [{"bytes": "aGVsbG8="}, {"path": 5}, "lab.tif", "~nobody", 3]
+    rows = [{"image": path, "label": label} for path, label in listed(images)]
+    rows += [{"image": cell, "label": "down"} for cell in cells]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read(tmp_path / "cache", train=str(tmp_path / "rows.jsonl"), max_rejected=0.5)
+    assert [row.reason.removesuffix(" in 'image'") for row in data.rejected] == [
+        "neither a path nor an image", "neither a path nor an image",
+        "image of the mode LAB, whose colours cannot be converted", "no such file", "neither a path nor an image",
+    ]  # fmt: skip
+
+
 def test_pictures_are_turned_and_have_the_channels_that_are_wanted(tmp_path: Path) -> None:
     wide = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
     exif = Image.Exif()

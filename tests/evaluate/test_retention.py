@@ -15,10 +15,11 @@ import transformers
 
 import tunesmith
 from tiny import write_model, write_rows
-from tunesmith import prepare, settings
+from tunesmith import prepare, seeds, settings
 from tunesmith.errors import SettingsError
-from tunesmith.evaluate import retention, wise_ft
+from tunesmith.evaluate import capability, retention, wise_ft
 from tunesmith.evaluate.retention import Reference
+from tunesmith.models.activations import features
 from tunesmith.models.adapters import merge
 from tunesmith.models.backbones import backbone_of
 from tunesmith.models.probes import with_head
@@ -237,3 +238,58 @@ def test_a_reference_with_a_wrong_key_or_a_name_twice_is_refused(settings: dict[
         tunesmith.plan(settings | {"evaluate": {"retention": [one | {"haed": "own"}]}})
     with pytest.raises(SettingsError, match="a name of its own"):
         tunesmith.plan(settings | {"evaluate": {"retention": [one, one]}})
+
+
+def test_stages_are_compared_on_rows_of_all_classes(
+    settings: dict[str, Any], reference_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are often sorted by class, so that their first rows are of a few."""
+    monkeypatch.setattr(capability, "COMPARED_ROWS", 20)
+    reference = referred(ready_of(settings, tmp_path), reference_rows, tmp_path)
+    rows = reference.data.rows["test"].num_rows
+    chosen = seeds.generator(0, "compared rows").permutation(rows)[:20]
+    assert max(chosen) > 20
+    data = reference.data
+    given = data.batched("test")
+    whole = features(data.model, ["final"], given.examples.lengths, given.collate, "fp32")["final"]
+    *_, last = reference.before.stages.values()
+    np.testing.assert_allclose(last, whole[chosen], atol=1e-5)
+
+
+def test_virtual_tokens_leave_reference_rows_as_little_room_as_the_run_has(
+    settings: dict[str, Any], reference_rows: Path, tmp_path: Path
+) -> None:
+    ready = ready_of(settings | {"method": {"name": "prompt", "tokens": 10}}, tmp_path)
+    reference = referred(ready, reference_rows, tmp_path)
+    assert reference.data.model.limit == ready.model.limit == 54
+
+
+def test_a_network_of_four_bits_has_no_retention(
+    settings: dict[str, Any], reference_rows: Path, tmp_path: Path
+) -> None:
+    ready = ready_of(settings, tmp_path)
+    packed = dataclasses.replace(ready, model=dataclasses.replace(ready.model, four_bit=True))
+    with pytest.raises(SettingsError, match="weights of 4 bits"):
+        referred(packed, reference_rows, tmp_path)
+
+
+@pytest.mark.parametrize("guard", ["l2_sp", "ewc", "distil", "wise_ft"])
+def test_from_scratch_there_is_nothing_to_hold_on_to(settings: dict[str, Any], guard: str) -> None:
+    value = True if guard == "wise_ft" else 0.1
+    with pytest.raises(SettingsError, match=f"train.{guard} holds on to the pre-trained network"):
+        tunesmith.plan(settings | {"method": "scratch", "train": {**settings["train"], guard: value}})
+
+
+def test_from_scratch_retention_is_against_the_pre_trained_network(
+    settings: dict[str, Any], reference_rows: Path, tmp_path: Path
+) -> None:
+    found = []
+    for method in ("scratch", "probe"):
+        given = settings | {
+            "method": method,
+            "evaluate": {"retention": [{"name": "other", "data": str(reference_rows)}]},
+        }
+        done = tunesmith.finetune(given, run=tmp_path / method)
+        found.append(json.loads(done.report.read_text())["retention"][0])
+    assert found[0]["before"] == found[1]["before"]
+    assert found[0]["cka"] != found[1]["cka"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import tunesmith
-from tunesmith import settings as settings_
 from tunesmith.errors import SettingsError
+from tunesmith.settings_file import override
 
 
 def lines(plan: dict[str, Any], phase: int = -1) -> dict[str, dict[str, Any]]:
@@ -16,7 +16,7 @@ def lines(plan: dict[str, Any], phase: int = -1) -> dict[str, dict[str, Any]]:
 
 
 def planned(settings: dict[str, Any], *assignments: str) -> dict[str, Any]:
-    return tunesmith.plan(settings_.override(settings, assignments))
+    return tunesmith.plan(override(settings, assignments))
 
 
 def test_any_line_of_a_plan_can_be_set(settings: dict[str, Any]) -> None:
@@ -48,6 +48,17 @@ def test_a_line_may_differ_in_one_phase_alone(settings: dict[str, Any]) -> None:
     changed = [phase["name"] == "from block 1 up" for phase in plan["phases"][1:]]
     assert [rate == 1e-6 for rate in rates] == changed
     assert any(changed)
+
+
+def test_a_stage_that_thaws_decays_as_others_do(settings: dict[str, Any]) -> None:
+    plan = planned(settings | {"method": {"name": "partial", "last": 1}}, "plan.block 0.learning_rate=1e-5")
+    rows = lines(plan)
+    assert rows["block 0"]["weight_decay"] == rows["block 1"]["weight_decay"] > 0
+
+
+def test_beside_adapters_a_stage_without_any_cannot_train(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="puts no adapter there"):
+        planned(settings | {"method": "lora"}, "plan.embeddings.learning_rate=1e-4")
 
 
 @pytest.mark.parametrize(

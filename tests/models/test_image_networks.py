@@ -12,14 +12,14 @@ import transformers
 from PIL import Image
 from torch import nn
 
-from tiny import IMAGE_ARCHITECTURES, write_image_model, write_images
+from tiny import IMAGE_ARCHITECTURES, write_image_model, write_images, write_processor
 from tunesmith.contracts import Model
 from tunesmith.data import picture
 from tunesmith.errors import ModelError
-from tunesmith.models import adapters, pixels
+from tunesmith.models import adapters, pixels, save
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.heads import last_linear
-from tunesmith.models.load_images import load_image_classifier, reading_of
+from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
 from tunesmith.plans import HEAD, Adapter, Phase, Row
 
 BLOCKS = {
@@ -155,3 +155,23 @@ def test_an_image_costs_what_its_patches_would(tmp_path: Path) -> None:
     found = pixels.read_files(reading_of(model), files, files, np.array([0, 1, 0]), None)
     assert found.lengths.tolist() == [4, 4, 4]  # 32 × 32 / 256
     assert found.count(np.array([0, 2])) == 2.0
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_the_image_part_of_a_network_of_two_kinds_is_a_network_of_images(tmp_path: Path, kind: str) -> None:
+    """Its configuration keeps channels and size in a part of its own, and its class has no backbone of the usual name."""
+    part = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=part, vision_config={**part, "image_size": 16, "patch_size": 8}, projection_dim=16
+    )
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    write_processor(tmp_path, 16)
+    model = load_image_classifier(str(tmp_path), ("a", "b"), "single-label", seed=0)
+    assert [stage.name for stage in model.stages if stage.name.startswith("block")] == ["block 0", "block 1"]
+    assert model.stages[-1].name == "head"
+    save.save(model, tmp_path / "saved")
+    again = reload_image_classifier(tmp_path / "saved")
+    model.module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again.module(**model.example).logits, model.module(**model.example).logits)

@@ -14,8 +14,10 @@ from tiny import ARCHITECTURES, DECODERS, write_model
 from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, prompts, save
+from tunesmith.models.activations import pooled, watched
 from tunesmith.models.load import load_classifier
 from tunesmith.models.reload import reload
+from tunesmith.models.stages import FINAL
 from tunesmith.plans import Adapter, AdapterKind
 
 PREFIXED = ("bert", "roberta", "electra", "xlm-roberta", *DECODERS)
@@ -152,3 +154,17 @@ def test_the_text_leaves_room_for_virtual_tokens(tmp_path: Path) -> None:
     model = prompted(loaded(tmp_path / "model"), "prompt")
     ids = torch.from_numpy(np.full((1, model.limit), 9))
     assert torch.isfinite(logits(model.module, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})).all()
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_a_rows_pooled_features_do_not_depend_on_the_rows_beside_it(tmp_path: Path, kind: AdapterKind) -> None:
+    """Neither virtual tokens nor padding are averaged."""
+    model = prompted(loaded(write_model(tmp_path / "model")), kind)
+    batch = ragged(model)
+    alone = {name: tensor[1:, :3] for name, tensor in batch.items()}
+    found = []
+    for given in (batch, alone):
+        with torch.no_grad(), watched(model, [FINAL]) as seen:
+            model.module(**given)
+        found.append(pooled(seen[FINAL], given)[-1])
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith import settings
+from tunesmith import settings, settings_file
 from tunesmith.errors import SettingsError, TunesmithError
 from tunesmith.plans import BatchShape, Phase, Plan, Row, Schedule
 from tunesmith.registry import look_up
@@ -35,12 +35,12 @@ def test_a_wrong_setting_is_one_sentence_with_its_key(values: dict[str, object],
 
 def test_what_is_written_is_read_again_the_same(tmp_path: Path) -> None:
     first = settings.parse({"data": "x.csv", "method": {"name": "full", "layer_decay": 0.9}, "seed": 3})
-    (tmp_path / "settings.yaml").write_text(settings.to_yaml(first))
-    assert settings.parse(settings.read_yaml(tmp_path / "settings.yaml")) == first
+    (tmp_path / "settings.yaml").write_text(settings_file.to_yaml(first))
+    assert settings.parse(settings_file.read_yaml(tmp_path / "settings.yaml")) == first
 
 
 def test_assignments_go_over_the_file_and_reach_inside_short_forms() -> None:
-    values = settings.override(
+    values = settings_file.override(
         {"data": "x.csv", "method": "full"}, ["method.layer_decay=0.9", "train.epochs=5", "data.group=who"]
     )
     found = settings.parse(values)
@@ -52,19 +52,19 @@ def test_assignments_go_over_the_file_and_reach_inside_short_forms() -> None:
 @pytest.mark.parametrize("values", [{"train": 3}, {"train": ["a"]}])
 def test_an_assignment_into_what_holds_no_keys_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=r"train = .* holds no keys, so train\.epochs cannot be set"):
-        settings.override(values, ["train.epochs=3"])
+        settings_file.override(values, ["train.epochs=3"])
 
 
 def test_the_cache_can_be_switched_off_as_the_docs_say() -> None:
     """YAML reads a plain off as false."""
-    assert settings.parse(settings.override({"data": "x.csv"}, ["train.cache=off"])).train.cache == "off"
+    assert settings.parse(settings_file.override({"data": "x.csv"}, ["train.cache=off"])).train.cache == "off"
 
 
 @pytest.mark.parametrize("content", ["a: [", "just words", "\x00"])
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "settings.yaml").write_text(content)
     with pytest.raises(SettingsError, match=r"settings\.yaml"):
-        settings.read_yaml(tmp_path / "settings.yaml")
+        settings_file.read_yaml(tmp_path / "settings.yaml")
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:

@@ -132,6 +132,27 @@ def test_the_pass_that_solves_for_the_head_is_kept_for_the_first_epoch(
     assert [type(event).__name__ for event in events[:2]] == ["HeadSolved", "StepDone"]
 
 
+def test_every_cut_that_is_kept_is_decided_on_for_whoever_goes_on(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A resumed process that timed again might decide otherwise, and end with other weights."""
+    store = Store(tmp_path / "kept")
+    losses(settings | {"method": "gradual"}, tmp_path, kept="auto", store=store)
+    assert len(store.kept) > 2
+    assert all(store.decided(key) is True for key in store.kept)
+
+
+def test_what_does_not_pay_is_not_filled_again(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled: list[str] = []
+    fill = cache._fill
+    monkeypatch.setattr(cache, "_pays", lambda *_: False)
+    monkeypatch.setattr(cache, "_fill", lambda *given: filled.append(given[2].name) or fill(*given))
+    store = Store(tmp_path / "kept")
+    for _ in range(2):
+        losses(settings | {"method": {"name": "partial", "last": 1}}, tmp_path, kept="auto", store=store)
+    assert filled == ["train", "validation"]  # the first time alone
+
+
 def test_what_reads_slower_than_it_computes_is_given_up(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, strategies
 
 import tunesmith
-from tunesmith import api, budget, prepare, record, run, settings
+from tunesmith import api, budget, prepare, record, run, settings, settings_file
 from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape, Frontier, Phase, Plan, Row
 from tunesmith.train import frontier
@@ -22,6 +22,7 @@ from tunesmith.train.events import Event, LeftOut, StepDone, Trained, Tried, Try
 from tunesmith.train.frontier import Means, Watch, alone, explore
 from tunesmith.train.trial import Predicted
 
+parse = settings.parse
 AUTO = {"name": "auto", "candidates": ["probe", {"name": "partial", "last": 1}, "full"]}
 
 
@@ -31,9 +32,9 @@ def option(name: str, seconds: float, *, memory: int = 10, trained: int = 5) -> 
     return Option(plan, {"parameters_trainable": trained}, Predicted(seconds, memory, 0.0, seconds, 0.0, 0.0))
 
 
-def entry(name: str, value: float, retention: float | None = None) -> Tried:
+def entry(name: str, value: float, retention: float | None = None, *, cost: float = 1.0, epochs: int = 1) -> Tried:
     metric = {"value": value, "low": value - 0.02, "high": value + 0.02}
-    return Tried(name, name, 1, 1.0, metric, 1.0, 1, 1, retention=retention)
+    return Tried(name, name, 1, cost, metric, 1.0, epochs, 1, retention=retention)
 
 
 OPTIONS = [option("probe", 0.0), option("small", 20.0), option("middle", 40.0), option("large", 100.0)]
@@ -74,8 +75,8 @@ def test_what_is_tried_fits_into_the_time(costs: list[float], left: float) -> No
 
 
 def test_the_best_on_validation_wins_and_of_equals_the_cheaper() -> None:
-    tried = [entry("probe", 0.8), entry("small", 0.9), entry("large", 0.9)]
-    assert winner(tried, Limits()) is tried[1]
+    tried = [entry("probe", 0.8), entry("large", 0.9, cost=9.0), entry("small", 0.9)]
+    assert winner(tried, Limits()) is tried[2]
     assert winner([], Limits()) is None
 
 
@@ -108,9 +109,16 @@ def curve(*metrics: float) -> list[dict[str, float]]:
     ],
 )
 def test_a_curve_that_cannot_reach_the_best_is_stopped(metrics: tuple[float, ...], left: int, *, stopped: bool) -> None:
-    watch = Watch([entry("probe", 0.4), entry("best", 0.9)], until=float("inf"))
+    watch = Watch([entry("probe", 0.4, epochs=0), entry("best", 0.9)], until=float("inf"))
     assert (watch.after_epoch(curve(*metrics), left) is not None) == stopped
     assert Watch([], until=float("inf")).after_epoch(curve(*metrics), left) is None
+
+
+def test_a_gain_is_counted_from_the_probe_or_from_the_epoch_before() -> None:
+    """Another method's end is not where this one starts."""
+    watch = Watch([entry("full", 0.9)], until=float("inf"))
+    assert watch.after_epoch(curve(0.84), 2) is None
+    assert watch.after_epoch(curve(0.84, 0.841), 1) is not None
 
 
 def begin(values: dict[str, Any], folder: Path) -> tuple[list[Option], Means]:
@@ -202,6 +210,34 @@ def test_a_single_method_is_shortened_to_its_budget(settings: dict[str, Any], tm
     trained = events[-1]
     assert isinstance(trained, Trained)
     assert trained.epochs == options[0].plan.epochs
+    assert "takes 50% of the rows" in trained.plan.reasons[-1]
+
+
+def test_the_usual_candidates_leave_out_what_a_guard_forbids(settings: dict[str, Any]) -> None:
+    plan = tunesmith.plan(settings | {"method": "auto", "train": {**settings["train"], "ewc": 0.1}})
+    assert "lora" not in {one["method"] for one in plan["candidates"]}
+    assert any("lora is not tried: train.ewc" in reason for reason in plan["reasons"])
+
+
+def test_time_is_kept_back_for_what_comes_after_training(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Mixtures are measured eleven times, references once more for every plan."""
+    seconds = []
+    for number, more in enumerate(({}, {"wise_ft": True})):
+        given = parse(settings | {"method": AUTO, "budget": 1000, "train": {**settings["train"], **more}})
+        ready = prepare.prepare(given, tmp_path / str(number), torch.device("cpu"), lambda _: None)
+        options = [option(plan.label, 1.0) for plan in ready.frontier.candidates]
+        guarded = [
+            dataclasses.replace(one, plan=plan) for one, plan in zip(options, ready.frontier.candidates, strict=True)
+        ]
+        for references in ((), (object(),)):
+            found = budget.limits_of(ready, guarded, references, 0.0, looking_back=10.0)  # type: ignore[arg-type]
+            assert found.judging == (10.0 if references else 0.0)
+            assert found.seconds is not None
+            seconds.append(1000 - found.seconds)
+    plain, referred, mixed, both = seconds
+    assert referred == pytest.approx(plain + 10)
+    assert mixed == pytest.approx(plain)  # a forward pass takes no time here
+    assert both == pytest.approx(plain + 10 + 11 * 10)
 
 
 def test_a_run_with_auto_reports_all_that_was_tried(several: dict[str, Any], tmp_path: Path) -> None:
@@ -211,6 +247,8 @@ def test_a_run_with_auto_reports_all_that_was_tried(several: dict[str, Any], tmp
     chosen = [one for one in report["frontier"] if one["chosen"]]
     assert [one["method"] for one in chosen] == [report["method"]]
     assert chosen[0]["metric"]["value"] == max(one["metric"]["value"] for one in report["frontier"])
+    assert report["training"]["seconds"] == pytest.approx(chosen[0]["seconds"], abs=1e-3)
+    assert ("cache" in report["training"]) == chosen[0]["label"].startswith("partial")
     assert report["metrics"]["validation"]["accuracy"] == chosen[0]["metric"]
     assert {one["variant"] for one in json.loads(done.plan.read_text())["candidates"]} == {"", "last 1"}
     page = done.page.read_text()
@@ -239,6 +277,9 @@ def test_features_and_activations_are_computed_once_for_all(
     [
         ({"method": {"name": "auto", "candidates": ["probe", "auto"]}}, "auto itself"),
         ({"method": {"name": "auto", "candidates": []}}, "nothing to try"),
+        ({"method": {"name": "auto", "candidates": [{"last": 1}]}}, "method.candidates: the key 'name' is missing"),
+        ({"method": {"name": "auto", "candidates": [{"name": "partial", "lst": 1}]}}, "did you mean 'last'"),
+        ({"budget": 60, "evaluate": {"baselines": ["scratch"]}}, "training from scratch"),
         ({"method": {"name": "auto", "candidates": ["prob"]}}, "did you mean 'probe'"),
         ({"method": {"name": "auto", "candidates": ["full", "full"]}}, "twice"),
         ({"budget": "soon"}, "a number with one of the units s, sec, min, h, d"),
@@ -262,7 +303,7 @@ def test_a_budget_is_read_in_its_unit(given: Any, expected: float) -> None:
 
 
 def test_a_budget_of_memory_goes_beside_one_of_time() -> None:
-    values = settings.override({"data": "rows.csv", "budget": "60s"}, ["budget.memory=2GB"])
+    values = settings_file.override({"data": "rows.csv", "budget": "60s"}, ["budget.memory=2GB"])
     found = settings.parse(values).budget
     assert (found.time, found.memory) == (60.0, 2e9)
 

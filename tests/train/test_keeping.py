@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -280,9 +281,40 @@ def test_r_drop_adds_the_disagreement_of_two_passes(ready: Prepared) -> None:
     same(found, by_hand(ready, objective))
 
 
-def test_r_drop_without_any_dropout_is_refused(ready: Prepared) -> None:
-    with pytest.raises(SettingsError, match="no part of the network that trains has any"):
-        stepper(ready, Guards(r_drop=1.0))
+def test_r_drop_without_any_dropout_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    path = write_model(tmp_path / "dry")
+    config = json.loads((path / "config.json").read_text())
+    dry = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (path / "config.json").write_text(json.dumps(config | dry))
+    given = settings | {"model": str(path), "train": settings["train"] | {"r_drop": 1.0, "dropout": "model"}}
+    job = job_of(prepared(given, tmp_path), tmp_path)
+    for carry_out in (trial.predict, lambda job: list(train(job))):
+        with pytest.raises(SettingsError, match="no part of the network that trains has any"):
+            carry_out(job)
+
+
+def test_r_drop_takes_one_pass_in_a_phase_that_drops_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The first stages that thaw may be a pooling and a head, neither of which has any dropout."""
+    given = settings | {"method": "gradual", "train": settings["train"] | {"r_drop": 1.0, "dropout": 0.1}}
+    job = job_of(prepared(given, tmp_path), tmp_path)
+    assert [event for event in train(job) if isinstance(event, Trained)]
+
+
+def test_r_drop_of_scores_is_the_same_in_every_unit(tmp_path: Path, tiny_model: Path) -> None:
+    found = []
+    for unit in (1.0, 1000.0):
+        path = tmp_path / f"scores {unit:g}.csv"
+        rows = [f"good word {number},{unit * (number % 7)}" for number in range(200)]
+        path.write_text("text,score\n" + "\n".join(rows))
+        given = {
+            "model": str(tiny_model),
+            "data": str(path),
+            "train": {"r_drop": 1.0, "dropout": 0.1, "epochs": 1, "precision": "fp32", "learning_rate": 1e-3},
+        }
+        folder = tmp_path / f"{unit:g}"
+        events = list(train(job_of(prepared(given, folder), folder)))
+        found.append([event.loss for event in events if isinstance(event, StepDone)])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("guards", [Guards(distil=1.0, replay=0.3, ewc=0.5, l2_sp=0.1), Guards(sam=0.1, distil=0.5)])
@@ -333,6 +365,14 @@ def test_swa_keeps_the_plain_mean_of_the_last_weights(settings: dict[str, Any], 
     for name, tensor in found.averaged.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, torch.stack([one[name] for one in passed[-3:]]).mean(0))
+
+
+def test_training_does_not_end_before_the_average_is_begun(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A rate of nearly zero improves nothing, so that patience alone would end it after the second epoch."""
+    given = settings | {"train": settings["train"] | {"swa": 0.25, "learning_rate": 1e-12, "epochs": 4, "patience": 1}}
+    last = list(train(job_of(prepared(given, tmp_path), tmp_path)))[-1]
+    assert isinstance(last, Trained)
+    assert last.epochs == 4
 
 
 def test_running_statistics_are_those_of_the_batches() -> None:

@@ -90,6 +90,15 @@ def test_a_rate_that_tears_the_network_up_is_lowered(settings: dict[str, Any]) -
     assert "range test" in plan["reasons"][-1]
 
 
+def test_guards_that_look_back_do_not_hide_a_rate_that_is_too_high(settings: dict[str, Any], tmp_path: Path) -> None:
+    found = []
+    for guard in ({}, {"distil": 1.0, "l2_sp": 1.0}):
+        tested = range_test.range_test(begin(settings | {"train": LONG | guard}, tmp_path / str(len(guard))))
+        assert tested is not None
+        found.append(tested.losses)
+    assert found[0] == found[1]
+
+
 def test_a_rate_that_the_user_sets_is_not_tested(settings: dict[str, Any]) -> None:
     assert "range_test" not in tunesmith.plan(settings | {"train": {**LONG, "learning_rate": 1e-4}})
 

@@ -38,4 +38,13 @@ def test_a_plan_says_what_the_trial_found(settings: dict[str, Any]) -> None:
     assert tunesmith.plan(settings)["predicted"]["seconds"] > 0
 
 
+@pytest.mark.parametrize("more", [{"ema": 0.9}, {"l2_sp": 0.1}, {"ewc": 0.1}])
+def test_what_guards_keep_is_counted(settings: dict[str, Any], tmp_path: Path, more: dict[str, Any]) -> None:
+    given = parse(settings | {"train": {**settings["train"], **more}})
+    ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "checkpoints")
+    copies = {"ema": 3, "l2_sp": 2, "ewc": 3}[next(iter(more))]
+    assert trial._beside(job, 1000) == copies * 1000
+
+
 parse = settings.parse

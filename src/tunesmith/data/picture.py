@@ -48,10 +48,17 @@ def read(source: Path | bytes) -> Any:
 
 
 def converted(image: Any, channels: int) -> Any:
-    """`image` with eight bits a channel and 1 (grey) or 3 (red, green, blue) channels."""
+    """`image` with eight bits a channel and 1 (grey) or 3 (red, green, blue) channels.
+
+    Raises:
+        NotAnImage: its colours are of a kind that Pillow cannot turn into these.
+    """
     if image.mode in DEEP:
         image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
-    return image.convert(CHANNELS[channels])
+    try:
+        return image.convert(CHANNELS[channels])
+    except ValueError:
+        raise NotAnImage(f"image of the mode {image.mode}, whose colours cannot be converted") from None
 
 
 def _eight_bits(values: Any, mode: str) -> Any:

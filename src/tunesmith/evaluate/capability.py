@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from tunesmith import seeds
 from tunesmith.contracts import Array, Features, Head, Model
 from tunesmith.evaluate.references import OWN, Data
 from tunesmith.metrics.neighbours import votes
@@ -42,7 +43,7 @@ def measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measu
     """What the backbone of `model` says, and the probe that was fitted for it."""
     with _behind(data, model):
         near = None if data.head == OWN else _neighbours(data, precision)
-        stages, probe = _stages(data), _probe(data, seed, precision)
+        stages, probe = _stages(data, seed), _probe(data, seed, precision)
         score = _score(data, probe, precision)
         return Measured(_logits(data, probe, "test", precision), score, near, stages), probe
 
@@ -110,11 +111,13 @@ def _targets(column: pa.ChunkedArray, classes: int) -> tuple[Array, bool]:
     return found, False
 
 
-def _stages(data: Data) -> dict[str, Array]:
+def _stages(data: Data, seed: int) -> dict[str, Array]:
     """Pooled activations of some test rows, in fp32, so that rounding is no difference."""
     given = data.batched("test")
-    count = min(COMPARED_ROWS, len(given.examples))
-    found = features(data.model, depths(data.model), given.examples.lengths[:count], given.collate, "fp32")
+    # Drawn, as files are often sorted by class.
+    chosen = seeds.generator(seed, "compared rows").permutation(len(given.examples))[:COMPARED_ROWS]
+    lengths = given.examples.lengths[chosen]
+    found = features(data.model, depths(data.model), lengths, lambda part: given.collate(chosen[part]), "fp32")
     *_, last = (name for name in found if name != FINAL)
     if np.array_equal(found[last], found[FINAL]):  # nothing stands between the last block and the end
         del found[FINAL]

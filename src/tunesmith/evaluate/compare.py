@@ -16,7 +16,8 @@ from tunesmith.errors import RunError
 from tunesmith.evaluate.measure import groups_of
 from tunesmith.registry import look_up
 from tunesmith.run import Run
-from tunesmith.settings import Settings, check, parse, read_yaml
+from tunesmith.settings import Settings, check, parse
+from tunesmith.settings_file import read_yaml
 
 
 def compare(folders: Sequence[str | Path]) -> dict[str, Any]:

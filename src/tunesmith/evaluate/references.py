@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ from tunesmith import seeds, settings, tasks
 from tunesmith.contracts import Batched, Examples, Model, Task
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
-from tunesmith.models.forward import device_of
 from tunesmith.registry import look_up
 from tunesmith.settings import Named, ReferenceSettings
 
@@ -68,8 +68,9 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     elif order is not None:
         _insist_probe(wanted, f"{original.source} names such labels, but brings no weights of a head for them")
         order = None
-    model.module.to(device_of(original.module))
     model.module.eval()
+    # The run may keep positions free for virtual tokens; rows that are replayed pass through its network.
+    model = dataclasses.replace(model, limit=min(model.limit, original.limit))
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
     examples = {name: found.encode(split, model) for name, split in rows.items()}
     head = PROBE if order is None else OWN

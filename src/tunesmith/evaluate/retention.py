@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from tunesmith.contracts import Array, Head, Model, Task
+from tunesmith.errors import SettingsError
 from tunesmith.evaluate import capability
 from tunesmith.evaluate import references as references_
 from tunesmith.evaluate.capability import Measured
@@ -23,6 +25,7 @@ from tunesmith.evaluate.references import Data, Say
 from tunesmith.metrics.cka import linear_cka
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes
+from tunesmith.models.forward import device_of
 from tunesmith.settings import EvaluateSettings, Named, ReferenceSettings
 from tunesmith.train.rehearsal import Rehearsal
 
@@ -108,6 +111,7 @@ def prepare(
     *,
     evaluate: EvaluateSettings | None = None,
     say: Say = lambda _: None,
+    device: torch.device | None = None,
 ) -> tuple[Reference, ...]:
     """Read the references and measure the original backbone on them, once. `original` must not be trained yet.
 
@@ -117,13 +121,20 @@ def prepare(
         precision: of matrix products, "bf16" or "fp32".
         evaluate: how intervals are made.
         say: is told what was found.
+        device: where references are measured; that of `original` when absent.
 
     Raises:
         TunesmithError: reference data cannot be used, or the checkpoint has no such head as is asked for.
     """
-    found = []
+    if wanted and original.four_bit:
+        raise SettingsError(
+            "evaluate.retention cannot be measured for weights of 4 bits (method: qlora).",
+            "Leave it away, or use method=lora.",
+        )
+    found, device = [], device or device_of(original.module)
     for number, one in enumerate(wanted):
         data = references_.read(one, original, task, cache / "references" / str(number), seed, say)
+        data.model.module.to(device)
         before, probe = capability.measured(data, original, seed, precision)
         found.append(Reference(data, evaluate or EvaluateSettings(), seed, precision, before, probe))
     return tuple(found)

@@ -30,12 +30,15 @@ class Auto:
         """The methods to try, each a name or a mapping with `name` and settings; chosen by the network when it is absent."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raise SettingsError where a candidate is no method, or has settings that are not its own."""
         self.settings = settings
+        self.named = [_named(one) for one in settings.candidates or []]
+        self.methods = [_method(one) for one in self.named]
 
     @property
     def loading(self) -> Loading:
         """One network for all: only positions may be kept free."""
-        wanted = [_method(_named(one)).loading for one in self.settings.candidates or []]
+        wanted = [one.loading for one in self.methods]
         if any(one.fresh or one.four_bit for one in wanted):
             raise SettingsError(
                 "method.candidates names a method that wants the network loaded in a way of its own (scratch, qlora).",
@@ -44,25 +47,33 @@ class Auto:
         return Loading(reserved=max((one.reserved for one in wanted), default=0))
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Frontier:
-        listed = usual(stages, facts) if self.settings.candidates is None else self.settings.candidates
         reasons = [
             "The methods are tried on the same rows, cheapest first, as far as time allows; the best on validation is kept."
         ]
-        return Frontier(tuple(_plan(_named(one), stages, facts) for one in listed), tuple(reasons))
+        if self.settings.candidates is not None:
+            plans = [_plan(one, stages, facts) for one in self.named]
+            return Frontier(tuple(plans), tuple(reasons))
+        plans = []
+        for one in usual(stages, facts):
+            try:
+                plans.append(_plan(one, stages, facts))
+            except SettingsError as error:  # the user named a guard, and not this method, which cannot go with it
+                reasons.append(f"{one.name} is not tried: {error.what}")
+        return Frontier(tuple(plans), tuple(reasons))
 
 
-def usual(stages: Sequence[Stage], facts: Facts) -> list[str | dict[str, Any]]:
+def usual(stages: Sequence[Stage], facts: Facts) -> list[Named]:
     """What is tried where the user names nothing: probe, the last block, the last third, lora where it fits in, full."""
     blocks = sum(stage.name.startswith("block ") for stage in stages)
     depths = sorted({1, max(1, round(blocks / 3))})
-    found: list[str | dict[str, Any]] = [{"name": "probe"}]
+    found: list[dict[str, Any]] = [{"name": "probe"}]
     found += [{"name": "partial", "last": depth} for depth in depths if depth < blocks]
     found += [{"name": "lora"}] if facts.linear_blocks else []
-    return [*found, {"name": "full"}]
+    return [Named(**one) for one in [*found, {"name": "full"}]]
 
 
 def _named(one: str | dict[str, Any]) -> Named:
-    named = Named.model_validate({"name": one} if isinstance(one, str) else one)
+    named = check(Named, {"name": one} if isinstance(one, str) else one, "method.candidates")
     if named.name == Auto.name:
         raise SettingsError("method.candidates names auto itself.", "Name the methods that it should try.")
     return named

@@ -53,5 +53,7 @@ class Gradual:
         reasons = [
             f"Stages thaw one a phase, from the {HEAD} down; each one's rate is that of the stage above by {own.factor:g}.",
             "In each phase the rate climbs for a tenth of the steps and falls for the rest, as ULMFiT has it.",
+            f"{sum(phase.epochs for phase in phases)} epochs in all: {own.epochs_a_stage} in each phase, as "
+            f"method.epochs_a_stage says, and {choices.epochs} in the last one.",
         ]
         return assemble(self.name, phases, choices, facts, reasons, standard_head=False)

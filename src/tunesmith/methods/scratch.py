@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
+from tunesmith.errors import SettingsError
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, trained
 from tunesmith.plans import Plan
@@ -35,6 +36,13 @@ class Scratch:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
+        wanted = facts.settings
+        back = {"l2_sp": wanted.l2_sp, "ewc": wanted.ewc, "distil": wanted.distil, "replay": wanted.replay}
+        if held := [f"train.{name}" for name, value in {**back, "wise_ft": wanted.wise_ft}.items() if value]:
+            raise SettingsError(
+                f"{held[0]} holds on to the pre-trained network, of which method scratch uses nothing.",
+                "Leave it away.",
+            )
         choices = choose(facts, passes=PASSES, rate=RATE, most=MOST)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]

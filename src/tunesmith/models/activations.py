@@ -31,8 +31,9 @@ def pooled(value: torch.Tensor, batch: Batch) -> torch.Tensor:
     if value.ndim > 3:
         return value.flatten(2).mean(dim=2)
     mask = batch.get("attention_mask")
-    if mask is None or mask.shape != value.shape[:2]:
+    if mask is None or mask.ndim != 2 or mask.shape[1] > value.shape[1]:
         return value.mean(dim=1)
+    value = value[:, -mask.shape[1] :]  # virtual tokens stand before those of the row
     weights = mask.unsqueeze(-1).to(value)
     return (value * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
 

@@ -69,6 +69,12 @@ class ExactLinear(nn.Linear):
             return super().forward(input.float()) * self.scale + self.offset
 
 
+def unit_of(model: Model) -> float:
+    """What the logits of `model` are measured in: the spread of its targets where they are scores, otherwise 1."""
+    layer = last_linear(model)
+    return layer.scale if isinstance(layer, ExactLinear) else 1.0
+
+
 def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
     """Let the last layer of `model` compute in full precision, around `centre` in units of `spread`."""
     layer = last_linear(model)
@@ -81,8 +87,8 @@ def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
 
 def agree(model: Model, one: torch.Tensor, other: torch.Tensor, share: float) -> bool:
     """Whether two sets of logits differ by at most `share` of their size; scores in the unit of their spread."""
-    layer = last_linear(model)
-    offset, scale = (layer.offset, layer.scale) if isinstance(layer, ExactLinear) else (0.0, 1.0)
+    layer, scale = last_linear(model), unit_of(model)
+    offset = layer.offset if isinstance(layer, ExactLinear) else 0.0
     size = max(1.0, float((other - offset).abs().max()) / scale)
     return float((one - other).abs().max()) / scale <= share * size
 

@@ -102,7 +102,7 @@ def _processor(folder: str, remote_code: bool) -> Any:
 
 
 def _model(module: Any, processor: Any, source: str, folder: str, remote_code: bool, absent: tuple[str, ...]) -> Model:
-    backbone = module.base_model_prefix
+    backbone = _backbone(module)
     shape = pixels.find_reading(processor, _channels(module.config)).shape
     example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
     with clear_errors(source):  # a processor and a network that do not go together show here
@@ -125,5 +125,17 @@ def _model(module: Any, processor: Any, source: str, folder: str, remote_code: b
     )
 
 
+def _backbone(module: Any) -> str:
+    """The name of the part that classes of one architecture share; of two kinds of input, that which reads images."""
+    if hasattr(module, module.base_model_prefix):
+        return str(module.base_model_prefix)
+    sizes: dict[str, int] = {name: sum(one.numel() for one in child.parameters()) for name, child in module.named_children()}
+    return max(sizes, key=lambda name: sizes[name])
+
+
 def _channels(config: Any) -> int:
-    return int(config.num_channels)
+    """Of the images that the network reads; networks of several kinds of input say it of their image part."""
+    for part in (config, getattr(config, "vision_config", None)):
+        if (found := getattr(part, "num_channels", None)) is not None:
+            return int(found)
+    return 3

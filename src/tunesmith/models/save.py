@@ -6,6 +6,7 @@ with another pooling is written in the layout of sentence-transformers (modules.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shutil
@@ -258,10 +259,12 @@ def _answer(names: dict[int, str], problem: str) -> str:
 class Reopening:
     """A fresh process, without Tunesmith, that opens a saved model and computes the logits of a few rows.
 
-    It starts when the object is made; `compare` waits for it, and leaving the `with` block ends it.
+    It starts, and imports what it needs, when the object is made; `ask` lets it open the folder, `compare` waits for its
+    answer, and leaving the `with` block ends it.
     """
 
-    def __init__(self, folder: Path, model: Model, rows: list[list[str]]) -> None:
+    def __init__(self, folder: Path, model: Model) -> None:
+        """`folder`: where `model` will have been saved when `ask` is called."""
         self._folder = folder
         self._process = subprocess.Popen(
             [
@@ -277,9 +280,13 @@ class Reopening:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def ask(self, rows: list[list[str]]) -> None:
+        """Let the process open the model and read `rows`, as the model's own loader takes them."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(rows))
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended before: `compare` tells why
+            self._process.stdin.write(json.dumps(rows))
+            self._process.stdin.close()
         self._process.stdin = None
 
     def __enter__(self) -> Self:

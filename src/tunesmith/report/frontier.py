@@ -29,6 +29,8 @@ def why(report: Mapping[str, Any]) -> str:
     keeping = [entry for entry in others if least is None or entry.get("retention", 1.0) >= least]
     forgetful = len(others) - len(keeping)
     lost = f" {forgetful} kept less of the reference than train.retain asks for." if forgetful else ""
+    if least is not None and chosen.get("retention", 1.0) < least:
+        return f"{start}: none keeps {least:.0%} of the reference score, as train.retain asks for, and this one keeps most."
     if not keeping:
         return f"{start}: {reached}.{lost}"
     next_best = max(keeping, key=lambda entry: entry["metric"]["value"])

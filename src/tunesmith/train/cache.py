@@ -109,15 +109,18 @@ class Store:
                     handle.truncate(size)
             return torch.from_file(str(file), shared=True, size=count, dtype=dtype).view(shape)
 
-    def pays(self, key: str, found: Callable[[], bool]) -> bool:
-        """Whether keeping `key` pays: as decided before, also by the process that this one resumes, or as `found` says."""
+    def decided(self, key: str) -> bool | None:
+        """Whether keeping `key` pays, as decided before, also by the process that this one resumes; None where it was not."""
         note = self.folder / f"{key}.json"
-        if not note.exists():
-            with writing(note):
-                note.parent.mkdir(parents=True, exist_ok=True)
-                note.write_text(json.dumps(found()))
-        decided: bool = json.loads(note.read_text())
-        return decided
+        found: bool | None = json.loads(note.read_text()) if note.exists() else None
+        return found
+
+    def decide(self, key: str, pays: bool) -> None:
+        """Note whether keeping `key` pays."""
+        note = self.folder / f"{key}.json"
+        with writing(note):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(pays))
 
 
 def blocks_before(stage: str, way: Way) -> int:
@@ -254,14 +257,22 @@ def _held(
     """
     keys = {count: _key(model, way, count, source, precision_name) for count in counts}
     missing = [count for count in counts if keys[count] not in store.kept]
+    decided = store.decided(keys[counts[0]])
+    if decided is False:
+        return None
     if counts[0] in missing:
         started = time.perf_counter()
         found = _fill(model, way, source, {count: keys[count] for count in missing}, store, precision_name)
         seconds = time.perf_counter() - started
         first = found.get(counts[0])
-        if first is None or not store.pays(keys[counts[0]], lambda: _pays(first, source, seconds)):
+        if first is None:
             return None
-        store.kept |= {keys[count]: one for count, one in found.items()}
+        if decided is None and not _pays(first, source, seconds):
+            store.decide(keys[counts[0]], False)
+            return None
+        for count, one in found.items():
+            store.decide(keys[count], True)  # a process that goes on with this run decides the same
+            store.kept[keys[count]] = one
     return store.kept[keys[counts[0]]]
 
 

@@ -56,6 +56,8 @@ class Progress:
     """Why nothing more is to come, where training was ended before its time."""
     averaged_steps: int = 0
     """Steps whose weights are in the equal average."""
+    cache: dict[str, Any] | None = None
+    """stage, bytes, hits of the activation cache; None where it was not used."""
 
     def add_step(self, loss_sum: float, loss_count: float) -> None:
         self.step += 1

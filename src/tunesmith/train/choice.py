@@ -56,6 +56,8 @@ class Limits:
     parameters: int | None = None
     retention: float | None = None
     """The least share of the reference score that is to be kept."""
+    judging: float = 0.0
+    """Seconds that judging one plan takes once it is trained."""
 
     def exceeded(self, option: Option) -> str | None:
         """Why `option` is not within the limits, or None."""
@@ -69,8 +71,8 @@ class Limits:
 def following(options: Sequence[Option], done: Collection[str], left: float) -> Option | None:
     """What to try next in the `left` seconds, or None at the end.
 
-    Time is kept for the dearest plan that it suffices for, as what costs more is mostly better; what then remains goes to the
-    others, cheapest first. The first option is always tried: it comes with the features.
+    Time is kept for the plan of which most trains among those that it suffices for, as more is mostly better; what then
+    remains goes to the others, cheapest first. The first option is always tried: it comes with the features.
 
     Args:
         done: labels of plans that were tried, or that may not be.
@@ -79,24 +81,28 @@ def following(options: Sequence[Option], done: Collection[str], left: float) -> 
     if not waiting or waiting[0] is options[0]:
         return waiting[0] if waiting else None
     within = [option for option in waiting if option.share(left) >= LEAST_SHARE]
-    dearest = max(within, key=lambda option: option.seconds, default=None)
+    fullest = max(within, key=lambda option: (option.trained, option.seconds), default=None)
     for option in sorted(within, key=lambda option: option.seconds):
-        if dearest is not None and option.seconds + dearest.seconds <= left:
+        if fullest is not None and option.seconds + fullest.seconds <= left:
             return option
-    return dearest
+    return fullest
 
 
 def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:
-    """The best by validation, the first of equals, which is the cheapest; who keeps too little of the reference is out.
+    """The best by validation, the cheapest of equals; who keeps too little of the reference is out.
 
     Where nobody keeps enough, the one that keeps most.
     """
     entries = list(tried)
+    if entries:
+        entries = keeping(entries, limits) or [max(entries, key=lambda entry: entry.retention or 0.0)]
+    return max(entries, key=lambda entry: (entry.metric["value"], -entry.predicted_seconds), default=None)
+
+
+def keeping(tried: Iterable[Tried], limits: Limits) -> list[Tried]:
+    """Those that keep enough of the reference."""
     least = limits.retention
-    if least is not None and entries:
-        kept = [entry for entry in entries if entry.retention is None or entry.retention >= least]
-        entries = kept or [max(entries, key=lambda entry: entry.retention or 0.0)]
-    return max(entries, key=lambda entry: entry.metric["value"], default=None)
+    return [entry for entry in tried if least is None or entry.retention is None or entry.retention >= least]
 
 
 def cuts(waiting: Sequence[Option]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
 from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
 from tunesmith.train.guards import Average, mix
+from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.rehearsal import Rehearsal
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import Tensors, copy_of, load_into, of
@@ -122,9 +123,11 @@ class Course:
         apply_phase(self.module, job.model.stages, phase)
         if job.plan.dropout is not None:
             set_dropout(self.module, job.plan.dropout)
+        insist_on_dropout(job.plan, phase, job.model)
         self.adamw = optimiser.build(self.module, job.model.stages, phase)
         self.per_epoch = job.steps_an_epoch
         self.planned_steps = self.per_epoch * job.plan.epochs
+        self.hits = job.store.hits
         self.best_at = -1
         """The step after which the weights were the best ones, where this process saw it."""
         if found:
@@ -204,13 +207,24 @@ class Course:
             found = logits(task, self.job.model, validation, self.job.plan.precision, validation_collate)
             scores = dict(task.score(validation, found))
             scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
+            self._note_cache()
             done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
             if done.best:
                 self.state.best = copy_of(of(self.module))
                 self.best_at = progress.steps_before + progress.step
         last = progress.epoch == self.phase.epochs
-        progress.stopped_early = not last and progress.without_improvement >= self.job.plan.patience
+        waiting = bool(self.job.plan.guards.swa) and not self.state.averaged  # the average is not begun yet
+        tired = progress.without_improvement >= self.job.plan.patience
+        progress.stopped_early = tired and not last and not waiting
         return done
+
+    def _note_cache(self) -> None:
+        """Let the progress know what was read from the cache since it was told last."""
+        store, before = self.job.store, self.progress.cache or {"hits": 0}
+        if store.hits > self.hits:
+            hits = before["hits"] + store.hits - self.hits
+            self.progress.cache = {"stage": store.stage, "bytes": store.bytes, "hits": hits}
+        self.hits = store.hits
 
     def _save(self) -> Saved:
         """A checkpoint; without what nobody will need again: the optimiser's state after the last step, weights twice."""

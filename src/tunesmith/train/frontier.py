@@ -28,7 +28,7 @@ from tunesmith.train.range_test import range_test, scaled
 LEAST = 0.01
 """Share of an epoch that a plan gets at least, whatever the budget."""
 UNLIMITED = 2.0
-"""Times the dearest plan's time, where no time is set."""
+"""Times what the plan of which most trains takes alone, where no time is set."""
 GRACE = 0.05
 """Share of the time by which a plan may overrun, so that it ends at the small rates that its schedule ends with."""
 HALF_WIDTH = 1.96
@@ -65,8 +65,8 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
         SettingsError: none of them is within the limits, or there is no time for any that is.
     """
     notes = Notes.read(means.folder)
-    dearest = max(option.predicted.seconds for option in options)
-    total = UNLIMITED * dearest if limits.seconds is None else limits.seconds
+    fullest = max(options, key=lambda option: option.trained)
+    total = UNLIMITED * fullest.predicted.seconds if limits.seconds is None else limits.seconds - limits.judging
     until = time.perf_counter() + total - notes.seconds
     out = {option.label: option.left_out(why) for option in options if (why := limits.exceeded(option))}
     by_label = {option.label: option for option in options}
@@ -84,7 +84,10 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
         waiting = [one for one in options if one is not option and one.label not in {*notes.tried, *out}]
         job = dataclasses.replace(
             _decided(means, option.plan, notes),
-            watch=Watch(list(notes.tried.values()), math.inf if limits.seconds is None else until + GRACE * total),
+            watch=Watch(
+                choice.keeping(notes.tried.values(), limits),
+                math.inf if limits.seconds is None else until + GRACE * total,
+            ),
             cuts=choice.cuts(waiting),
         )
         memory.restart_peak()
@@ -94,7 +97,9 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
             else:
                 yield event
         assert last is not None
-        entry = _entry(option, last, means.judge(last), time.perf_counter() - started)
+        judged = processes.agree(means.judge(last))  # rounding may differ between processes
+        # What a killed process did of it is in its checkpoint.
+        entry = _entry(option, last, judged, max(time.perf_counter() - started, last.seconds))
         beaten = _beaten(notes.tried, entry, limits)
         notes.end(entry, total - (until - time.perf_counter()))
         if beaten and processes.state().is_main_process:
@@ -169,11 +174,10 @@ class Watch:
     """Ends a training when time is over, or when its curve cannot reach the best."""
 
     def __init__(self, tried: Sequence[Tried], until: float) -> None:
-        """`tried`: the probe, from whose head training starts, first."""
+        """`tried`: those that may still win; one without epochs is the probe, from whose head training starts."""
         self.until = until
-        metrics = [one.metric for one in tried]
-        self.start = metrics[0]["value"] if metrics else -math.inf
-        best = max(metrics, key=lambda metric: metric["value"], default=None)
+        self.start = max((one.metric["value"] for one in tried if not one.epochs), default=None)
+        best = max((one.metric for one in tried), key=lambda metric: metric["value"], default=None)
         # One standard error less: a curve is a measurement too.
         self.least = best["value"] - (best["high"] - best["low"]) / (2 * HALF_WIDTH) if best else -math.inf
 
@@ -187,18 +191,28 @@ class Watch:
         """
         if 3 * len(curve) < len(curve) + left:
             return None
-        reached = [self.start, *(entry["metric"] for entry in curve)]
-        gain = max(0.0, reached[-1] - reached[-2])
-        return "it could not reach the best any more" if max(reached[1:]) + left * gain < self.least else None
+        reached = [entry["metric"] for entry in curve]
+        known = reached if self.start is None else [self.start, *reached]
+        if len(known) < 2:
+            return None
+        gain = max(0.0, known[-1] - known[-2])
+        return "it could not reach the best any more" if max(reached) + left * gain < self.least else None
 
 
 def _decided(means: Means, plan: Plan, notes: Notes) -> Job:
     """The job of `plan`, with the share of each epoch's steps that was decided on, and rates that a test allows."""
     job = means.job(plan)
-    job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, share_of_epoch=notes.shares[plan.label]))
+    job = dataclasses.replace(job, plan=_shortened(job.plan, notes.shares[plan.label]))
     if means.test_rates and plan.label not in notes.tests:
-        notes.test(plan.label, range_test(job))
+        notes.test(plan.label, processes.agree(range_test(job)))
     return dataclasses.replace(job, plan=scaled(job.plan, notes.tests.get(plan.label)))
+
+
+def _shortened(plan: Plan, share: float) -> Plan:
+    if share == 1:
+        return plan
+    told = f"Each epoch takes {share:.0%} of the rows, drawn anew: the time of the budget does not suffice for all of them."
+    return dataclasses.replace(plan, share_of_epoch=share, reasons=(*plan.reasons, told))
 
 
 def _entry(option: Option, trained: Trained, judged: Judged, seconds: float) -> Tried:

@@ -67,7 +67,7 @@ def train(job: Job) -> Iterator[Event]:
     yield Trained(
         plan=job.plan,
         model=job.model,
-        steps=progress.steps_before,
+        steps=progress.steps_before + progress.step,  # the latter where the last phase was ended
         epochs=len(progress.curve),
         best_epoch=progress.best_epoch,
         best_loss=progress.best_loss,
@@ -77,7 +77,7 @@ def train(job: Job) -> Iterator[Event]:
         curve=tuple(progress.curve),
         seconds=time.perf_counter() - clock,
         peak_memory_bytes=memory.peak_bytes(),
-        cache={"stage": job.store.stage, "bytes": job.store.bytes, "hits": job.store.hits} if job.store.hits else None,
+        cache=progress.cache,
     )
 
 

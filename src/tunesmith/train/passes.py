@@ -17,7 +17,7 @@ from tunesmith.models import heads
 from tunesmith.models.activations import VIEWS, pooled, watched
 from tunesmith.models.dropout import drops
 from tunesmith.models.forward import device_of, precision, to
-from tunesmith.plans import Plan
+from tunesmith.plans import Phase, Plan
 from tunesmith.train import processes
 from tunesmith.train.anchors import Anchors, Replayed
 from tunesmith.train.rehearsal import drawn, rows_a_step
@@ -43,11 +43,8 @@ class Passes:
         self.examples: Examples = rows.examples
         self.collate = rows.collate
         self.guards = plan.guards
-        if self.guards.r_drop and not drops(model.module):
-            raise SettingsError(
-                "train.r_drop compares two passes of different dropout, but no part of the network that trains has any.",
-                "Set train.dropout=0.1.",
-            )
+        self.twice = bool(self.guards.r_drop) and drops(model.module)
+        """False in a phase of which no part drops anything: two passes would be the same."""
         if self.guards.mixup and heads.reads_last_token(model):
             raise SettingsError(
                 "train.mixup mixes one vector a row, but the head of this network reads each token by itself.",
@@ -63,15 +60,16 @@ class Passes:
         mixed = None
         if self.guards.mixup:
             mixed = Mixed(float(random.beta(self.guards.mixup, self.guards.mixup)), random.permutation(len(part)))
-        found = [self._pass(self.collate, part, mixed) for _ in range(2 if self.guards.r_drop else 1)]
+        found = [self._pass(self.collate, part, mixed) for _ in range(2 if self.twice else 1)]
         total = torch.stack([self._task_loss(logits, part, mixed) for logits, _ in found]).mean()
         added = torch.zeros_like(total)
         if self.anchors.train is not None:
             away = torch.stack([self.anchors.train.distances(now, part) for _, now in found]).mean(dim=0)
             added = added + self.guards.distil * (self._weights(part, away) * away).sum()
-        if self.guards.r_drop:
+        if self.twice:
             # Half of equation 4, whose first term is the sum of two losses where this one is their mean.
-            apart = disagreement(found[0][0], found[1][0], heads.problem_of(self.model))
+            one, other = (logits / heads.unit_of(self.model) for logits, _ in found)
+            apart = disagreement(one, other, heads.problem_of(self.model))
             added = added + self.guards.r_drop / 2 * (self._weights(part, apart) * apart).sum()
         return total, added
 
@@ -116,6 +114,19 @@ class Passes:
         return beside.new_tensor([self.examples.count(part[place : place + 1]) for place in range(len(part))])
 
 
+def insist_on_dropout(plan: Plan, phase: Phase, model: Model) -> None:
+    """Insist that something drops out in the last phase, in which most of the network trains, where R-Drop needs it.
+
+    Raises:
+        SettingsError: nothing does.
+    """
+    if plan.guards.r_drop and phase == plan.phases[-1] and not drops(model.module):
+        raise SettingsError(
+            "train.r_drop compares two passes of different dropout, but no part of the network that trains has any.",
+            "Set train.dropout=0.1.",
+        )
+
+
 @contextmanager
 def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
     """Manifold mixup (Verma et al. 2019, equation 1 with the last hidden layer): what the last layer receives is mixed."""
@@ -139,7 +150,7 @@ def disagreement(one: torch.Tensor, other: torch.Tensor, problem: str) -> torch.
     """(rows,): the mean of the two Kullback-Leibler divergences between answers, R-Drop's ½ [KL(P₁‖P₂) + KL(P₂‖P₁)].
 
     Args:
-        one, other: logits (rows, outputs).
+        one, other: logits (rows, outputs); scores in the unit of their spread, as the loss has them.
         problem: "single-label": softmax; "multi-label": a sigmoid each, their mean; "regression": normal distributions of
             variance 1, whose divergence is half the squared distance.
     """

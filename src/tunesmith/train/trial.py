@@ -18,6 +18,7 @@ import torch
 from tunesmith.contracts import Batch, Batched, Collate, Indices
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
+from tunesmith.models.activations import VIEWS
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
@@ -28,6 +29,7 @@ from tunesmith.train import fisher, memory, optimiser, processes
 from tunesmith.train.anchors import stand_in
 from tunesmith.train.cache import blocks_before, can_enter
 from tunesmith.train.course import Job
+from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
 
@@ -70,7 +72,8 @@ def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) ->
     chance = torch.get_rng_state()
     try:
         forward = forward or _forward(job)
-        solving, stepping, validating, cached = 0.0, 0.0, 0.0, 0
+        solving, stepping, validating = 0.0, 0.0, 0.0
+        cached: dict[str, int] = {}
         for place, phase in enumerate(job.plan.phases):
             if phase.head == "solve":
                 solving += _solving(job, forward)
@@ -78,7 +81,8 @@ def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) ->
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
             step, share, width = _stepping(job, phase, cut if uses > 1 else None, timed)
-            cached = max(cached, round(width * KEPT_BYTES[job.plan.precision] * _tokens(job)))
+            if cut is not None:  # what later phases enter at is kept beside it
+                cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * _tokens(job))
             stepping += phase.epochs * step * _padded(job)
             validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
         solving += _anchoring(job, forward)
@@ -89,9 +93,7 @@ def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) ->
     finally:
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
-    # The best weights are kept beside those that train.
-    best = sum(tensor.nbytes for tensor in kept.values())
-    peak = memory.peak_bytes() + (best if job.plan.phases[-1].head == "train" else 0) + cached
+    peak = memory.peak_bytes() + _beside(job, sum(tensor.nbytes for tensor in kept.values())) + sum(cached.values())
     return Predicted(solving + stepping + validating, peak, solving, stepping, validating, forward)
 
 
@@ -126,6 +128,22 @@ def _forward(job: Job) -> float:
     return spent / tokens
 
 
+def _beside(job: Job, weights: int) -> int:
+    """Bytes of what training keeps that the trial does not, of a network of so many bytes."""
+    guards = job.plan.guards
+    if job.plan.phases[-1].head != "train":
+        return 0
+    copies = 1  # the best weights
+    copies += (
+        2 if guards.ema or guards.swa else 0
+    )  # the average, and the weights that it stands in for while it is measured
+    copies += 1 if guards.l2_sp or guards.ewc else 0
+    copies += 1 if guards.ewc else 0  # the importance of each
+    rows = len(job.train) if guards.distil else 0
+    rows += sum(len(one.examples) for one in job.references) if guards.replay else 0
+    return copies * weights + rows * len(VIEWS) * last_linear(job.model).in_features * KEPT_BYTES["fp32"]
+
+
 def _solving(job: Job, forward: float) -> float:
     if job.store.features:  # of this network: the range test solved for a head already
         forward = 0.0
@@ -158,6 +176,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[floa
     apply_phase(module, job.model.stages, phase)
     if job.plan.dropout is not None:
         set_dropout(module, job.plan.dropout)
+    insist_on_dropout(job.plan, phase, job.model)
     order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, timed + 2)[1:-1]]
     sample, width = job.sample(), 0.0

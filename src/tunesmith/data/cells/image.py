@@ -19,7 +19,7 @@ import pyarrow as pa
 from tunesmith.data import lookalikes, picture
 from tunesmith.data.cells import Indices, Place, Unusable
 from tunesmith.data.rejected import excerpt
-from tunesmith.run import writing
+from tunesmith.run import path_of, writing
 
 
 class Images:
@@ -54,8 +54,8 @@ class Images:
                 0, "no image" if cell is None or cell == "" else "neither a path nor an image", excerpt(cell)
             )
         shown = name or row
-        file = place.folder / Path(name).expanduser()
         try:
+            file = place.folder / path_of(name)
             if content is None:
                 content = _content(file)
             elif not content:
@@ -63,10 +63,11 @@ class Images:
             else:
                 file = _kept(content, row, place)
             image = picture.read(content)
+            look = lookalikes.look(image)
         except picture.NotAnImage as error:
             return Unusable(0, str(error), excerpt(shown))
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return shown, str(file), digest, lookalikes.look(image), *image.size, image.mode
+        return shown, str(file), digest, look, *image.size, image.mode
 
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         return lookalikes.clusters(tables, threshold)
@@ -84,7 +85,7 @@ class Images:
         """Folders become the images in them."""
         found: list[str] = []
         for one in inputs:
-            folder = Path(one).expanduser()
+            folder = path_of(one)
             found += [str(file) for file in files_in(folder)] if folder.is_dir() else [one]
         return found
 
@@ -109,7 +110,9 @@ def files_in(folder: Path) -> list[Path]:
 def _taken_apart(cell: Any) -> tuple[str, bytes | None]:
     """Name and content of a cell; the content is None where only a path is given."""
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
-        return cell.get("path") or "", cell.get("bytes")
+        name, content = cell.get("path") or "", cell.get("bytes")
+        readable = isinstance(name, str) and isinstance(content, bytes | None)
+        return (name, content) if readable else ("", None)
     if isinstance(cell, bytes):
         return "", cell
     return (cell.strip(), None) if isinstance(cell, str) else ("", None)

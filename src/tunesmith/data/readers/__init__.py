@@ -13,6 +13,7 @@ import pyarrow as pa
 from tunesmith.data.rejected import Rejected
 from tunesmith.errors import DataError
 from tunesmith.registry import look_up
+from tunesmith.run import path_of
 
 TABLE = {
     ".csv": "tunesmith.data.readers.delimited:read_csv",
@@ -60,7 +61,7 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
     Raises:
         DataError: no such file, an unknown kind, or nothing in it.
     """
-    path = Path(where).expanduser()
+    path = path_of(where)
     if path.is_dir():
         kind = _kind_of_folder(path)
     elif path.exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.data.readers import SPLITS, Record, Source
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 COLUMNS = ["file", "label"]
 LITTER = ("thumbs.db", "desktop.ini")
@@ -19,7 +20,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     Raises:
         DataError: two folders stand for one split, or there are splits without one for training.
     """
-    root = Path(where).expanduser()
+    root = path_of(where)
     folders = _folders(root)
     splits: dict[str, Path] = {}
     for folder in folders:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,13 +10,14 @@ import pyarrow as pa
 from tunesmith.data.readers import SPLITS, Source
 from tunesmith.data.readers.parquet import BATCH, rows_of
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """`encoding` is for text files; Arrow has its own."""
     import datasets  # slow to import, and only needed here
 
-    return sources(datasets.load_from_disk(str(Path(where).expanduser())), where)
+    return sources(datasets.load_from_disk(str(path_of(where))), where)
 
 
 def sources(found: Any, where: str) -> dict[str, Source]:

@@ -12,6 +12,7 @@ from typing import TextIO
 from tunesmith.data.readers import Record, Source
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _BROKEN = "\udcff"
@@ -23,12 +24,12 @@ MANY_LINES = 20
 
 def read_csv(where: str, encoding: str) -> dict[str, Source]:
     """Cells parted by commas."""
-    return {"train": _read(Path(where).expanduser(), where, encoding, ",")}
+    return {"train": _read(path_of(where), where, encoding, ",")}
 
 
 def read_tsv(where: str, encoding: str) -> dict[str, Source]:
     """Cells parted by tabs."""
-    return {"train": _read(Path(where).expanduser(), where, encoding, "\t")}
+    return {"train": _read(path_of(where), where, encoding, "\t")}
 
 
 def encoding_of(path: Path, encoding: str) -> tuple[str, int]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tunesmith.data.readers import Record, Source
 from tunesmith.data.readers.delimited import encoding_of
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """The objects of the array; raises DataError where there is none."""
-    path = Path(where).expanduser()
+    path = path_of(where)
     name, skip = encoding_of(path, encoding)
     try:
         value = json.loads(path.read_bytes()[skip:].decode(name))

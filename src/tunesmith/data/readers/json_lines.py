@@ -10,13 +10,14 @@ from tunesmith.data.readers import Record, Source
 from tunesmith.data.readers.delimited import broken, encoding_of
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 SEEN_FOR_COLUMNS = 100
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """The objects; columns are the keys of the first hundred."""
-    path = Path(where).expanduser()
+    path = path_of(where)
     columns: dict[str, None] = {}
     for _, found in zip(range(SEEN_FOR_COLUMNS), _objects(path, encoding), strict=False):
         if isinstance(found, tuple):

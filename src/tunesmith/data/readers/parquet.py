@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from tunesmith.data.readers import Record, Source
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 BATCH = 10_000
 
@@ -17,7 +17,7 @@ BATCH = 10_000
 def read(where: str, encoding: str) -> dict[str, Source]:
     """`encoding` is for text files; Parquet has its own."""
     try:
-        file = pyarrow.parquet.ParquetFile(Path(where).expanduser())
+        file = pyarrow.parquet.ParquetFile(path_of(where))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{where} is not a Parquet file: {error}.") from None
     return {"train": Source(where, file.schema_arrow.names, rows_of(file.iter_batches(BATCH)))}

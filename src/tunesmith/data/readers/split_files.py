@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunesmith.data.readers import SPLITS, TABLE, Source, open_source
 from tunesmith.errors import DataError
+from tunesmith.run import path_of
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
@@ -14,7 +15,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     Raises:
         DataError: none is named for the training split, or two are named for one split.
     """
-    folder = Path(where).expanduser()
+    folder = path_of(where)
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = SPLITS.get(path.stem.lower())
