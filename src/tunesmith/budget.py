@@ -15,10 +15,11 @@ from tunesmith.train.choice import Limits, Option
 from tunesmith.train.events import Trained
 from tunesmith.train.frontier import Judged
 
-CONCLUDING_SECONDS = 5.0
+CONCLUDING_SECONDS = 7.0
 """Saving, intervals, report: nearly the same for all models and data."""
 STARTING_SECONDS = 5.0
-"""Of a fresh process, which opens the saved model, until it has imported what it needs; where it is not known."""
+"""Of a fresh process, which opens the saved model, until it has imported what it needs; where it is not known. The test rows
+pass through the model meanwhile."""
 PASSES = 2
 """Over the test rows: the model's, and the probe's beside it."""
 
@@ -45,8 +46,8 @@ def limits_of(
         rows = {name: table.num_rows for name, table in ready.dataset.splits.items()}
         testing = validating * rows["test"] / rows["validation"]
         mixing = len(ALPHAS) * judging if any(one.plan.guards.wise_ft for one in options) else 0.0
-        concluding = CONCLUDING_SECONDS + PASSES * testing + judging + mixing
-        concluding += STARTING_SECONDS if starting is None else starting
+        opening = STARTING_SECONDS if starting is None else starting
+        concluding = CONCLUDING_SECONDS + max(PASSES * testing, opening) + judging + mixing
         seconds = max(0.0, budget.time - elapsed - concluding)
     several = len(options) > 1
     return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain, judging if several else 0.0)

@@ -26,8 +26,6 @@ from tunesmith.train.range_test import range_test, scaled
 from tunesmith.train.trial import Predicted
 
 BLOCK = 10_000
-FEW_STEPS = 2
-"""Timed steps of a trial, where several plans are tried out."""
 
 
 def record(ready: Prepared, place: Run, options: Sequence[Option]) -> None:
@@ -57,7 +55,8 @@ def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
         one = dataclasses.replace(one, plan=scaled(plan, found))
         described = describe(one.plan, one.model.stages) | ({"range_test": asdict(found)} if found else {})
         forward = options[0].predicted.forward if options else None
-        predicted = trial.predict(one, forward, FEW_STEPS if len(ready.frontier.candidates) > 1 else trial.TIMED_STEPS)
+        seconds = trial.SECONDS / len(ready.frontier.candidates)  # a choice between many should not take longer
+        predicted = trial.predict(one, forward, seconds)
         options.append(Option(one.plan, described, predicted))
     return options
 

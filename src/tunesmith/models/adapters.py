@@ -12,21 +12,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import peft
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
+from tunesmith.demand import OnDemand
 from tunesmith.errors import ModelError
 from tunesmith.models import budget, prompts
 from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
+
+if TYPE_CHECKING:
+    import peft
+else:  # most runs have no adapters
+    peft = OnDemand("peft")
 
 NAME = "default"
 WEIGHTS = "adapter_model.safetensors"
@@ -84,7 +88,7 @@ def after_step(model: Model, step: int, steps: int) -> None:
 def merge(model: Model) -> Model:
     """`model` with its adapters folded into the weights: a network of its own class, as it was loaded."""
     for name, child in list(model.module.named_modules()):
-        if isinstance(child, BaseTunerLayer):
+        if isinstance(child, peft.tuners.tuners_utils.BaseTunerLayer):
             child.merge(safe_merge=True)
             parent, _, own = name.rpartition(".")
             setattr(model.module.get_submodule(parent), own, child.get_base_layer())

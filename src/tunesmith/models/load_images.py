@@ -129,7 +129,9 @@ def _backbone(module: Any) -> str:
     """The name of the part that classes of one architecture share; of two kinds of input, that which reads images."""
     if hasattr(module, module.base_model_prefix):
         return str(module.base_model_prefix)
-    sizes: dict[str, int] = {name: sum(one.numel() for one in child.parameters()) for name, child in module.named_children()}
+    sizes: dict[str, int] = {
+        name: sum(one.numel() for one in child.parameters()) for name, child in module.named_children()
+    }
     return max(sizes, key=lambda name: sizes[name])
 
 

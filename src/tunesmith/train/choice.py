@@ -10,7 +10,10 @@ from tunesmith.plans import Plan, cut_of
 from tunesmith.train.events import LeftOut, Tried
 from tunesmith.train.trial import Predicted
 
-LEAST_SHARE = 0.5
+SLACK = 1.3
+"""Times what is predicted that a plan may take: its first hundreds of steps are slower, until memory is laid out, and before
+them its rates are tested."""
+LEAST_SHARE = 0.3
 """A plan that would get fewer of its steps than this is not worth its time: a cheaper one gets all of its own."""
 
 
@@ -39,7 +42,7 @@ class Option:
 
     def share(self, left: float) -> float:
         """The share of its steps for which `left` seconds suffice, at most 1."""
-        return min(1.0, (left - self.predicted.validating) / max(self.predicted.stepping, 1e-9))
+        return min(1.0, (left / SLACK - self.predicted.validating) / max(self.predicted.stepping, 1e-9))
 
     def left_out(self, why: str) -> LeftOut:
         """The entry of a plan that is not tried."""
@@ -83,7 +86,7 @@ def following(options: Sequence[Option], done: Collection[str], left: float) -> 
     within = [option for option in waiting if option.share(left) >= LEAST_SHARE]
     fullest = max(within, key=lambda option: (option.trained, option.seconds), default=None)
     for option in sorted(within, key=lambda option: option.seconds):
-        if fullest is not None and option.seconds + fullest.seconds <= left:
+        if fullest is not None and SLACK * (option.seconds + fullest.seconds) <= left:
             return option
     return fullest
 

@@ -29,7 +29,7 @@ LEAST = 0.01
 """Share of an epoch that a plan gets at least, whatever the budget."""
 UNLIMITED = 2.0
 """Times what the plan of which most trains takes alone, where no time is set."""
-GRACE = 0.05
+GRACE = 0.03
 """Share of the time by which a plan may overrun, so that it ends at the small rates that its schedule ends with."""
 HALF_WIDTH = 1.96
 """Standard errors from the middle of a 95 % interval to its end."""

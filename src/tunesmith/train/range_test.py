@@ -19,7 +19,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
-from tunesmith.plans import Phase, Plan
+from tunesmith.plans import Phase, Plan, cut_of
 from tunesmith.train import optimiser
 from tunesmith.train.anchors import Anchors
 from tunesmith.train.course import Job
@@ -62,14 +62,19 @@ def range_test(job: Job) -> RangeTest | None:
     began = time.perf_counter()
     kept, chance = copy_of(of(job.model.module)), torch.get_rng_state()
     solving = tuple(phase for phase in job.plan.phases if phase.head == "solve")
+    cuts = [cut for phase in job.plan.phases if job.plan.cache and (cut := cut_of(phase))]
     try:
         ready = job
         if solving:
-            first = dataclasses.replace(job, plan=dataclasses.replace(job.plan, phases=solving))
+            # The run itself will read what the pass that solves for the head keeps.
+            plan = dataclasses.replace(job.plan, phases=solving)
+            first = dataclasses.replace(job, plan=plan, cuts=tuple(dict.fromkeys([*job.cuts, *cuts])))
             trained = next(event for event in train(first) if isinstance(event, Trained))
             ready = dataclasses.replace(job, model=trained.model)
         factors: list[float] = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
-        losses, before = _losses(ready, job.plan.phases[-1], factors, rows)
+        sample = ready.sample()
+        with ready.served(len(job.plan.phases) - 1, sample) as served, ready.unread_skipped(sample):
+            losses, before = _losses(ready, job.plan.phases[-1], served.by_source["train"], factors, rows)
     finally:
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
@@ -87,7 +92,9 @@ def range_test(job: Job) -> RangeTest | None:
     )
 
 
-def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> tuple[list[float], list[float]]:
+def _losses(
+    job: Job, phase: Phase, given: Batched, factors: Sequence[float], rows: int
+) -> tuple[list[float], list[float]]:
     """The mean loss of each step's rows just before its update, up to where it is no number; and before all updates."""
     module = job.model.module
     module.train()
@@ -95,7 +102,6 @@ def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> tupl
     if job.plan.dropout is not None:
         set_dropout(module, job.plan.dropout)
     adamw = optimiser.build(module, job.model.stages, phase)
-    given = Batched(job.train, lambda indices: job.task.inputs(job.train, indices, job.model))
     # Guards that look back hold the weights where they are, which would hide a rate that is too high.
     plan = dataclasses.replace(job.plan, guards=job.plan.guards.without_origin())
     stepper = Stepper(job.task, job.model, given, adamw, plan, job.seed, len(factors), Anchors())
@@ -105,7 +111,7 @@ def _losses(job: Job, phase: Phase, factors: Sequence[float], rows: int) -> tupl
         for number in range(len(factors))
     ]
     losses: list[float] = []
-    before = [_mean_loss(job, part) for part in parts]
+    before = [_mean_loss(job, given, part) for part in parts]
     for number, (factor, part) in enumerate(zip(factors, parts, strict=True)):
         optimiser.set_rates(adamw, factor)
         try:
@@ -121,10 +127,10 @@ def _ignorant(job: Job) -> float:
     return float(job.task.score(job.train, commonest)["loss"])
 
 
-def _mean_loss(job: Job, rows: Indices) -> float:
+def _mean_loss(job: Job, given: Batched, rows: Indices) -> float:
     module, device = job.model.module, device_of(job.model.module)
     with evaluated(module), torch.inference_mode(), precision(device, job.plan.precision):
-        logits = module(**to(job.task.inputs(job.train, rows, job.model), device)).logits.float()
+        logits = module(**to(given.collate(rows), device)).logits.float()
         return float(job.task.loss(logits, job.train, rows).sum) / job.train.count(rows)
 
 

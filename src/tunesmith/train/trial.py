@@ -33,14 +33,17 @@ from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
 
-TIMED_STEPS = 4
+TIMED_STEPS = (2, 8)
+"""At least and at most, of each phase; the more there are in the seconds of a trial, the surer the figure."""
+SECONDS = 2.0
+"""For the timed steps of each phase."""
 FISHER_ROWS = 8
 PASSES = 3
 """Batches of the timed forward pass."""
-SOLVER_FLOPS = 8 * 60 * 4
-"""A number of the features, times outputs: solutions, steps of each, and products of one step, there and back."""
-FLOPS_A_SECOND = 6e10
-"""fp32 products of two cores; solving is a small part of the whole, so that this need not be exact."""
+SOLVER_PASSES = 400
+"""Over all features: kinds of pooling, strengths of the penalty, and steps of each solution."""
+FLOPS_A_SECOND, BYTES_A_SECOND = 6e10, 5e9
+"""fp32 products, and reading, of two cores; solving is a small part of the whole, so that this need not be exact."""
 KEPT_BYTES = {"bf16": 2, "fp32": 4}
 
 
@@ -61,12 +64,12 @@ class Predicted:
     """Seconds a padded token of a pass that trains nothing."""
 
 
-def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) -> Predicted:
+def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) -> Predicted:
     """Time and memory of `job`, from a trial of a second or some.
 
     Args:
         forward: seconds a padded token of a pass that trains nothing, where that was measured before.
-        timed: steps of each phase that are timed.
+        seconds: for the timed steps of each phase, which are two at least.
     """
     kept = copy_of(of(job.model.module))
     chance = torch.get_rng_state()
@@ -80,7 +83,7 @@ def predict(job: Job, forward: float | None = None, timed: int = TIMED_STEPS) ->
                 continue
             cut = cut_of(phase) if job.plan.cache else None
             uses = sum(one.epochs for one in job.plan.phases[place:])
-            step, share, width = _stepping(job, phase, cut if uses > 1 else None, timed)
+            step, share, width = _stepping(job, phase, cut if uses > 1 else None, seconds)
             if cut is not None:  # what later phases enter at is kept beside it
                 cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * _tokens(job))
             stepping += phase.epochs * step * _padded(job)
@@ -115,14 +118,16 @@ def _forward(job: Job) -> float:
     """Seconds a padded token of a pass that trains nothing."""
     lengths = job.train.lengths
     parts = batches.in_length_order(lengths, INFERENCE_TOKENS)
-    chosen = [parts[int(place)] for place in np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]]
+    places = np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]
+    chosen = [parts[int(place)] for place in places]
     device, spent, tokens = device_of(job.model.module), 0.0, 0
     with evaluated(job.model.module), torch.inference_mode(), precision(device, job.plan.precision):
-        for number, indices in enumerate([*chosen, *chosen]):
+        # Only the very first pays for what is set up once: in a real pass each batch has a shape of its own too.
+        for number, indices in enumerate([parts[-1], *chosen]):
             begun = time.perf_counter()
             logits = job.model.module(**to(job.task.inputs(job.train, indices, job.model), device)).logits
             logits.cpu()  # an accelerator answers before it is done; what is copied from it is done
-            if number >= len(chosen):  # the first pass of each also pays for what is set up once for its shape
+            if number:
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
     return spent / tokens
@@ -147,8 +152,10 @@ def _beside(job: Job, weights: int) -> int:
 def _solving(job: Job, forward: float) -> float:
     if job.store.features:  # of this network: the range test solved for a head already
         forward = 0.0
-    products = SOLVER_FLOPS * float(len(job.train)) * last_linear(job.model).in_features * outputs_of(job.model)
-    return forward * _tokens(job) + products / FLOPS_A_SECOND
+    numbers = float(len(job.train)) * last_linear(job.model).in_features
+    # There and back: two products for each output, and each number read twice.
+    a_number = max(4 * outputs_of(job.model) / FLOPS_A_SECOND, 2 * 4 / BYTES_A_SECOND)
+    return forward * _tokens(job) + SOLVER_PASSES * numbers * a_number
 
 
 def _anchoring(job: Job, forward: float) -> float:
@@ -168,7 +175,7 @@ def _anchoring(job: Job, forward: float) -> float:
     return seconds
 
 
-def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[float, float, float]:
+def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[float, float, float]:
     """Seconds a padded token of a training step; when entering at `cut`, the share of the blocks that is still passed, and
     how many numbers a token are kept."""
     module = job.model.module
@@ -178,7 +185,9 @@ def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[floa
         set_dropout(module, job.plan.dropout)
     insist_on_dropout(job.plan, phase, job.model)
     order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
-    chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, timed + 2)[1:-1]]
+    least, most = TIMED_STEPS
+    chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, most + 2)[1:-1]]
+    chosen = [*chosen[::2], *reversed(chosen[1::2])]  # any first few of them are short and long ones
     sample, width = job.sample(), 0.0
     with ExitStack() as stack:
         stack.enter_context(job.unread_skipped(sample))
@@ -193,15 +202,15 @@ def _stepping(job: Job, phase: Phase, cut: str | None, timed: int) -> tuple[floa
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         held = stand_in(job.task, job.model, job.plan, job.train, job.references)
         given = Batched(job.train, collate)
-        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, timed, held)
-        for indices in (order[-1], *chosen):  # the largest shows the memory; all pay for what is set up once
+        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, most, held)
+        for indices in (order[-1], chosen[-1]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)
-        begun = time.perf_counter()
-        for number, indices in enumerate(chosen, 1):
-            stepper.step(indices, number)
-        spent = time.perf_counter() - begun
+        begun, spent, done = time.perf_counter(), 0.0, 0
+        while done < least or (done < most and spent < seconds):
+            stepper.step(chosen[done], done + 1)
+            spent, done = time.perf_counter() - begun, done + 1
     share = 1 - count / len(way.blocks) if way is not None else 1.0
-    return spent / sum(_size(job, indices) for indices in chosen), share, width
+    return spent / sum(_size(job, indices) for indices in chosen[:done]), share, width
 
 
 def _entering(
