@@ -19,6 +19,7 @@ from tunesmith.settings import (
     ReferenceSettings,
     Settings,
     TrainSettings,
+    UserModel,
 )
 
 FOLDER = Path(__file__).parent
@@ -49,6 +50,7 @@ def page() -> str:
         "and `settings.schema.json` (for editors) are written by `make reference`.",
         "",
         *_table("The run", "", Settings),
+        *_table("A network of one's own", "model.", UserModel),
         *_table("Data", "data.", DataSettings),
         *_table("Budget", "budget.", Budget),
         *_table("Training", "train.", TrainSettings),

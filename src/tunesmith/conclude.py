@@ -139,7 +139,7 @@ def _report(
         "problem": ready.dataset.problem,
         "labels": list(ready.dataset.labels),
         "model": {
-            "name": wanted.model,
+            "name": str(wanted.model),
             "architecture": type(model.module).__name__,
             "parameters": sum(stage.size for stage in model.stages),
             "loader": save.loader_of(model),

@@ -21,7 +21,7 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
 from tunesmith.metrics.interval import Interval
 from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
-from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings
+from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
 
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
@@ -171,8 +171,8 @@ class Model:
     stages: tuple[Stage, ...]
     blocks: tuple[str, ...]
     """The modules that its blocks are, by full name, in depth order."""
-    source: str
-    """What the user asked for: Hub id, folder, builtin name."""
+    source: str | UserModel
+    """What the user asked for: Hub id, folder, builtin name, or a network of their own."""
     folder: str
     """Where the pre-trained files were found."""
     limit: int
@@ -251,7 +251,7 @@ class Task(Protocol):
 
     def load_model(
         self,
-        source: str,
+        source: str | UserModel,
         labels: Sequence[str],
         *,
         seed: int,

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith import run as runs
+from tunesmith import tasks
 from tunesmith.contracts import Model, Task
 from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
@@ -21,7 +22,7 @@ from tunesmith.data.rejected import Rejected
 from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
-from tunesmith.prepare import make
+from tunesmith.registry import make
 from tunesmith.settings import Named, Settings, parse
 from tunesmith.settings_file import read_yaml
 from tunesmith.train import processes
@@ -44,7 +45,7 @@ class Predictor:
             raise RunError(f"The run {run} has no finished model.", f"Go on with it: tunesmith train --resume {run}")
         notes = runs.read_json(place.model / "tunesmith.json")
         self.settings: Settings = parse(read_yaml(place.settings), str(place.settings))
-        self.task: Task = make("task", Named(**notes["task"]))
+        self.task: Task = make("task", tasks.TABLE, Named(**notes["task"]))
         self.task.adopt(notes["problem"])
         self.labels: tuple[str, ...] = tuple(notes["labels"])
         self.problem: str = notes["problem"]

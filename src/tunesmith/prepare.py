@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from tunesmith import methods, settings, tasks
+from tunesmith import methods, tasks
 from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Task
 from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
 from tunesmith.methods.changes import changed
 from tunesmith.models import adapters, heads, precision
 from tunesmith.plans import Frontier, Plan
-from tunesmith.registry import look_up
+from tunesmith.registry import make
 from tunesmith.run import scratch
-from tunesmith.settings import Named, Settings
+from tunesmith.settings import Settings
 from tunesmith.train import processes
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
@@ -56,16 +56,9 @@ class Prepared(Material):
     frontier: Frontier
 
 
-def make(kind: str, named: Named) -> Any:
-    """The task or the method that `named` stands for, with its own settings checked."""
-    table = {"task": tasks.TABLE, "method": methods.TABLE}[kind]
-    found = look_up(kind, named.name, table)
-    return found(settings.check(found.Settings, named.own, f"{kind} {named.name!r}"))
-
-
 def load_data(wanted: Settings, cache: Path) -> tuple[Task, Dataset]:
     """The task, and its data, audited and split."""
-    task: Task = make("task", wanted.task)
+    task: Task = make("task", tasks.TABLE, wanted.task)
     return task, task.load_data(wanted.data, cache, wanted.seed)
 
 
@@ -75,7 +68,7 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     Raises:
         TunesmithError: a setting, the data or the model cannot be used.
     """
-    method: Method = make("method", wanted.method)  # a wrong name or key should not wait for the data
+    method: Method = make("method", methods.TABLE, wanted.method)  # a wrong name or key should not wait for the data
     task, dataset = load_data(wanted, cache)
     for guess in dataset.columns.guesses:
         say(guess)

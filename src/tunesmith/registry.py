@@ -1,4 +1,4 @@
-"""One look-up: a name, found in a literal table, becomes the object it stands for.
+"""One look-up: a name, found in a literal table, becomes the object it stands for, with settings of its own.
 
 The tables (`tasks.TABLE`, `methods.TABLE`) hold "module:Class" strings, so that a name costs no import until it is used.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.errors import SettingsError, did_you_mean
+from tunesmith.settings import Named, check
 
 
 def look_up(kind: str, name: str, table: Mapping[str, str]) -> Any:
@@ -29,3 +30,17 @@ def look_up(kind: str, name: str, table: Mapping[str, str]) -> Any:
         )
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def make(kind: str, table: Mapping[str, str], named: Named, where: str = "") -> Any:
+    """The task or the method that `named` stands for, with the settings beside its name checked against its own class.
+
+    Args:
+        kind: "task" or "method".
+        where: what the message of an error begins with; kind and name when it is empty.
+
+    Raises:
+        SettingsError: no such name, or a setting that it does not have.
+    """
+    found = look_up(kind, named.name, table)
+    return found(check(found.Settings, named.own, where or f"{kind} {named.name!r}"))

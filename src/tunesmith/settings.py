@@ -18,7 +18,7 @@ from tunesmith.errors import SettingsError, did_you_mean
 
 Auto = Literal["auto"]
 ScheduleName = Literal["linear", "cosine", "constant", "slanted-triangular", "one-cycle", "warmup-stable-decay"]
-_PLAIN = ("str", "list[", "int", "float")
+_PLAIN = ("str", "list[", "int", "float", "tuple[")
 """What pydantic calls the branches of a union of plain kinds."""
 
 
@@ -172,6 +172,39 @@ class Budget(Strict):
     """How many parameters may train at most."""
 
 
+class UserModel(Strict):
+    """A network of one's own, for images: a torch module that turns pixels into logits, and ends in a linear layer."""
+
+    python: str
+    """The function that makes the module, as `package.module:function`; it is called without arguments."""
+    weights: str | None = None
+    """File of its pre-trained weights: a state dict, as safetensors or as torch.save writes it; absent, they stay as the
+    function makes them."""
+    size: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = 224
+    """Pixels of a side of the images that it reads, or height and width."""
+    channels: Literal[1, 3] = 3
+    """Grey or colour."""
+    mean: list[float] | None = None
+    """Of each channel, of pixels from 0 to 1; absent, that of ImageNet, or 0.5 of grey images."""
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+    """The standard deviation, likewise."""
+    labels: list[str] = []
+    """What its outputs stand for, so that retention can be measured with its own head."""
+
+    @pydantic.model_validator(mode="after")
+    def _a_number_a_channel(self) -> UserModel:
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if given is not None and len(given) != self.channels:
+                raise ValueError(
+                    f"{name} needs {self.channels} number{'s' if self.channels > 1 else ''}, one a channel"
+                )
+        return self
+
+    def __str__(self) -> str:
+        return self.python
+
+
 class LineSettings(Strict):
     """One stage of the plan, set by hand; what is absent stays as the method has it."""
 
@@ -248,13 +281,13 @@ class Settings(Strict):
 
     task: Named = Named(name="text-classification")
     """A name, or `{name: …}` with settings of the task's own."""
-    model: str = "builtin:minilm"
-    """Hub id, local folder, or builtin:minilm."""
+    model: str | UserModel = "builtin:minilm"
+    """Hub id, local folder, or builtin:minilm; or a network of one's own, as the table below says."""
     trust_remote_code: bool = False
     """Run the Python code that a model folder or Hub repository brings."""
     data: DataSettings
     """The training file, or the settings under `data.`."""
-    method: Named = Named(name="full")
+    method: Named = Named(name="auto")
     """A name, or `{name: …}` with settings of the method's own."""
     budget: Budget = Budget()
     """A time, such as `10min`, or the settings under `budget.`."""
@@ -331,7 +364,9 @@ def check(kind: type[Model], values: Mapping[str, Any], where: str) -> Model:
 
 
 def _explain(kind: type[BaseModel], faults: Sequence[Any], where: str) -> tuple[str, str]:
-    fault = faults[0]
+    # Where a key may be a name or a mapping, a mapping's faults are those of its keys.
+    inside = [one for one in faults if any("UserModel" in str(part) for part in one["loc"]) and len(_path(one)) > 1]
+    fault = inside[0] if inside else faults[0]
     path = _path(fault)
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":

@@ -15,14 +15,14 @@ import transformers
 
 import tunesmith
 from tiny import write_model
-from tunesmith import prepare
+from tunesmith import methods, prepare
 from tunesmith import settings as settings_
 from tunesmith.contracts import Loading
 from tunesmith.errors import SettingsError
 from tunesmith.models import heads, probes, prompts, quantised
 from tunesmith.models.load import load_classifier
 from tunesmith.models.solver import solve
-from tunesmith.prepare import make
+from tunesmith.registry import make
 from tunesmith.settings import Named
 from tunesmith.train.course import Job
 from tunesmith.train.events import EpochDone, HeadSolved
@@ -129,11 +129,11 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("able")
 def test_qlora_asks_for_four_bits_in_the_blocks_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dettmers et al. 2023, section 3: NF4, double quantisation, bf16 products; nothing is merged."""
-    method = make("method", Named(name="qlora", rank=4))  # type: ignore[call-arg]
+    method = make("method", methods.TABLE, Named(name="qlora", rank=4))  # type: ignore[call-arg]
     assert method.loading == Loading(four_bit=True)
     assert not method.adapter(("block 0",)).merge
     with pytest.raises(SettingsError, match="merge"):
-        make("method", Named(name="qlora", merge=True))  # type: ignore[call-arg]
+        make("method", methods.TABLE, Named(name="qlora", merge=True))  # type: ignore[call-arg]
     asked: dict[str, Any] = {}
 
     def from_pretrained(folder: str, **given: Any) -> Any:

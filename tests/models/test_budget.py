@@ -10,12 +10,13 @@ import torch
 from peft.tuners.adalora.layer import RankAllocator
 
 from tiny import write_model
+from tunesmith import methods
 from tunesmith.contracts import Model
 from tunesmith.errors import SettingsError
 from tunesmith.models import adapters, budget
 from tunesmith.models.load import load_classifier
 from tunesmith.plans import Adapter, RankBudget
-from tunesmith.prepare import make
+from tunesmith.registry import make
 from tunesmith.settings import Named
 
 BUDGET = RankBudget(initial=6, before=0.2, after=0.3)
@@ -111,6 +112,6 @@ def test_settled_ranks_stay_gone(model: Model) -> None:
 
 def test_a_budget_without_a_course_is_refused() -> None:
     with pytest.raises(SettingsError, match="less than the rank 8"):
-        make("method", Named(name="adalora", initial_rank=4))  # type: ignore[call-arg]
+        make("method", methods.TABLE, Named(name="adalora", initial_rank=4))  # type: ignore[call-arg]
     with pytest.raises(SettingsError, match="leave no steps"):
-        make("method", Named(name="adalora", before=0.6, after=0.4))  # type: ignore[call-arg]
+        make("method", methods.TABLE, Named(name="adalora", before=0.6, after=0.4))  # type: ignore[call-arg]

@@ -104,6 +104,7 @@ def curve(*metrics: float) -> list[dict[str, float]]:
         ((0.5, 0.6), 4, False),  # four more gains like the last one reach it
         ((0.5, 0.6), 2, True),
         ((0.5, 0.45), 4, True),
+        ((0.6, 0.55), 3, False),  # a single fall is noise
         ((0.895, 0.89), 2, False),  # within the noise of the measurement
         ((0.95,), 1, False),
     ],

@@ -14,9 +14,9 @@ from tunesmith import tasks
 from tunesmith.contracts import Task
 from tunesmith.errors import RunError
 from tunesmith.evaluate.measure import groups_of
-from tunesmith.registry import look_up
+from tunesmith.registry import make
 from tunesmith.run import Run
-from tunesmith.settings import Settings, check, parse
+from tunesmith.settings import Settings, parse
 from tunesmith.settings_file import read_yaml
 
 
@@ -57,8 +57,7 @@ def compare(folders: Sequence[str | Path]) -> dict[str, Any]:
 
 
 def _task(wanted: Settings, problem: str) -> Task:
-    kind = look_up("task", wanted.task.name, tasks.TABLE)
-    task: Task = kind(check(kind.Settings, wanted.task.own, "settings"))
+    task: Task = make("task", tasks.TABLE, wanted.task)
     task.adopt(problem)
     return task
 

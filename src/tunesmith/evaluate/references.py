@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tunesmith import seeds, settings, tasks
+from tunesmith import seeds, tasks
 from tunesmith.contracts import Batched, Examples, Model, Task
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
-from tunesmith.registry import look_up
+from tunesmith.registry import make
 from tunesmith.settings import Named, ReferenceSettings
 
 Say = Callable[[str], None]
@@ -57,8 +57,7 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
         TunesmithError: the data cannot be used, or the checkpoint has no such head as is asked for.
     """
     named = wanted.task or Named(name=task.name)
-    kind = look_up("task", named.name, tasks.TABLE)
-    found: Task = kind(settings.check(kind.Settings, named.own, f"evaluate.retention {wanted.name!r}"))
+    found: Task = make("task", tasks.TABLE, named, f"evaluate.retention {wanted.name!r}")
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
     model = load(seed=seed)

@@ -14,7 +14,7 @@ from tunesmith import methods
 from tunesmith.contracts import Facts, Loading, Method, Stage
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Frontier, Plan
-from tunesmith.registry import look_up
+from tunesmith.registry import make
 from tunesmith.settings import Named, Strict, check
 
 
@@ -80,8 +80,7 @@ def _named(one: str | dict[str, Any]) -> Named:
 
 
 def _method(named: Named) -> Method:
-    found = look_up("method", named.name, methods.TABLE)
-    made: Method = found(check(found.Settings, named.own, f"method {named.name!r}"))
+    made: Method = make("method", methods.TABLE, named)
     return made
 
 

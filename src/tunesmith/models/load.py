@@ -17,7 +17,8 @@ from tunesmith import seeds
 from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import pooling, quantised, sources
-from tunesmith.models.stages import find_blocks, find_stages
+from tunesmith.models.blocks import find_blocks
+from tunesmith.models.stages import find_stages
 
 NO_LIMIT = 1_000_000
 """What tokenizers without a limit say is far above this."""

@@ -14,10 +14,11 @@ from tunesmith.contracts import Loading, Model
 from tunesmith.data.pixels import cost
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, pixels, sources
+from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.pooling import OWN
-from tunesmith.models.stages import find_blocks, find_stages
+from tunesmith.models.stages import find_stages
 
 KIND = transformers.AutoModelForImageClassification
 BACKEND = "pil"

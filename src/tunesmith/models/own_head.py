@@ -11,10 +11,13 @@ import transformers
 from tunesmith.contracts import Model
 from tunesmith.models import heads
 from tunesmith.models.load import quiet
+from tunesmith.settings import UserModel
 
 
 def names_of(model: Model) -> tuple[str, ...]:
     """The labels that the files of `model` name, by index; those that transformers makes up for lack of any, too."""
+    if isinstance(model.source, UserModel):
+        return tuple(model.source.labels)
     with quiet():
         config: Any = transformers.AutoConfig.from_pretrained(model.folder, trust_remote_code=model.remote_code)
     return tuple(str(config.id2label[index]) for index in sorted(config.id2label))

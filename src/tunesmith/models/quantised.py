@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tunesmith.errors import SettingsError
-from tunesmith.models.stages import outermost
+from tunesmith.models.blocks import outermost
 
 FILE = "quantization_config.json"
 """Beside an adapter that was trained on quantised weights: how to load these."""

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from tunesmith.contracts import Model
 from tunesmith.models import adapters, quantised
+from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
-from tunesmith.models.stages import find_blocks, find_stages
+from tunesmith.models.stages import find_stages
 
 
 def reload(folder: Path, *, remote_code: bool = False) -> Model:

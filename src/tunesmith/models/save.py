@@ -20,13 +20,16 @@ from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import adapters, heads, quantised
+from tunesmith.models import adapters, heads, quantised, user_network
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
+from tunesmith.settings import UserModel
 
 PIPELINE = "pipeline"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
 PEFT = "peft"
+STATE_DICT = "state-dict"
+"""Of a network of the user's own, which its own function builds."""
 POOLING_MODES = {
     FIRST: "pooling_mode_cls_token",
     MEAN: "pooling_mode_mean_tokens",
@@ -39,6 +42,8 @@ def loader_of(model: Model) -> str:
     """The public loader that opens `model` once it is saved."""
     if model.adapter is not None:
         return PEFT
+    if isinstance(model.source, UserModel):
+        return STATE_DICT
     return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
 
 
@@ -59,6 +64,8 @@ def save(model: Model, folder: Path) -> None:
                 quantised.write(model.module, temporary)
                 del config.quantization_config
             config.save_pretrained(temporary)
+        elif isinstance(model.source, UserModel):
+            user_network.write(model, temporary)
         elif isinstance(model.module, PooledClassifier):
             _save_modules(model.module, model, temporary)
         else:
@@ -129,6 +136,7 @@ base = AutoModelForImageClassification.from_pretrained(
 model = PeftModel.from_pretrained(base, folder).eval()
 """
     + _READ_IMAGES,
+    ("image", STATE_DICT): user_network.OPEN,
     ("text", PIPELINE): """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -218,6 +226,8 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
 
 def _loading_code_of_images(model: Model, folder: str, problem: str, trusted: str) -> str:
     config: Any = model.module.config
+    if loader_of(model) == STATE_DICT:
+        return user_network.loading_code(model, folder) + _answer(config.id2label, problem)
     if loader_of(model) == PIPELINE:
         # As above; and no more than five classes are given unless more are asked for.
         every = {

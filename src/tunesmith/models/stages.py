@@ -1,10 +1,7 @@
 """The stages of a network in depth order: embeddings, each block, final, head. Every parameter in exactly one.
 
-Nothing here knows an architecture. Blocks are the members of the backbone's longest outermost list of modules. Where each
-of them is itself a chain of modules, as the stages of a ResNet or a Swin are, the links of the chains are the blocks: a
-block is the smallest step through which everything passes, so that it can be frozen, thawed and entered by itself. Whether
-everything passes is tried, not read off names. Which other parameters come before, between and after the blocks is read off
-one small forward pass.
+Nothing here knows an architecture. The blocks are those of `models/blocks.py`; which other parameters come before, between
+and after them is read off one small forward pass.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ import torch
 from torch import nn
 
 from tunesmith.contracts import Model, Parameter, Stage
-from tunesmith.errors import ModelError
 from tunesmith.models.forward import evaluated
 from tunesmith.plans import HEAD
 
@@ -25,8 +21,6 @@ EMBEDDINGS = "embeddings"
 FINAL = "final"
 ADAPTERS = ("lora_", "ia3_", "vera_lambda_", "prompt_encoder")
 """How PEFT's parameters begin, and those of models/prompts.py."""
-HELD = 1e-3
-"""Share of the difference between two inputs' logits that counts as none."""
 
 
 def find_stages(
@@ -37,7 +31,7 @@ def find_stages(
     Args:
         module: the network, its head included.
         backbone_name: the attribute that holds the pre-trained part; the rest is the head.
-        blocks: as `find_blocks` gives them.
+        blocks: as `blocks.find_blocks` gives them.
         example: a batch that the network accepts, as small as may be.
 
     Returns:
@@ -73,92 +67,6 @@ def is_adapter(name: str) -> bool:
 def _numbers(parameter: nn.Parameter) -> int:
     """How many weights a parameter holds; those of 4 bits lie in pairs in bytes."""
     return parameter.numel() * (2 if parameter.dtype == torch.uint8 else 1)
-
-
-def find_blocks(module: nn.Module, backbone_name: str, example: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """Full names of the blocks of `module`, in depth order.
-
-    Args:
-        example: a batch that the network accepts; turned back to front, it must be another input.
-
-    Raises:
-        ModelError: no list of blocks is found in the backbone.
-    """
-    blocks = outermost(module.get_submodule(backbone_name), backbone_name)
-    while chains := _chains(module, blocks):
-        deepest = next(chain for chain in reversed(chains) if len(chain) > 1)
-        if not _passes_all(module, deepest[0], example):
-            break
-        blocks = [name for chain in chains for name in chain]
-    return tuple(blocks)
-
-
-def outermost(backbone: nn.Module, backbone_name: str) -> list[str]:
-    """Full names of the members of the backbone's longest outermost list of modules."""
-    lists: list[tuple[str, nn.ModuleList]] = []
-    for name, child in backbone.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer, _ in lists)
-        if isinstance(child, nn.ModuleList) and len(child) and not inside and _weighs(child):
-            lists.append((name, child))
-    if not lists:
-        raise ModelError(
-            f"No list of blocks was found in {type(backbone).__name__}, so its stages cannot be told apart.",
-            "Use a model whose layers stand in a torch ModuleList.",
-        )
-    longest = max(lists, key=lambda entry: (len(entry[1]), _weighs(entry[1])))
-    return [f"{backbone_name}.{longest[0]}.{index}" for index in range(len(longest[1]))]
-
-
-def _chains(module: nn.Module, blocks: Sequence[str]) -> list[list[str]]:
-    """For each block the modules in its list of one kind of modules; nothing where one has none, or all have one link."""
-    chains = []
-    for block in blocks:
-        lists = [
-            (name, child)
-            for name, child in module.get_submodule(block).named_children()
-            if isinstance(child, nn.ModuleList | nn.Sequential) and _weighs(child) and len({*map(type, child)}) == 1
-        ]
-        if not lists:
-            return []
-        name, chain = max(lists, key=lambda entry: _weighs(entry[1]))
-        chains.append([f"{block}.{name}.{index}" for index in range(len(chain))])
-    return chains if any(len(chain) > 1 for chain in chains) else []
-
-
-def _passes_all(module: nn.Module, name: str, example: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the logits depend on what the module `name` puts out and on nothing that goes around it.
-
-    Tried with another input: where the module puts out what it did before, the logits must be what they were before.
-    """
-    device = next(module.parameters()).device
-    batch = {key: value.to(device) for key, value in example.items()}
-    other = {key: value.flip(-1) for key, value in batch.items()}
-    place = module.get_submodule(name)
-    kept: list[torch.Tensor] = []
-
-    def keep(_: Any, __: Any, output: Any) -> None:
-        kept.append(
-            (output[0] if isinstance(output, tuple | list) else output).clone()
-        )  # later layers may work in place
-
-    def put(_: Any, __: Any, output: Any) -> Any:
-        return type(output)((kept[0], *output[1:])) if isinstance(output, tuple | list) else kept[0]
-
-    def logits(given: Mapping[str, torch.Tensor], hook: Any) -> torch.Tensor:
-        handle = place.register_forward_hook(hook)
-        try:
-            found: torch.Tensor = module(**given).logits
-            return found
-        finally:
-            handle.remove()
-
-    with evaluated(module), torch.no_grad():
-        first, second, held = logits(batch, keep), logits(other, lambda *_: None), logits(other, put)
-    return bool((held - first).abs().max() < HELD * (second - first).abs().max())
-
-
-def _weighs(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _execution_order(

@@ -20,7 +20,8 @@ from tunesmith.data.pixels import Pixels
 from tunesmith.models import pixels, save
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
-from tunesmith.settings import DataSettings
+from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
+from tunesmith.settings import DataSettings, UserModel
 from tunesmith.tasks import tiny_images
 from tunesmith.tasks.classifying import Classifying, ClassifyingSettings
 
@@ -57,7 +58,7 @@ class ImageClassification(Classifying):
 
     def load_model(
         self,
-        source: str,
+        source: str | UserModel,
         labels: Sequence[str],
         *,
         seed: int,
@@ -65,11 +66,16 @@ class ImageClassification(Classifying):
         remote_code: bool = False,
     ) -> Model:
         name = self.problem.name
-        model = load_image_classifier(source, labels, name, seed=seed, loading=loading, remote_code=remote_code)
+        if isinstance(source, UserModel):
+            model = load_user_network(source, labels, name, seed=seed, loading=loading)
+        else:
+            model = load_image_classifier(source, labels, name, seed=seed, loading=loading, remote_code=remote_code)
         make_exact(model, self.problem.centre, self.problem.spread)
         return model
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        if (folder / NOTES).is_file():
+            return reload_user_network(folder)
         return reload_image_classifier(folder, remote_code=remote_code)
 
     def encode(self, rows: pa.Table, model: Model) -> Pixels:

@@ -14,13 +14,13 @@ from pydantic import Field
 from tunesmith.contracts import Batch, Indices, Loading, Model
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.tokens import Tokens
-from tunesmith.errors import SettingsError
+from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import save
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import load_classifier
 from tunesmith.models.reload import reload
 from tunesmith.models.tokenize import Reading, tokenize, truncation
-from tunesmith.settings import Auto
+from tunesmith.settings import Auto, UserModel
 from tunesmith.tasks import tiny
 from tunesmith.tasks.classifying import Classifying, ClassifyingSettings
 
@@ -48,13 +48,18 @@ class TextClassification(Classifying):
 
     def load_model(
         self,
-        source: str,
+        source: str | UserModel,
         labels: Sequence[str],
         *,
         seed: int,
         loading: Loading = Loading(),  # noqa: B008 - frozen
         remote_code: bool = False,
     ) -> Model:
+        if isinstance(source, UserModel):
+            raise ModelError(
+                "model.python builds networks that read images, and this task reads text.",
+                "Give a folder or Hub id, or set task=image-classification.",
+            )
         model = load_classifier(source, labels, self.problem.name, seed=seed, loading=loading, remote_code=remote_code)
         make_exact(model, self.problem.centre, self.problem.spread)
         wanted = self.settings.max_length

@@ -185,9 +185,10 @@ class Watch:
         return "time was over" if time.perf_counter() > self.until else None
 
     def after_epoch(self, curve: Sequence[Mapping[str, Any]], left: int) -> str | None:
-        """Learning curves bend down, so that no epoch to come gains more than the last one did (Domhan et al. 2015).
+        """Learning curves bend down, so that epochs to come gain no more, on average, than those so far (Domhan et al. 2015).
 
-        That holds once the first third, in which the rate climbs, is over.
+        The average is less noisy than the last epoch's gain. That holds once the first third, in which the rate climbs, is
+        over.
         """
         if 3 * len(curve) < len(curve) + left:
             return None
@@ -195,7 +196,7 @@ class Watch:
         known = reached if self.start is None else [self.start, *reached]
         if len(known) < 2:
             return None
-        gain = max(0.0, known[-1] - known[-2])
+        gain = max(0.0, max(known[1:]) - known[0]) / (len(known) - 1)
         return "it could not reach the best any more" if max(reached) + left * gain < self.least else None
 
 

@@ -1,0 +1,284 @@
+"""Networks of the user's own: taken apart, frozen, trained, saved under their own names, and opened without Tunesmith."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+import tunesmith
+from tiny import write_images
+from tunesmith.errors import ModelError, SettingsError
+from tunesmith.models.user_network import load_user_network
+from tunesmith.settings import UserModel
+
+NETS = '''
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Block(nn.Module):
+    """He et al. 2016 for CIFAR: every second pixel and channels of zeros where the shape changes."""
+
+    def __init__(self, wide, out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(wide, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.stride, self.more = stride, (out - wide) // 2
+
+    def forward(self, x):
+        found = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        near = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.more, self.more))
+        return functional.relu(found + near)
+
+
+class ResNet(nn.Module):
+    def __init__(self, deep, wide=16, classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, wide, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(wide)
+        self.layer1 = nn.Sequential(*[Block(wide, wide, 1) for _ in range(deep)])
+        for number, out in enumerate((2 * wide, 4 * wide), 2):
+            blocks = [Block(out // 2 if place == 0 else out, out, 2 if place == 0 else 1) for place in range(deep)]
+            setattr(self, f"layer{number}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(4 * wide, classes)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+def small():
+    return ResNet(2, 8)
+
+
+def resnet20():
+    return ResNet(3)
+
+
+def resnet56():
+    return ResNet(9)
+
+
+def plain():
+    """A chain of single layers, as VGG is."""
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8 * 4 * 4, 4))
+
+
+class Wrapped(nn.Module):
+    """All in one part, with a classifier of several layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+        self.body.linear = nn.Identity()
+        self.classifier = nn.Sequential(nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 5, bias=False))
+
+    def forward(self, x):
+        return self.classifier(self.body(x))
+
+
+def soft():
+    return nn.Sequential(plain(), nn.Softmax(dim=1))
+
+
+def maps():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+
+
+def pair():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.linear(x.mean(dim=(2, 3))), x
+
+    return Pair()
+
+
+def needs(size):
+    return plain()
+
+
+def number():
+    return 3
+'''
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of networks in the folder that one is in; its name."""
+    name = f"nets_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def loaded(nets: str, function: str, **more: Any) -> Any:
+    source = UserModel(python=f"{nets}:{function}", size=16, **more)
+    return load_user_network(source, ("a", "b", "c"), "single-label", seed=0)
+
+
+def test_stages_are_what_is_called_one_after_the_other(nets: str) -> None:
+    model = loaded(nets, "small")
+    assert model.blocks == tuple(f"backbone.layer{layer}.{place}" for layer in (1, 2, 3) for place in (0, 1))
+    assert [stage.name for stage in model.stages] == ["embeddings", *[f"block {place}" for place in range(6)], "head"]
+    assert {one.name for one in model.stages[0].members} == {
+        "backbone.conv1.weight",
+        "backbone.bn1.weight",
+        "backbone.bn1.bias",
+    }
+    assert sum(stage.size for stage in model.stages) == sum(one.numel() for one in model.module.parameters())
+    assert loaded(nets, "plain").blocks == ("backbone.0", "backbone.2")
+    wrapped = loaded(nets, "Wrapped")
+    assert wrapped.blocks[:2] == ("backbone.body.layer1.0", "backbone.body.layer1.1")
+    assert wrapped.module.layer == "classifier.2"
+    assert wrapped.module.head.bias is None
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        ("soft", "does something after its last linear layer"),
+        ("maps", "no linear layer that could be its head|a tensor of 4 dimensions"),
+        ("pair", "a tuple, and not logits"),
+        ("needs", "cannot be called without arguments"),
+        ("number", "returns a int, and no torch module"),
+        ("absent", "which the module .* does not have"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_sentence(nets: str, function: str, complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        loaded(nets, function)
+
+
+def test_wrong_names_and_sizes_are_told_in_a_sentence(nets: str) -> None:
+    for python, complaint in (
+        ("nets", "Name module"),
+        ("no_such:f", "cannot be imported"),
+        (":f", "Name module"),
+    ):
+        with pytest.raises(ModelError, match=complaint):
+            load_user_network(UserModel(python=python), ("a",), "single-label", seed=0)
+    with pytest.raises(ModelError, match=r"cannot read pixels of the shape 1 × 3 × 20 × 20"):
+        load_user_network(UserModel(python=f"{nets}:plain", size=20), ("a", "b"), "single-label", seed=0)
+    with pytest.raises(SettingsError, match="mean needs 3 numbers"):
+        tunesmith.check({"data": "x", "model": {"python": "a:b", "mean": [0.5]}})
+    with pytest.raises(SettingsError, match="did you mean 'weights'"):
+        tunesmith.check({"data": "x", "model": {"python": "a:b", "weigths": "w.pt"}})
+
+
+def test_weights_of_every_usual_form_are_read_and_others_refused(nets: str, tmp_path: Path) -> None:
+    import importlib  # noqa: PLC0415
+
+    network = importlib.import_module(nets).small()
+    state = network.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    torch.save(state, tmp_path / "w.pt")
+    torch.save({"state_dict": {f"module.{name}": one for name, one in state.items()}, "epoch": 3}, tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pt", "w.pth"):
+        model = loaded(nets, "small", weights=str(tmp_path / name))
+        assert torch.equal(model.module.backbone.conv1.weight, network.conv1.weight)
+    (tmp_path / "no.pt").write_bytes(b"no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"conv1.weight": state["conv1.weight"]}, tmp_path / "few.pt")
+    for name, complaint in (
+        ("gone.pt", "no file of weights"), ("no.pt", "cannot be read"), ("list.pt", "no state dict"),
+        ("few.pt", "do not fit what .*Missing key"),
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match=complaint):
+            loaded(nets, "small", weights=str(tmp_path / name))
+
+
+def given(nets: str, folder: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "task": "image-classification",
+        "model": {"python": f"{nets}:small", "size": 16},
+        "data": str(write_images(folder / "images", 90)),
+        "train": {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "precision": "fp32"},
+        "evaluate": {"resamples": 100},
+    } | more
+
+
+@pytest.mark.reopens
+def test_a_run_leaves_a_state_dict_that_the_users_own_module_takes(nets: str, tmp_path: Path) -> None:
+    done = tunesmith.finetune(given(nets, tmp_path, method="full"), run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert report["model"]["name"] == f"{nets}:small"
+    assert report["model"]["loader"] == "state-dict"
+    card = (done.model / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    file = next((tmp_path / "images").rglob("*.png"))
+    names: dict[str, Any] = {}
+    exec(code.replace("your image.jpg", str(file)), names)
+    predictor = tunesmith.load(done.folder)
+    batch = predictor.task.encode(predictor.read([str(file)]).rows, predictor.model)
+    with torch.no_grad():
+        inputs = predictor.task.inputs(batch, np.arange(1), predictor.model)
+        own = predictor.model.module.eval()(**inputs).logits[0].numpy()
+    np.testing.assert_allclose(names["logits"], own, atol=1e-4)
+    assert {"conv1.weight", "layer1.0.bn1.running_mean", "linear.weight"} <= load_file(
+        done.model / "model.safetensors"
+    ).keys()
+
+
+@pytest.mark.parametrize("method", ["auto", "probe", {"name": "partial", "last": 2}, "gradual", "bitfit", "scratch"])
+def test_every_kind_of_method_works_on_it(nets: str, tmp_path: Path, method: Any) -> None:
+    done = tunesmith.finetune(given(nets, tmp_path, method=method), run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert report["status"] == "finished"
+    found = tunesmith.load(done.folder).predict([str(next((tmp_path / "images").rglob("*.png")))])
+    assert found[0]["prediction"] in report["labels"]
+
+
+def test_its_own_head_measures_what_it_kept_where_its_labels_are_told(nets: str, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "more", 300)
+    labels = sorted(path.name for path in images.iterdir() if path.is_dir())
+    import importlib  # noqa: PLC0415
+
+    network = importlib.import_module(nets).ResNet(2, 8, len(labels))
+    (tmp_path / f"{nets}.py").write_text(NETS + f"\n\ndef labelled():\n    return ResNet(2, 8, {len(labels)})\n")
+    importlib.reload(importlib.import_module(nets))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    model = {"python": f"{nets}:labelled", "size": 16, "weights": str(tmp_path / "w.safetensors"), "labels": labels}
+    evaluate = {"resamples": 100, "retention": [{"name": "before", "data": str(images)}]}
+    done = tunesmith.finetune(
+        given(nets, tmp_path, model=model, method="probe", evaluate=evaluate), run=tmp_path / "run"
+    )
+    kept = json.loads(done.report.read_text())["retention"][0]
+    assert kept["head"] == "own"
+    assert kept["kept"] == pytest.approx(1.0)
+
+
+def test_text_has_no_such_networks(tiny_model: Path, rows: Path) -> None:
+    with pytest.raises(ModelError, match="builds networks that read images"):
+        tunesmith.plan({"data": str(rows), "model": {"python": "a:b"}})
+
+
+def test_the_network_apart_is_the_network_whole(nets: str) -> None:
+    import importlib  # noqa: PLC0415
+
+    torch.manual_seed(1)
+    network: nn.Module = importlib.import_module(nets).small()
+    save_file(network.state_dict(), "w.safetensors")
+    source = UserModel(python=f"{nets}:small", size=16, weights="w.safetensors")
+    model = load_user_network(source, tuple("abcdefghij"), "single-label", seed=0)
+    pixels = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        found = model.module.eval()(pixels).logits
+        torch.testing.assert_close(functional.softmax(found, 1), functional.softmax(network.eval()(pixels), 1))
