@@ -70,7 +70,8 @@ def one(given: argparse.Namespace, method: Any, budget: str | None, seed: int) -
         began = time.perf_counter()
         subprocess.run([*command, "--run", str(folder / "run"), "--quiet"], check=True, capture_output=True)
         whole = time.perf_counter() - began
-        return json.loads((folder / "run" / "report.json").read_text()) | {"whole": whole}
+        report: dict[str, Any] = json.loads((folder / "run" / "report.json").read_text())
+        return report | {"whole": whole}
 
 
 def told(report: dict[str, Any], what: str) -> str:

@@ -77,7 +77,8 @@ class Bare:
         for part in batches.micro_batches(indices, ready.train.lengths, tokens):
             with precision(torch.device("cpu"), ready.frontier.candidates[0].precision):
                 output = self.module(**ready.task.inputs(ready.train, part, ready.model))
-            targets = torch.from_numpy(ready.train.targets[ready.train.owner[part]])  # type: ignore[attr-defined]
+            assert ready.train.targets is not None
+            targets = torch.from_numpy(ready.train.targets[ready.train.owner[part]])
             loss = torch.nn.functional.cross_entropy(output.logits.float(), targets, reduction="sum") / len(indices)
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)

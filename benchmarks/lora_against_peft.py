@@ -73,9 +73,9 @@ def run_tunesmith(data: Path, what: str, given: argparse.Namespace) -> dict[str,
     own: dict[str, Any] = {"lora": {"merge": False, "rank": RANK, "alpha": ALPHA}, "partial": {"last": given.last}}.get(
         what, {}
     )
-    train = {"epochs": given.epochs, "batch_size": BATCH, "patience": given.epochs}
+    train: dict[str, Any] = {"epochs": given.epochs, "batch_size": BATCH, "patience": given.epochs}
     if what in RATES:
-        train["learning_rate"] = RATES[what]  # type: ignore[assignment]
+        train["learning_rate"] = RATES[what]
     with tempfile.TemporaryDirectory() as folder:
         run = tunesmith.finetune(
             {"data": files, "method": {"name": what, **own}, "train": train, "seed": given.seed},

@@ -1,6 +1,6 @@
 """What each guard costs on the task, and what it keeps of what the backbone could do before.
 
-    python benchmarks/retention.py DATA/sst2 DATA/banking77
+    python benchmarks/retention.py DATA/sst2 DATA/banking77 --rows-a-class 400 --rows 600 --epochs 3 --rate 5e-4
     python benchmarks/retention.py DATA/magnetic-tile/splits.csv DATA/cifar10-slice --task image-classification \\
         --model WEIGHTS/RESNET --set data.split_column=split task.metric=macro_f1
 
@@ -16,8 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from auto_within_budget import few
+
 import tunesmith
-from tunesmith.settings import override
+from tunesmith.settings_file import override
 
 GUARDS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -40,20 +42,28 @@ GUARDS: dict[str, dict[str, Any]] = {
 HEADS = ("guard", "task", "before", "after", "kept", "neighbours", "CKA", "alpha", "seconds")
 
 
-def settings(given: argparse.Namespace, guard: dict[str, Any]) -> dict[str, Any]:
-    """Settings of one run."""
+def settings(given: argparse.Namespace, guard: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings of one run; fewer training rows go into a file in `folder`."""
     reference = {"name": given.reference.stem, "data": str(given.reference), "rows": given.rows}
     asked = {"epochs": given.epochs, "learning_rate": given.rate}
     values = {
         "task": given.task,
         "model": given.model,
-        "data": str(given.data),
+        "data": data_of(given, folder),
         "method": given.method,
         "seed": given.seed,
         "train": guard | {key: value for key, value in asked.items() if value},
         "evaluate": {"retention": [reference], "resamples": 200},
     }
     return override(values, given.set)
+
+
+def data_of(given: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """What the model is fine-tuned on: all of it, or so many training rows of each class, drawn by the seed."""
+    if not given.rows_a_class:
+        return {"train": str(given.data)}
+    train = few(given.data / "train.csv", folder / "train.csv", given.rows_a_class, "label", given.seed)
+    return {"train": str(train)} | {name: str(given.data / f"{name}.csv") for name in ("validation", "test")}
 
 
 def line(name: str, report: dict[str, Any]) -> str:
@@ -111,6 +121,7 @@ def main() -> None:
     options.add_argument("--model", default="builtin:minilm")
     options.add_argument("--method", default="full")
     options.add_argument("--rows", type=int, default=2000, help="of the reference, at most")
+    options.add_argument("--rows-a-class", type=int, default=0, help="of the task's training rows, at most")
     options.add_argument("--epochs", type=int)
     options.add_argument("--rate", type=float, help="the learning rate; a high one forgets more")
     options.add_argument("--seed", type=int, default=0)
@@ -122,7 +133,7 @@ def main() -> None:
     points = []
     for name in given.guards:
         with tempfile.TemporaryDirectory() as folder:
-            run = tunesmith.finetune(settings(given, GUARDS[name]), run=Path(folder) / "run")
+            run = tunesmith.finetune(settings(given, GUARDS[name], Path(folder)), run=Path(folder) / "run")
             report = json.loads(run.report.read_text())
         print(line(name, report), flush=True)
         reached = report["metrics"]["test"][report["primary_metric"]]["value"]

@@ -108,8 +108,7 @@ def main() -> None:
     given = options.parse_args()
     if given.only:
         kind, _, what = given.only.partition(":")
-        found = (run_trainer if kind == "trainer" else run_tunesmith)(given.data, what, given.seed)
-        print(json.dumps(found))
+        print(json.dumps((run_trainer if kind == "trainer" else run_tunesmith)(given.data, what, given.seed)))
         return
     plan = [("tunesmith:probe", 1), ("tunesmith:full", given.seeds), ("trainer:best", 1), ("trainer:tutorial", 1)]
     print(f"{'contestant':20} {'accuracy':>9} {'train s':>9} {'whole s':>9}", flush=True)
