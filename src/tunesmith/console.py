@@ -150,7 +150,7 @@ def show_plan(found: dict[str, Any]) -> None:
 
 
 def _show_candidates(found: dict[str, Any]) -> None:
-    table = Table(title="What may be tried, cheapest first", title_justify="left")
+    table = Table(title="What may be tried, as far as time allows", title_justify="left")
     for name in ("Plan", "Trains", "Epochs", "Learning rate", "Time", "Memory"):
         table.add_column(name, justify="left" if name == "Plan" else "right")
     for plan in found["candidates"]:

@@ -144,7 +144,7 @@ class TrainSettings(Strict):
     """Steps between two lines of log.jsonl."""
 
 
-_UNITS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86_400, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
 def _measured(units: str) -> typing.Any:
@@ -155,7 +155,7 @@ def _measured(units: str) -> typing.Any:
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
         if not found or found[2] not in ("", *units.split()):
-            raise ValueError(f"a number with one of the units {units.replace(' ', ', ')} is needed")
+            raise ValueError(f"a number is needed, alone or with one of the units {units.replace(' ', ', ')}")
         return float(found[1]) * _UNITS.get(found[2], 1)
 
     return pydantic.BeforeValidator(read)
@@ -164,7 +164,7 @@ def _measured(units: str) -> typing.Any:
 class Budget(Strict):
     """What a run may take. `method: auto` chooses within it; a single method is shortened where time does not suffice."""
 
-    time: Annotated[float, Field(gt=0), _measured("s sec min h d")] | None = None
+    time: Annotated[float, Field(gt=0), _measured("s sec m min h d")] | None = None
     """For everything from reading the data to the report, in seconds, or as `90s`, `10min`, `2h`."""
     memory: Annotated[float, Field(gt=0), _measured("kb mb gb tb")] | None = None
     """Peak, in bytes, or as `2GB`; methods that are predicted to need more are not tried."""

@@ -283,7 +283,7 @@ def test_features_and_activations_are_computed_once_for_all(
         ({"budget": 60, "evaluate": {"baselines": ["scratch"]}}, "training from scratch"),
         ({"method": {"name": "auto", "candidates": ["prob"]}}, "did you mean 'probe'"),
         ({"method": {"name": "auto", "candidates": ["full", "full"]}}, "twice"),
-        ({"budget": "soon"}, "a number with one of the units s, sec, min, h, d"),
+        ({"budget": "soon"}, "alone or with one of the units s, sec, m, min, h, d"),
         ({"budget": {"time": 0}}, "greater than 0"),
         ({"budget": {"memory": "2 minutes"}}, "kb, mb, gb, tb"),
     ],

@@ -47,9 +47,7 @@ class Auto:
         return Loading(reserved=max((one.reserved for one in wanted), default=0))
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Frontier:
-        reasons = [
-            "The methods are tried on the same rows, cheapest first, as far as time allows; the best on validation is kept."
-        ]
+        reasons = ["The probe is tried first, then the others, as far as time allows; the best on validation is kept."]
         if self.settings.candidates is not None:
             plans = [_plan(one, stages, facts) for one in self.named]
             return Frontier(tuple(plans), tuple(reasons))

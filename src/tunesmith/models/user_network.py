@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
@@ -209,8 +208,13 @@ def _fill(network: nn.Module, where: str, source: UserModel) -> None:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no file of weights {where}.") from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelError(f"The weights {where} cannot be read: {str(error).splitlines()[0]}") from None
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"The weights {where} hold more than tensors, such as a whole module, and a pickle can run any code.",
+            "Save network.state_dict().",
+        ) from None
+    except Exception as error:  # a file of another kind makes torch.load raise nearly anything
+        raise ModelError(f"The weights {where} cannot be read as a state dict ({type(error).__name__}).") from None
     tensors = tensors.get("state_dict", tensors) if isinstance(tensors, Mapping) else tensors
     if not isinstance(tensors, Mapping) or not all(isinstance(one, torch.Tensor) for one in tensors.values()):
         raise ModelError(f"The weights {where} are no state dict.", "Save network.state_dict().")
@@ -219,8 +223,14 @@ def _fill(network: nn.Module, where: str, source: UserModel) -> None:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
+        wanted = network.state_dict().keys()
+        missing, other = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
+        told = [f"{len(missing)} of {len(wanted)} tensors are missing ({missing[0]} …)"] if missing else []
+        told += [f"{len(other)} are not its own ({other[0]} …)"] if other else []
         first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
-        raise ModelError(f"The weights {where} do not fit what {source.python} builds: {first}") from None
+        raise ModelError(
+            f"The weights {where} do not fit what {source.python} builds: {' and '.join(told) or first}."
+        ) from None
 
 
 def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem: str) -> Model:

@@ -255,6 +255,7 @@ def _final(
         plan = next(option.plan for option in options if option.label == best.label)
         last = next(event for event in train(_decided(means, plan, notes)) if isinstance(event, Trained))
     entries = tuple(notes.tried.get(option.label) or out[option.label] for option in options)
-    peak = max(one.peak_memory_bytes for one in notes.tried.values())
     test = notes.tests.get(best.label)
-    return dataclasses.replace(last, seconds=best.seconds, peak_memory_bytes=peak, frontier=entries, range_test=test)
+    return dataclasses.replace(
+        last, seconds=best.seconds, peak_memory_bytes=best.peak_memory_bytes, frontier=entries, range_test=test
+    )
