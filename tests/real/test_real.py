@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,28 @@ def test_a_probe_of_a_cifar_resnet_tells_defects_of_tiles_apart(tmp_path: Path) 
         "train": 474, "validation": 158, "test": 160,
     }  # fmt: skip
     assert report["model"]["loader"] == "pipeline"
+
+
+@pytest.mark.parametrize(("function", "least"), [("resnet20", 0.79), ("resnet56", 0.80)])
+def test_a_network_of_ones_own_keeps_its_own_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, least: float
+) -> None:
+    """State dicts of a house network: 0.804 on these images for resnet20, as its SOURCE.md says."""
+    shutil.copy(Path(__file__).parents[1] / "nets.py", tmp_path / "nets_of_the_house.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    labels = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    settings = {
+        "task": {"name": "image-classification", "metric": "macro_f1"},
+        "model": {
+            "python": f"nets_of_the_house:{function}", "size": 32, "labels": labels,
+            "weights": str(SHARED / "weights" / f"cifar-{function}" / "model.safetensors"),
+        },
+        "data": {"train": str(SHARED / "data" / "magnetic-tile" / "splits.csv"), "split_column": "split"},
+        "method": "probe",
+        "evaluate": {"resamples": 200, "retention": [{"name": "cifar", "data": str(SHARED / "data" / "cifar10-slice")}]},
+    }  # fmt: skip
+    run = tunesmith.finetune(settings, run=tmp_path / "run")
+    kept = json.loads(run.report.read_text())["retention"][0]
+    assert kept["head"] == "own"
+    assert kept["before"]["value"] == kept["after"]["value"] >= least
