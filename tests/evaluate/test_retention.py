@@ -16,7 +16,7 @@ import transformers
 import tunesmith
 from tiny import write_model, write_rows
 from tunesmith import prepare, seeds, settings
-from tunesmith.errors import SettingsError
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.evaluate import capability, retention, wise_ft
 from tunesmith.evaluate.retention import Reference
 from tunesmith.models.activations import features
@@ -230,6 +230,11 @@ def test_keys_that_make_no_sense_together_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         tunesmith.plan(settings | {"train": settings["train"] | train})
+
+
+def test_a_reference_that_cannot_be_read_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"evaluate\.retention 'other': There is no data file .*gone\.csv"):
+        referred(ready_of(settings, tmp_path), tmp_path / "gone.csv", tmp_path)
 
 
 def test_a_reference_with_a_wrong_key_or_a_name_twice_is_refused(settings: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from tunesmith.contracts import Array, Head, Model, Task
-from tunesmith.errors import SettingsError
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.evaluate import capability
 from tunesmith.evaluate import references as references_
 from tunesmith.evaluate.capability import Measured
@@ -133,7 +133,10 @@ def prepare(
         )
     found, device = [], device or device_of(original.module)
     for number, one in enumerate(wanted):
-        data = references_.read(one, original, task, cache / "references" / str(number), seed, say)
+        try:
+            data = references_.read(one, original, task, cache / "references" / str(number), seed, say)
+        except DataError as error:
+            raise DataError(f"evaluate.retention {one.name!r}: {error.what}", error.mend) from error
         data.model.module.to(device)
         before, probe = capability.measured(data, original, seed, precision)
         found.append(Reference(data, evaluate or EvaluateSettings(), seed, precision, before, probe))
