@@ -15,17 +15,11 @@ from steps import (
 )
 from tunesmith.evaluate import wise_ft
 from tunesmith.evaluate.wise_ft import Point
-from tunesmith.prepare import Prepared
 from tunesmith.train import checkpoint, statistics
 from tunesmith.train.events import StepDone, Trained
 from tunesmith.train.guards import mix
 from tunesmith.train.loop import train
 from tunesmith.train.weights import copy_of, of
-
-
-@pytest.fixture
-def ready(settings: dict[str, Any], tmp_path: Path) -> Prepared:
-    return prepared(settings, tmp_path)
 
 
 def test_swa_keeps_the_plain_mean_of_the_last_weights(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -34,11 +34,6 @@ from tunesmith.train.rehearsal import drawn, rows_a_step
 from tunesmith.train.weights import of
 
 
-@pytest.fixture
-def ready(settings: dict[str, Any], tmp_path: Path) -> Prepared:
-    return prepared(settings, tmp_path)
-
-
 def far(ready: Prepared, before: nn.Module, examples: Any, rows: np.ndarray) -> torch.Tensor:
     """Mean over rows and views of the squared distance, over the mean squared distance from the mean of all rows."""
     with torch.no_grad():

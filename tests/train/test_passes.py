@@ -37,11 +37,6 @@ from tunesmith.train.sharpness import climbed
 from tunesmith.train.weights import copy_of, of
 
 
-@pytest.fixture
-def ready(settings: dict[str, Any], tmp_path: Path) -> Prepared:
-    return prepared(settings, tmp_path)
-
-
 def test_sam_takes_the_gradient_a_step_up_and_comes_back(ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     one = stepper(ready, Guards(sam=0.3))
     before = copy_of(of(ready.model.module))

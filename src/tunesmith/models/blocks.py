@@ -128,7 +128,7 @@ def _series(module: nn.Module, name: str, example: Mapping[str, torch.Tensor]) -
     found: list[str] = []
     for child in _called(module, name, example):
         held = module.get_submodule(child)
-        if isinstance(held, nn.Sequential | nn.ModuleList):
+        if isinstance(held, nn.Sequential):
             found += _series(module, child, example)
         elif _weighs(held) and _passes_all(module, child, example):
             found.append(child)
@@ -136,16 +136,15 @@ def _series(module: nn.Module, name: str, example: Mapping[str, torch.Tensor]) -
 
 
 def _called(module: nn.Module, name: str, example: Mapping[str, torch.Tensor]) -> list[str]:
-    """Full names of the children of `name`, in the order in which they are first called; of a list, as they stand in it."""
+    """Full names of the children of `name`, in the order in which they are first called; of a chain, as they stand in it."""
     parent = module.get_submodule(name)
     children = [f"{name}.{child}" for child, _ in parent.named_children()]
-    if isinstance(parent, nn.Sequential | nn.ModuleList):
+    if isinstance(parent, nn.Sequential):
         return children
     order: list[str] = []
     handles = [
-        module.get_submodule(inner).register_forward_pre_hook(lambda *_, child=child: order.append(child))
+        module.get_submodule(child).register_forward_pre_hook(lambda *_, child=child: order.append(child))
         for child in children
-        for inner in _entered(module, child)
     ]
     try:
         with evaluated(module), torch.no_grad():
@@ -155,12 +154,6 @@ def _called(module: nn.Module, name: str, example: Mapping[str, torch.Tensor]) -
         for handle in handles:
             handle.remove()
     return list(dict.fromkeys(order))
-
-
-def _entered(module: nn.Module, name: str) -> list[str]:
-    """The module `name`, or, of a list, which is never called itself, its members."""
-    held = module.get_submodule(name)
-    return [f"{name}.{child}" for child, _ in held.named_children()] if isinstance(held, nn.ModuleList) else [name]
 
 
 def _made_up(module: nn.Module, name: str) -> bool:
