@@ -3,6 +3,8 @@
     python benchmarks/retention.py DATA/sst2 DATA/banking77 --rows-a-class 400 --rows 600 --epochs 3 --rate 5e-4
     python benchmarks/retention.py DATA/magnetic-tile/splits.csv DATA/cifar10-slice --task image-classification \\
         --model WEIGHTS/RESNET --set data.split_column=split task.metric=macro_f1
+    python benchmarks/retention.py DATA/trec DATA/books/train.txt --reference-task causal-lm \\
+        --reference-test DATA/books/held-out.txt --model WEIGHTS/gpt2-books --rows 200
 
 One run of the method without any guard, then one for each guard and strength, all with the same seed. Retention is that of
 `evaluate.retention` (docs/retention.md); `neighbours` is the nearest-neighbour figure, `CKA` that of the deepest stage.
@@ -44,7 +46,8 @@ HEADS = ("guard", "task", "before", "after", "kept", "neighbours", "CKA", "alpha
 
 def settings(given: argparse.Namespace, guard: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Settings of one run; fewer training rows go into a file in `folder`."""
-    reference = {"name": given.reference.stem, "data": str(given.reference), "rows": given.rows}
+    data = {"train": str(given.reference)} | ({"test": str(given.reference_test)} if given.reference_test else {})
+    reference = {"name": given.reference.stem, "data": data, "rows": given.rows, "task": given.reference_task}
     asked = {"epochs": given.epochs, "learning_rate": given.rate}
     values = {
         "task": given.task,
@@ -117,6 +120,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("data", type=Path, help="what the model is fine-tuned on")
     options.add_argument("reference", type=Path, help="what it should still be able to do")
+    options.add_argument("--reference-task", help="that of the run when absent")
+    options.add_argument("--reference-test", type=Path, help="cut from the reference when absent")
     options.add_argument("--task", default="text-classification")
     options.add_argument("--model", default="builtin:minilm")
     options.add_argument("--method", default="full")

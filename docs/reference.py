@@ -37,7 +37,9 @@ def schema() -> dict[str, Any]:
     found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
     reference = found["$defs"]["ReferenceSettings"]["properties"]
     reference["data"] = {"$ref": "#/properties/data"}
-    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, {"type": "null"}]}
+    more = [_named("task", name, tasks.REFERENCES) for name in tasks.REFERENCES]
+    names = {"enum": list(tasks.REFERENCES)}
+    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, names, *more, {"type": "null"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
 
 
@@ -59,6 +61,9 @@ def page() -> str:
         *_table("Measuring", "evaluate.", EvaluateSettings),
         *_table("A reference of `evaluate.retention`", "evaluate.retention[].", ReferenceSettings),
     ]
+    for name in tasks.REFERENCES:
+        own = look_up("task", name, tasks.REFERENCES).Settings
+        parts += _table(f"The task `{name}` of a reference", "evaluate.retention[].task.", own)
     for kind, table in KINDS.items():
         for name in table:
             parts += _table(f"The {kind} `{name}`", f"{kind}.", look_up(kind, name, table).Settings)

@@ -225,26 +225,19 @@ class Facts:
     settings: TrainSettings
 
 
-class Task(Protocol):
-    """What the model must do. One file a task in `tasks`."""
+class Scoring(Protocol):
+    """What a network can be asked to do and scored on: the task of a run, or that of reference data."""
 
     name: str
     Settings: type[BaseModel]
     cells: Cells
     """What one input is."""
-
-    @staticmethod
-    def tiny(folder: Path) -> dict[str, Any]:
-        """Settings (model, data) of a run that takes a second, with a few rows and a two-block backbone in `folder`."""
-        ...
+    keeps_head: bool
+    """Whether `load_model` brings the checkpoint's own head, without which there is nothing to score."""
 
     @property
     def primary_metric(self) -> str:
-        """The metric that chooses weights and heads; higher is better."""
-        ...
-
-    def adopt(self, problem: str) -> None:
-        """Settle what the data decide: the kind of target."""
+        """The metric that counts; `metrics.direction` says which way it gets better."""
         ...
 
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> Dataset: ...
@@ -258,23 +251,11 @@ class Task(Protocol):
         loading: Loading = Loading(),
         remote_code: bool = False,
     ) -> Model:
-        """The pre-trained network with a new head, as `loading` wants it."""
-        ...
-
-    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
-        """The model that a run left in `folder`, ready for new inputs."""
+        """The pre-trained network, as `loading` wants it, with a new head or with its own."""
         ...
 
     def encode(self, rows: pa.Table, model: Model) -> Any:
         """`rows` as Examples, in the task's own class."""
-        ...
-
-    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
-        """How many of `rows` stand among `others` too, exactly or at least this alike."""
-        ...
-
-    def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
-        """How many rows were cut, and how much of them; None where inputs have no length."""
         ...
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
@@ -285,26 +266,16 @@ class Task(Protocol):
         """The loss of `logits` for the examples `indices`, as a sum and a count."""
         ...
 
-    def solve_head(
-        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
-    ) -> Solved:
-        """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`.
-
-        Args:
-            kept: features that were computed before, and those that are computed now, for the next plan that needs them.
-        """
+    def outcome(self, logits: torch.Tensor, examples: Any, indices: Indices) -> torch.Tensor:
+        """(len(indices), outputs): what is kept of the network's logits for the examples `indices`, to be scored."""
         ...
 
     def decode(self, examples: Any, logits: Array) -> Array:
-        """Logits per row, (rows, outputs), from logits per piece of a row."""
+        """Outcomes per row, (rows, outputs), from those per piece of a row."""
         ...
 
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
         """`loss` and the primary metric of logits per row, for the learning curve."""
-        ...
-
-    def commonest(self, train: Any, rows: int, model: Model) -> Array:
-        """Logits (rows, outputs) of always giving the commonest answer of the training rows."""
         ...
 
     def intervals(
@@ -317,6 +288,45 @@ class Task(Protocol):
         self, examples: Any, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Interval:
         """Primary metric of `logits` minus that of `other`, paired by row."""
+        ...
+
+
+class Task(Scoring, Protocol):
+    """What the model must do. One file a task in `tasks`. Of its primary metric, more is better."""
+
+    @staticmethod
+    def tiny(folder: Path) -> dict[str, Any]:
+        """Settings (model, data) of a run that takes a second, with a few rows and a two-block backbone in `folder`."""
+        ...
+
+    def adopt(self, problem: str) -> None:
+        """Settle what the data decide: the kind of target."""
+        ...
+
+    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        """The model that a run left in `folder`, ready for new inputs."""
+        ...
+
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        """How many of `rows` stand among `others` too, exactly or at least this alike."""
+        ...
+
+    def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
+        """How many rows were cut, and how much of them; None where inputs have no length."""
+        ...
+
+    def solve_head(
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
+    ) -> Solved:
+        """The head as the solution of a regularised linear problem on frozen features, for a "solve" phase of `plan`.
+
+        Args:
+            kept: features that were computed before, and those that are computed now, for the next plan that needs them.
+        """
+        ...
+
+    def commonest(self, train: Any, rows: int, model: Model) -> Array:
+        """Logits (rows, outputs) of always giving the commonest answer of the training rows."""
         ...
 
     def temperature(self, examples: Any, logits: Array) -> float | None:

@@ -14,17 +14,15 @@ import torch
 import transformers
 
 import tunesmith
+from references import ready_of, referred
 from tiny import write_model, write_rows
-from tunesmith import prepare, seeds, settings
+from tunesmith import seeds
 from tunesmith.errors import DataError, SettingsError
 from tunesmith.evaluate import capability, retention, wise_ft
-from tunesmith.evaluate.retention import Reference
 from tunesmith.models.activations import features
 from tunesmith.models.adapters import merge
 from tunesmith.models.backbones import backbone_of
 from tunesmith.models.probes import with_head
-from tunesmith.prepare import Prepared
-from tunesmith.settings import ReferenceSettings
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +42,6 @@ def headed(tmp_path: Path) -> Path:
         module.classifier.weight.mul_(50)
     module.save_pretrained(folder)
     return folder
-
-
-def ready_of(given: dict[str, Any], folder: Path) -> Prepared:
-    return prepare.prepare(settings.parse(given), folder / "cache", torch.device("cpu"), lambda _: None)
-
-
-def referred(ready: Prepared, source: Path, folder: Path, said: list[str] | None = None, **more: Any) -> Reference:
-    wanted = ReferenceSettings.model_validate({"name": "other", "data": str(source)} | more)
-    how = ready.settings.evaluate
-    say = (said if said is not None else []).append
-    (found,) = retention.prepare([wanted], ready.model, ready.settings.task, folder, 0, "fp32", evaluate=how, say=say)
-    return found
 
 
 def test_an_unchanged_backbone_keeps_everything(settings: dict[str, Any], reference_rows: Path, tmp_path: Path) -> None:

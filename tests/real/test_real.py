@@ -43,6 +43,25 @@ def test_a_real_decoder_is_fine_tuned_and_opens_again(tmp_path: Path) -> None:
     assert json.loads(run.report.read_text())["model"]["loader"] == "pipeline"
 
 
+def test_a_real_language_model_has_the_perplexity_that_it_was_left_with(tmp_path: Path) -> None:
+    lines = (SHARED / "data" / "trec" / "train.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(lines[:301]) + "\n")
+    held_out = str(SHARED / "data" / "books" / "held-out.txt")
+    data = {"train": held_out, "validation": held_out, "test": held_out}
+    settings = {
+        "model": str(SHARED / "weights" / "gpt2-books"),
+        "data": {"train": str(tmp_path / "few.csv"), "target": "label"},
+        "method": "partial",
+        "train": {"epochs": 1},
+        "evaluate": {"resamples": 200, "retention": [{"name": "novels", "task": "causal-lm", "data": data}]},
+    }
+    run = tunesmith.finetune(settings, run=tmp_path / "run")
+    (kept,) = json.loads(run.report.read_text())["retention"]
+    assert kept["before"]["value"] == pytest.approx(134, rel=0.04)  # its SOURCE.md, other windows
+    assert kept["after"]["value"] == pytest.approx(kept["before"]["value"], rel=0.1)
+    assert kept["difference"]["low"] < kept["difference"]["value"] < kept["difference"]["high"]
+
+
 def test_trec_repeats_between_splits_are_found() -> None:
     folder = SHARED / "data" / "trec"
     found = tunesmith.check(

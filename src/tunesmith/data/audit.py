@@ -58,8 +58,9 @@ def audit(
         **described,
         "duplicates": _duplicates(splits, exact, near),
         "overlap": _overlap(splits, exact, near) if brought else {},
-        "conflicting_labels": _conflicts(splits, exact, f"{cells.noun}s"),
     }
+    if columns.targets:
+        found["conflicting_labels"] = _conflicts(splits, exact, f"{cells.noun}s")
     if labels:
         found["classes"] = {name: _classes(rows, labels) for name, rows in splits.items()}
         found["imbalance"] = _imbalance(found["classes"]["train"])
@@ -160,7 +161,7 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
             f"exactly or nearly, in {earlier} too: "
             f"figures on {later} flatter the model by as much."
         )
-    if count := found["conflicting_labels"][f"{noun}s"]:
+    if count := found.get("conflicting_labels", {}).get(f"{noun}s", 0):
         warnings.append(f"{count:,} {noun}{'s stand' if count > 1 else ' stands'} there with different labels.")
     if labels and "train" in found["classes"]:
         counts = found["classes"]["train"]

@@ -35,18 +35,26 @@ class Columns:
         return ", ".join(self.targets)
 
 
-def choose(header: Sequence[str], settings: DataSettings, source: str, cells: Cells = TEXT) -> Columns:
+def choose(
+    header: Sequence[str], settings: DataSettings, source: str, cells: Cells = TEXT, *, labelled: bool = True
+) -> Columns:
     """The parts that the columns of `source` play.
 
+    Args:
+        labelled: whether there is a target.
+
     Raises:
-        DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely.
+        DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely; or a target is
+            named where there is none.
     """
     names = _stripped(header, source)
     split = _present(settings.split_column, names, source) if settings.split_column else None
     guesses = [f"The column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
     targets = [_present(name, names, source) for name in _listed(settings.target)]
     inputs = [_present(name, names, source) for name in _listed(settings.input)]
-    if not targets:
+    if targets and not labelled:
+        raise DataError(f"data.target is {settings.target!r}, but this task reads texts alone.", "Leave it away.")
+    if not targets and labelled:
         targets = [_guess_target([name for name in names if name != split], inputs, source, cells)]
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:

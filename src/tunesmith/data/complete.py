@@ -57,7 +57,7 @@ def complete(
             f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
             "Give more rows, or bring data.validation and data.test yourself.",
         )
-    strata, together = _strata(train.column("target")), _together(train, near["train"])
+    strata, together = _strata(train), _together(train, near["train"])
     split = cut(strata, together, shares, seed)
     notes = _uneven(np.bincount(split, minlength=len(shares)), ["train", *missing], shares)
     pieces: dict[str, pa.Table] = dict(tables)
@@ -102,8 +102,11 @@ def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
     return mapped(path)
 
 
-def _strata(target: pa.ChunkedArray) -> Indices:
-    """The class of each row; for several labels the rarest one; for scores the decile."""
+def _strata(table: pa.Table) -> Indices:
+    """The class of each row; for several labels the rarest one; for scores the decile; one for all without a target."""
+    if "target" not in table.column_names:
+        return np.zeros(table.num_rows, dtype=np.int64)
+    target = table.column("target")
     if pa.types.is_floating(target.type):
         values = target.to_numpy()
         edges = np.quantile(values, np.linspace(0, 1, SCORE_BINS + 1)[1:-1])

@@ -32,13 +32,17 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits ready for a task, with the columns id, line, those of the cells (input first), target, group (for groups)."""
+    """Splits ready for a task, with the columns id, line, those of the cells (input first), target, group.
+
+    There is no target where rows are read without one, and a group only where one was named.
+    """
 
     splits: dict[str, pa.Table]
     """train, validation, test, in this order."""
-    problem: Problem
+    problem: Problem | None
+    """The kind of target."""
     labels: tuple[str, ...]
-    """Class names by index; empty for scores."""
+    """Class names by index; empty for scores, and where there is no target."""
     columns: Columns
     audit: dict[str, Any]
     rejected: list[Rejected]
@@ -58,23 +62,10 @@ def load(
     Raises:
         DataError: nothing usable there; the message says what, where, and the mend.
     """
-    sources = _sources(settings)
-    columns = choose(sources["train"].columns, settings, sources["train"].name, cells)
-    read = {
-        name: canonical(
-            source,
-            positions(source.columns, columns, source.name),
-            name,
-            settings,
-            cache / f"{name}.raw.arrow",
-            cells,
-        )
-        for name, source in sources.items()
-    }
-    raw = read["train"].rows
-    if not raw.num_rows:
-        _refuse_empty(read["train"], sources["train"].name)
-    read, notes = _without_hidden(read, settings)
+    wanted = _Wanted(settings, cache, seed, cells)
+    read = _read(wanted, labelled=True)
+    name, columns, raw = read.names["train"], read.columns, read.splits["train"].rows
+    splits, notes = _without_hidden(read.splits, settings)
     several = len(columns.targets) > 1
     if several and problem not in (None, "multi-label"):
         raise DataError(
@@ -82,28 +73,87 @@ def load(
             f"{problem}.",
             "Name one column, or leave task.problem away.",
         )
-    known = problem or sources["train"].problem
-    found = known or targets.infer(raw.column("raw"), several, sources["train"].name)
+    known = problem or read.problem
+    found = known or targets.infer(raw.column("raw"), several, name)
     if known is None:
         columns = replace(columns, guesses=(*columns.guesses, targets.reading(found, raw.column("raw"))))
-    labels = targets.class_names(raw.column("raw"), found, settings.separator, sources["train"].name)
+    labels = targets.class_names(raw.column("raw"), found, settings.separator, name)
     parse = targets.parser(found, labels, settings.separator)
     parsed = {
-        name: _parsed(one, parse, targets.TYPES[found], cache / f"{name}.arrow", name) for name, one in read.items()
+        split: _parsed(one, parse, targets.TYPES[found], cache / f"{split}.arrow", split)
+        for split, one in splits.items()
     }
-    tables = {name: one.rows for name, one in parsed.items()}
-    rejected = [row for one in parsed.values() for row in one.rejected]
-    _check_rejected(rejected, tables, settings, sources["train"].name)
-    tables, columns = ids.with_unique(
-        tables, columns, {name: one.name for name, one in sources.items()}, chosen=settings.id is not None
-    )
     notes += _merged_notes(targets.merged(raw.column("raw"), found))
+    return _in_splits(wanted, replace(read, columns=columns, splits=parsed, problem=found), labels, notes)
+
+
+def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells = TEXT) -> Dataset:
+    """`load` for rows that have no target.
+
+    Raises:
+        DataError: nothing usable there, or data.target names a column.
+    """
+    wanted = _Wanted(settings, cache, seed, cells)
+    return _in_splits(wanted, replace(_read(wanted, labelled=False), problem=None), (), [])
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked for."""
+
+    settings: DataSettings
+    cache: Path
+    seed: int
+    cells: Cells
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was read of the sources."""
+
+    names: dict[str, str]
+    """By split, what messages call the source."""
+    problem: Problem | None
+    """The kind of target, where it is known."""
+    columns: Columns
+    splits: dict[str, Canonical]
+
+
+def _read(wanted: _Wanted, *, labelled: bool) -> _Found:
+    """Which column plays which part, and the rows whose inputs can be used."""
+    settings, cells = wanted.settings, wanted.cells
+    sources = _sources(settings)
+    first = sources["train"]
+    columns = choose(first.columns, settings, first.name, cells, labelled=labelled)
+    read = {
+        name: canonical(
+            source,
+            positions(source.columns, columns, source.name),
+            name,
+            settings,
+            wanted.cache / f"{name}.raw.arrow",
+            cells,
+        )
+        for name, source in sources.items()
+    }
+    if not read["train"].rows.num_rows:
+        _refuse_empty(read["train"], first.name)
+    return _Found({name: one.name for name, one in sources.items()}, first.problem, columns, read)
+
+
+def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: list[str]) -> Dataset:
+    """Count what was set aside, find repeats, cut the splits that are missing, audit."""
+    settings, cells = wanted.settings, wanted.cells
+    tables = {name: one.rows for name, one in read.splits.items()}
+    rejected = [row for one in read.splits.values() for row in one.rejected]
+    _check_rejected(rejected, tables, settings, read.names["train"])
+    tables, columns = ids.with_unique(tables, read.columns, read.names, chosen=settings.id is not None)
     exact, near = _clusters(tables, settings.near_duplicate, cells)
     brought = len(tables) > 1
-    tables, exact, near, uneven = complete(tables, exact, near, settings, seed, cache)
-    notes += uneven
+    tables, exact, near, uneven = complete(tables, exact, near, settings, wanted.seed, wanted.cache)
+    notes = [*notes, *uneven]
     report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes, cells=cells)
-    return Dataset(tables, found, labels, columns, report, rejected)
+    return Dataset(tables, read.problem, labels, columns, report, rejected)
 
 
 def load_labelled(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tunesmith import seeds
 from tunesmith.contracts import Array, Features, Head, Model
-from tunesmith.evaluate.references import OWN, Data
+from tunesmith.evaluate.references import Data
 from tunesmith.metrics.neighbours import votes
 from tunesmith.models import probes
 from tunesmith.models.activations import depths, features
@@ -42,7 +42,7 @@ class Measured:
 def measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measured, Head | None]:
     """What the backbone of `model` says, and the probe that was fitted for it."""
     with _behind(data, model):
-        near = None if data.head == OWN else _neighbours(data, precision)
+        near = None if data.probing is None else _neighbours(data, precision)
         stages, probe = _stages(data, seed), _probe(data, seed, precision)
         score = _score(data, probe, precision)
         return Measured(_logits(data, probe, "test", precision), score, near, stages), probe
@@ -50,11 +50,11 @@ def measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measu
 
 def _probe(data: Data, seed: int, precision: str) -> Head | None:
     """A head for the backbone as it is now; None where the checkpoint's own is used."""
-    if data.head == OWN:
+    if data.probing is None:
         return None
     plan = _probing(data.model, precision)
     train, validation = data.batched("train"), data.batched("validation")
-    return data.task.solve_head(data.model, train, validation, plan, plan.phases[0], seed, Features()).probe
+    return data.probing.solve_head(data.model, train, validation, plan, plan.phases[0], seed, Features()).probe
 
 
 def _logits(data: Data, probe: Head | None, split: str, precision: str) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith import seeds, tasks
-from tunesmith.contracts import Batched, Examples, Model, Task
+from tunesmith.contracts import Batched, Examples, Model, Scoring, Task
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
 from tunesmith.registry import make
@@ -28,17 +28,22 @@ class Data:
     """Rows of a reference, and a network of their task with the pre-trained backbone."""
 
     name: str
-    task: Task
+    task: Scoring
     model: Model
     """Its backbone is the original one; its head the checkpoint's own, or one to solve for."""
-    head: str
-    """"own" or "probe"."""
+    probing: Task | None
+    """What solves for a head; None where the checkpoint's own is used."""
     rows: dict[str, pa.Table]
     """train, validation, test."""
     examples: dict[str, Examples]
     """The same, as the network takes them."""
     classes: int
     """How many labels there are; 0 for scores."""
+
+    @property
+    def head(self) -> str:
+        """ "own" or "probe"."""
+        return OWN if self.probing is None else PROBE
 
     def batched(self, split: str) -> Batched:
         """A split with what makes batches of it."""
@@ -57,27 +62,54 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
         TunesmithError: the data cannot be used, or the checkpoint has no such head as is asked for.
     """
     named = wanted.task or Named(name=task.name)
-    found: Task = make("task", tasks.TABLE, named, f"evaluate.retention {wanted.name!r}")
+    found = make("task", tasks.TABLE | tasks.REFERENCES, named, f"evaluate.retention {wanted.name!r}")
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
-    model = load(seed=seed)
-    order = _order(wanted, original, dataset.labels, say)
-    if order is not None and own_head.same_head(model, load(seed=seed + 1)):
-        own_head.reorder(model, order)
-    elif order is not None:
-        _insist_probe(wanted, f"{original.source} names such labels, but brings no weights of a head for them")
-        order = None
+    if found.keeps_head:
+        model, probing = _with_own_head(wanted, load(seed=seed)), None
+    else:
+        model, probing = _classifier(wanted, found, original, dataset.labels, load, seed, say)
     model.module.eval()
     # The run may keep positions free for virtual tokens; rows that are replayed pass through its network.
     model = dataclasses.replace(model, limit=min(model.limit, original.limit))
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
     examples = {name: found.encode(split, model) for name, split in rows.items()}
-    head = PROBE if order is None else OWN
     say(
         f"Reference {wanted.name!r}: {rows['test'].num_rows:,} test rows, measured with "
-        + ("the checkpoint's own head." if head == OWN else "a probe and nearest neighbours.")
+        + ("the checkpoint's own head." if probing is None else "a probe and nearest neighbours.")
     )
-    return Data(wanted.name, found, model, head, rows, examples, len(dataset.labels))
+    return Data(wanted.name, found, model, probing, rows, examples, len(dataset.labels))
+
+
+def _with_own_head(wanted: ReferenceSettings, model: Model) -> Model:
+    """`model`, for which no other head can stand in."""
+    if wanted.head not in ("auto", OWN):
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} asks for head: {wanted.head}, but a language model keeps its own.",
+            "Leave head away.",
+        )
+    return model
+
+
+def _classifier(
+    wanted: ReferenceSettings,
+    task: Task,
+    original: Model,
+    labels: Sequence[str],
+    load: Callable[..., Model],
+    seed: int,
+    say: Say,
+) -> tuple[Model, Task | None]:
+    """The network with the checkpoint's own head in the order of `labels`; or with one that the task must solve for."""
+    model = load(seed=seed)
+    order = _order(wanted, original, labels, say)
+    if order is None:
+        return model, task
+    if not own_head.same_head(model, load(seed=seed + 1)):
+        _insist_probe(wanted, f"{original.source} names such labels, but brings no weights of a head for them")
+        return model, task
+    own_head.reorder(model, order)
+    return model, None
 
 
 def _order(wanted: ReferenceSettings, original: Model, labels: Sequence[str], say: Say) -> list[int] | None:

@@ -1,7 +1,8 @@
 """Retention: what the pre-trained backbone could do before, and what the fine-tuned one still can, on reference data.
 
-Where the checkpoint brings a head for the reference, that head is put behind either backbone. Otherwise a linear probe and a
-nearest-neighbour classifier are fitted anew for either, and stages are compared by centred kernel alignment.
+Where the checkpoint brings a head for the reference, as language models do, that head is put behind either backbone.
+Otherwise a linear probe and a nearest-neighbour classifier are fitted anew for either. Stages are compared by centred kernel
+alignment.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tunesmith.evaluate.capability import Measured
 from tunesmith.evaluate.measure import groups_of
 from tunesmith.evaluate.references import Data, Say
 from tunesmith.metrics.cka import linear_cka
+from tunesmith.metrics.direction import share_kept
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes
 from tunesmith.models.forward import device_of
@@ -86,9 +88,8 @@ class Retained:
 
     @property
     def kept(self) -> float:
-        """After over before, of the primary figure; 1 where there was nothing to lose."""
-        before, after = self.primary.before.value, self.primary.after.value
-        return after / before if before > 0 else 1.0
+        """The share of the primary figure that is left; 1 where there was nothing to lose."""
+        return share_kept(self.metric, self.primary.before.value, self.primary.after.value)
 
     def as_dict(self) -> dict[str, Any]:
         """An entry of report.json's `retention`."""
@@ -164,9 +165,9 @@ def measure(reference: Reference, model: Model) -> Retained:
 
 
 def kept(reference: Reference, model: Model) -> float:
-    """After over before on the reference's validation rows: for choosing by, so that its test rows stay unread."""
+    """The share that is left on the reference's validation rows: for choosing by, so that its test rows stay unread."""
     now = capability.validated(reference.data, model, reference.seed, reference.precision)
-    return now / reference.before.validated if reference.before.validated > 0 else 1.0
+    return share_kept(reference.data.task.primary_metric, reference.before.validated, now)
 
 
 def compared(

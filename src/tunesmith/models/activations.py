@@ -84,7 +84,7 @@ def features(
             model.module,
             lengths,
             collate,
-            lambda _, batch: {name: pooled(found[name], batch) for name in wanted},
+            lambda _, batch, __: {name: pooled(found[name], batch) for name in wanted},
             precision,
         )
 

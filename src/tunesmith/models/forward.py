@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.contracts import Array, Batch, Collate, Examples, Indices, Model, Task
+from tunesmith.contracts import Array, Batch, Collate, Examples, Indices, Model, Scoring
 from tunesmith.data import batches
 
 INFERENCE_TOKENS = 4096
@@ -46,11 +46,11 @@ def to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
-Take = Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+Take = Callable[[Any, dict[str, torch.Tensor], Indices], dict[str, torch.Tensor]]
 
 
 def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, precision_name: str) -> dict[str, Array]:
-    """One pass in eval mode; what `take` picks from each (network output, batch), in the order of the examples.
+    """One pass in eval mode; what `take` picks from each (network output, batch, indices), in the order of the examples.
 
     Args:
         lengths: (pieces,) tokens of each example.
@@ -62,7 +62,7 @@ def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, p
     with evaluated(module), torch.inference_mode(), precision(device, precision_name):
         for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
             batch = to(collate(indices), device)
-            for name, value in take(module(**batch), batch).items():
+            for name, value in take(module(**batch), batch, indices).items():
                 found = value.float().cpu().numpy()
                 if name not in kept:
                     kept[name] = np.empty((len(lengths), *found.shape[1:]), dtype=np.float32)
@@ -70,8 +70,10 @@ def outputs(module: nn.Module, lengths: Indices, collate: Collate, take: Take, p
     return kept
 
 
-def logits(task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None) -> Array:
-    """(rows, outputs): what the model says of each row, pieces of one row brought together.
+def logits(
+    task: Scoring, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None
+) -> Array:
+    """(rows, outputs): what the task keeps of the model's logits for each row, pieces of one row brought together.
 
     Args:
         collate: makes the batches where the task's own inputs are not all that the network is given.
@@ -80,7 +82,7 @@ def logits(task: Task, model: Model, examples: Examples, precision_name: str, co
         model.module,
         examples.lengths,
         collate or (lambda indices: task.inputs(examples, indices, model)),
-        lambda output, batch: {"logits": output.logits},
+        lambda output, _, indices: {"outcome": task.outcome(output.logits, examples, indices)},
         precision_name,
     )
-    return task.decode(examples, found["logits"])
+    return task.decode(examples, found["outcome"])

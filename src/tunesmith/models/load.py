@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ from torch import nn
 
 from tunesmith import seeds
 from tunesmith.contracts import Loading, Model
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import pooling, quantised, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.stages import find_stages
 
+LONGEST_BY_DEFAULT = 512
+"""Tokens; the cost of attention grows with the square, and few labels hang on what comes later."""
 NO_LIMIT = 1_000_000
 """What tokenizers without a limit say is far above this."""
 PROBLEM_TYPES = {
@@ -69,7 +72,7 @@ def load_classifier(
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
         set_labels(config, labels, problem)
-        _set_padding(config, tokenizer, source)
+        set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             kind = transformers.AutoModelForSequenceClassification
@@ -77,7 +80,7 @@ def load_classifier(
         backbone, example = module.base_model_prefix, tiny_batch(config)
         blocks = find_blocks(module, backbone, example)
         stages = find_stages(module, backbone, blocks, example)
-        limit = _longest_input(module, config, tokenizer, loading.reserved)
+        limit = longest_input(module, config, tokenizer, loading.reserved)
     return Model(
         module=module,
         processor=tokenizer,
@@ -97,15 +100,16 @@ def load_classifier(
 
 
 def network(
-    kind: Any, folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool
+    kind: Any, folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool, new_head: bool = True
 ) -> tuple[Any, tuple[str, ...]]:
-    """The network of `folder`, in fp32 or as `loading` wants it, with a new head; and what its files lack and may lack.
+    """The network of `folder`, in fp32 or as `loading` wants it; and what its files lack and may lack.
 
     Args:
         kind: transformers' AutoModelFor… class.
+        new_head: whether the head may be new; otherwise it must be there.
 
     Raises:
-        ModelError: weights of the backbone are missing, or have other shapes than the configuration says.
+        ModelError: weights are missing, or those of the backbone have other shapes than the configuration says.
     """
     how = attention()
     if loading.fresh:
@@ -126,6 +130,12 @@ def network(
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
+    headless = sorted(key for key in info["missing_keys"] if not key.startswith(prefix))
+    if headless and not new_head:
+        raise ModelError(
+            f"The weights of {source} hold no head of a {type(module).__name__} ({headless[0]} is missing).",
+            "Measure this model by labelled data.",
+        )
     # Old checkpoints do not count the batches that batch-norm saw, and nothing reads the count.
     missing = tuple(
         sorted(
@@ -160,6 +170,10 @@ def clear_errors(source: str) -> Iterator[None]:
                 f"The model {source} brings Python code of its own, which runs only where that is allowed.",
                 "Read it, and set trust_remote_code=true if you trust it.",
             ) from error
+        if first.startswith("Unrecognized configuration class"):
+            raise ModelError(
+                f"transformers knows no {first.rstrip('.').split()[-1]} for the model {source}."
+            ) from error
         if Path(source).exists() or source.startswith("builtin:"):
             raise ModelError(f"The model {source} cannot be loaded: {first}") from error
         raise ModelError(
@@ -177,7 +191,7 @@ def set_labels(config: Any, labels: Sequence[str], problem: str) -> None:
     config.problem_type = PROBLEM_TYPES[problem]
 
 
-def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
+def set_padding(config: Any, tokenizer: Any, source: str) -> None:
     """Decoders often come without a padding token, and their heads find the last token by it."""
     if tokenizer.pad_token is None:
         stand_in = tokenizer.eos_token or tokenizer.unk_token
@@ -194,7 +208,7 @@ def _set_padding(config: Any, tokenizer: Any, source: str) -> None:
         )
 
 
-def _longest_input(module: nn.Module, config: Any, tokenizer: Any, reserved: int) -> int:
+def longest_input(module: nn.Module, config: Any, tokenizer: Any, reserved: int) -> int:
     """Tokens that the network and its tokenizer take; RoBERTa and its kin lose the positions up to the padding's."""
     limits = [int(min(tokenizer.model_max_length, NO_LIMIT))]
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -208,6 +222,25 @@ def _longest_input(module: nn.Module, config: Any, tokenizer: Any, reserved: int
         ]
         limits.append(positions - reserved - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
     return min(limits)
+
+
+def limited(model: Model, wanted: int | str, instead: str = "") -> Model:
+    """`model`, reading at most `wanted` tokens, or as many as is usual when that is "auto".
+
+    Args:
+        instead: ends the sentence on what to do where the network does not take so many.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if isinstance(wanted, str):
+        wanted = min(model.limit, LONGEST_BY_DEFAULT)
+    if wanted > model.limit:
+        raise SettingsError(
+            f"task.max_length is {wanted:,}, but {model.source} takes {model.limit:,} tokens.",
+            f"Set it to {model.limit} or less{instead}.",
+        )
+    return dataclasses.replace(model, limit=wanted)
 
 
 def tiny_batch(config: Any) -> dict[str, torch.Tensor]:

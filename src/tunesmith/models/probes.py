@@ -157,7 +157,7 @@ def _features(
     if others is None:
         others = (MEAN,) if decoder else (MEAN, FIRST)
 
-    def take(output: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def take(output: Any, batch: dict[str, torch.Tensor], _: Indices) -> dict[str, torch.Tensor]:
         own = caught[OWN]
         if model.modality != "text":
             return {OWN: own.float()}

@@ -51,11 +51,11 @@ def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, r
     special = core.num_special_tokens_to_add(paired)
     if reading.limit <= special + (1 if paired else 0):
         raise ModelError(f"{reading.limit} tokens leave no room for text beside {special} special ones.")
-    stride = reading.limit // OVERLAP if reading.windows else 0
+    stride = overlap(reading.limit, special) if reading.windows else 0
     first = 0
     for texts in _chunks(rows, paired):
         core.no_padding()
-        core.enable_truncation(reading.limit, stride=min(stride, reading.limit - special - 1))
+        core.enable_truncation(reading.limit, stride=stride)
         encodings = core.encode_batch_fast(texts)
         full = [index for index, encoding in enumerate(encodings) if len(encoding.ids) >= reading.limit]
         if full and not reading.windows:
@@ -86,6 +86,11 @@ def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, r
         targets=targets,
         lost=lost,
     )
+
+
+def overlap(limit: int, special: int) -> int:
+    """Tokens that a window of at most `limit`, `special` ones among them, shares with the one before it."""
+    return min(limit // OVERLAP, limit - special - 1)
 
 
 def _chunks(rows: pa.Table, paired: bool) -> Iterator[Sequence[str] | Sequence[tuple[str, str]]]:

@@ -24,6 +24,7 @@ NAMES = {
     "r2": "R²",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "pseudo_perplexity": "pseudo-perplexity",
 }
 
 
@@ -33,24 +34,29 @@ def metric_name(name: str) -> str:
 
 
 def value(name: str, amount: float) -> str:
-    """A metric's value: "88.6 %" or "0.731"."""
-    return f"{100 * amount:.1f} %" if name in SHARES else f"{amount:.3f}"
+    """A metric's value: "88.6 %", "0.731" or "134.2"."""
+    return f"{100 * amount:.1f} %" if name in SHARES else _plain(amount)
 
 
 def bounds(name: str, low: float, high: float) -> str:
     """An interval: "87.1 to 90.0 %" or "0.70 to 0.75"."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %" if name in SHARES else f"{low:.3f} to {high:.3f}"
+    return f"{100 * low:.1f} to {100 * high:.1f} %" if name in SHARES else f"{_plain(low)} to {_plain(high)}"
 
 
 def gap(name: str, amount: float) -> str:
     """The size of a difference: "8.1 points" or "0.120"."""
-    return f"{100 * abs(amount):.1f} points" if name in SHARES else f"{abs(amount):.3f}"
+    return f"{100 * abs(amount):.1f} points" if name in SHARES else _plain(abs(amount))
 
 
 def signed(name: str, amount: float) -> str:
     """A difference with its sign: "+8.1" (points) or "−0.120"."""
     sign = "−" if amount < 0 else "+"
-    return f"{sign}{100 * abs(amount):.1f}" if name in SHARES else f"{sign}{abs(amount):.3f}"
+    return f"{sign}{100 * abs(amount):.1f}" if name in SHARES else f"{sign}{_plain(abs(amount))}"
+
+
+def _plain(amount: float) -> str:
+    """Three decimals, or one where there are three digits before them."""
+    return f"{amount:.1f}" if abs(amount) >= 100 else f"{amount:.3f}"
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.metrics.direction import LOWER_IS_BETTER
 from tunesmith.report import figures
 from tunesmith.report.format import metric_name, signed, value
 
@@ -48,8 +49,11 @@ def _kept(entry: Mapping[str, Any]) -> str:
         f"{value(metric, before['value'])} → {value(metric, after['value'])} {metric_name(metric)} on {entry['name']}"
     )
     span = f"interval of the difference {signed(metric, gap['low'])} to {signed(metric, gap['high'])}"
-    if gap["low"] > 0:
+    better, worse = gap["low"] > 0, gap["high"] < 0
+    if metric in LOWER_IS_BETTER:
+        better, worse = worse, better
+    if better:
         return f"The backbone can do more than before: {change} ({span})."
-    if gap["high"] < 0:
+    if worse:
         return f"Of what the backbone could do before, {100 * entry['kept']:.1f} % is kept ({change}; {span})."
     return f"A loss of what the backbone could do before is not proven ({change}; {span})."

@@ -4,3 +4,8 @@ TABLE = {
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
 }
+REFERENCES = {
+    "causal-lm": "tunesmith.tasks.causal_lm:CausalLm",
+    "masked-lm": "tunesmith.tasks.masked_lm:MaskedLm",
+}
+"""What reference data can be about beside the tasks of runs."""

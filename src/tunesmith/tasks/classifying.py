@@ -42,6 +42,7 @@ class Classifying(ABC):
     """A task that holds a Problem and hands it logits."""
 
     cells: ClassVar[Cells]
+    keeps_head = False
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -79,6 +80,7 @@ class Classifying(ABC):
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
         wanted = None if self.settings.problem == "auto" else self.settings.problem
         dataset = data.load(settings, cache, seed, wanted, self.cells)
+        assert dataset.problem is not None  # these rows have targets
         self.adopt(dataset.problem)
         self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})
         return dataset
@@ -102,6 +104,9 @@ class Classifying(ABC):
         return Loss(
             (self.problem.loss(logits, targets, self.settings.label_smoothing) * weights).sum(), examples.count(indices)
         )
+
+    def outcome(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> torch.Tensor:
+        return logits
 
     def decode(self, examples: Examples, logits: Array) -> Array:
         """The mean over the pieces of each row; (rows, outputs)."""

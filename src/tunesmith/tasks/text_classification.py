@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,15 +16,12 @@ from tunesmith.data.tokens import Tokens
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import save
 from tunesmith.models.heads import make_exact
-from tunesmith.models.load import load_classifier
+from tunesmith.models.load import limited, load_classifier
 from tunesmith.models.reload import reload
 from tunesmith.models.tokenize import Reading, tokenize, truncation
 from tunesmith.settings import Auto, UserModel
 from tunesmith.tasks import tiny
 from tunesmith.tasks.classifying import Classifying, ClassifyingSettings
-
-LONGEST_BY_DEFAULT = 512
-"""Tokens; the cost of attention grows with the square, and few labels hang on what comes later."""
 
 
 class TextClassification(Classifying):
@@ -62,15 +58,7 @@ class TextClassification(Classifying):
             )
         model = load_classifier(source, labels, self.problem.name, seed=seed, loading=loading, remote_code=remote_code)
         make_exact(model, self.problem.centre, self.problem.spread)
-        wanted = self.settings.max_length
-        if wanted == "auto":
-            return dataclasses.replace(model, limit=min(model.limit, LONGEST_BY_DEFAULT))
-        if wanted > model.limit:
-            raise SettingsError(
-                f"task.max_length is {wanted:,}, but {source} takes {model.limit:,} tokens.",
-                f"Set it to {model.limit} or less, or task.long_text=windows.",
-            )
-        return dataclasses.replace(model, limit=wanted)
+        return limited(model, self.settings.max_length, ", or task.long_text=windows")
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         return reload(folder, remote_code=remote_code)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Examples, Model, Task
+from tunesmith.contracts import Examples, Model, Scoring
 from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.train.weights import Tensors
 
@@ -16,7 +16,7 @@ MOST_ROWS = 128
 """Examples of each reference that are passed one by one."""
 
 
-def importance(task: Task, model: Model, examples: Examples, seed: int, most: int = MOST_ROWS) -> Tensors:
+def importance(task: Scoring, model: Model, examples: Examples, seed: int, most: int = MOST_ROWS) -> Tensors:
     """Mean over examples of the squared gradient of each one's loss, by the parameter's name inside the backbone.
 
     With the loss of the labels as given this is the empirical Fisher information, which stands in for the one of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunesmith import seeds
-from tunesmith.contracts import Examples, Indices, Model, Task
+from tunesmith.contracts import Examples, Indices, Model, Scoring
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Rehearsal:
     """Training rows of a reference, with the pre-trained network and a head for them."""
 
     name: str
-    task: Task
+    task: Scoring
     model: Model
     examples: Examples
 

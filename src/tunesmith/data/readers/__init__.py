@@ -22,6 +22,7 @@ TABLE = {
     ".jsonl": "tunesmith.data.readers.json_lines:read",
     ".ndjson": "tunesmith.data.readers.json_lines:read",
     ".parquet": "tunesmith.data.readers.parquet:read",
+    ".txt": "tunesmith.data.readers.plain_text:read",
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",
     "dataset": "tunesmith.data.readers.dataset_folder:read",

@@ -1,0 +1,13 @@
+"""Which way a metric gets better."""
+
+from __future__ import annotations
+
+LOWER_IS_BETTER = frozenset({"perplexity", "pseudo_perplexity"})
+"""Metrics of which less is better; of all others more is."""
+
+
+def share_kept(metric: str, before: float, after: float) -> float:
+    """How much of the quality `before` is left: 1 for all of it, more for a gain, and 1 where there was nothing to lose."""
+    if metric in LOWER_IS_BETTER:
+        before, after = after, before
+    return after / before if before > 0 else 1.0

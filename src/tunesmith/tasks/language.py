@@ -1,0 +1,112 @@
+"""What language models share, whether they tell the next token or a hidden one: reading texts, and perplexity."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from tunesmith.contracts import Array, Batch, Indices, Loading, Loss, Model
+from tunesmith.data.asked import NOTHING, Asked
+from tunesmith.data.cells.text import TEXT
+from tunesmith.data.load import Dataset, load_unlabelled
+from tunesmith.errors import ModelError
+from tunesmith.metrics import perplexity
+from tunesmith.metrics.interval import Interval
+from tunesmith.models.load import limited
+from tunesmith.models.load_language import load_language_model
+from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict, UserModel
+
+AT_ONCE = 512
+"""Places whose logits, each as long as the vocabulary, are held in fp32 at once."""
+
+
+class LanguageSettings(Strict):
+    """Settings that every language model has."""
+
+    max_length: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Tokens of a window; the model's own limit, at most 512, when it is `auto`."""
+
+
+class Language(ABC):
+    """A network that gives a logit to each token of the vocabulary, and texts without labels."""
+
+    cells = TEXT
+    keeps_head = True
+    network: ClassVar[Any]
+    """transformers' class."""
+    name: ClassVar[str]
+    primary_metric: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    def load_data(self, settings: DataSettings, cache: Path, seed: int) -> Dataset:
+        return load_unlabelled(settings, cache, seed, self.cells)
+
+    def load_model(
+        self,
+        source: str | UserModel,
+        labels: Sequence[str],
+        *,
+        seed: int,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
+        remote_code: bool = False,
+    ) -> Model:
+        if isinstance(source, UserModel):
+            raise ModelError("model.python builds networks that read images, and this task reads text.")
+        model = load_language_model(source, self.network, loading=loading, remote_code=remote_code)
+        return limited(model, self.settings.max_length)
+
+    @abstractmethod
+    def encode(self, rows: pa.Table, model: Model) -> Asked:
+        """`rows` in windows, with what the network is asked for."""
+
+    def inputs(self, examples: Asked, indices: Indices, model: Model) -> Batch:
+        ids, mask, _ = examples.padded(indices, model.processor.pad_token_id)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+    def outcome(self, logits: torch.Tensor, examples: Asked, indices: Indices) -> torch.Tensor:
+        """(len(indices), 1): the loss of each piece, summed over the tokens that it stands for."""
+        wanted = torch.from_numpy(examples.wanted_at(indices)).to(logits.device)
+        piece, place = (wanted != NOTHING).nonzero(as_tuple=True)
+        found = logits.new_zeros(len(indices), dtype=torch.float32)
+        for start in range(0, len(piece), AT_ONCE):
+            few, where = piece[start : start + AT_ONCE], place[start : start + AT_ONCE]
+            losses = functional.cross_entropy(logits[few, where].float(), wanted[few, where], reduction="none")
+            found = found.index_add(0, few, losses)
+        scale = torch.from_numpy(examples.scale[indices]).to(logits.device)
+        return (found * scale).unsqueeze(1)
+
+    def loss(self, logits: torch.Tensor, examples: Asked, indices: Indices) -> Loss:
+        return Loss(self.outcome(logits, examples, indices).sum(), examples.count(indices))
+
+    def decode(self, examples: Asked, outcome: Array) -> Array:
+        """(rows, 1): the loss of each row, summed over its tokens."""
+        return np.bincount(examples.owner, weights=outcome[:, 0], minlength=examples.rows)[:, None]
+
+    def score(self, examples: Asked, logits: Array) -> Mapping[str, float]:
+        found = perplexity.perplexity(logits[:, 0], examples.by_row)
+        return {"loss": float(np.log(found)), self.primary_metric: found}
+
+    def intervals(
+        self, examples: Asked, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Mapping[str, Interval]:
+        found = perplexity.interval(logits[:, 0], examples.by_row, **_how(settings, seed, groups))
+        return {self.primary_metric: found}
+
+    def difference(
+        self, examples: Asked, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Interval:
+        return perplexity.difference(logits[:, 0], other[:, 0], examples.by_row, **_how(settings, seed, groups))
+
+
+def _how(settings: EvaluateSettings, seed: int, groups: Array | None) -> dict[str, Any]:
+    return {"seed": seed, "groups": groups, "resamples": settings.resamples, "confidence": settings.confidence}
