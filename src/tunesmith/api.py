@@ -12,7 +12,7 @@ from typing import Any
 
 from tunesmith import prepare, record
 from tunesmith import run as runs
-from tunesmith.budget import insist, judge, limits_of
+from tunesmith.budget import insist, judge, limits_of, overrun
 from tunesmith.conclude import checkpoints_of, conclude, fresh_copy, timed, train_from_scratch
 from tunesmith.contracts import Loading
 from tunesmith.errors import RunError
@@ -25,7 +25,9 @@ from tunesmith.run import Run
 from tunesmith.settings import Settings, parse
 from tunesmith.settings_file import read_yaml, to_yaml
 from tunesmith.train import memory, processes
+from tunesmith.train.choice import expected
 from tunesmith.train.course import Job
+from tunesmith.train.events import ChosenBy
 from tunesmith.train.follow import follow
 from tunesmith.train.frontier import Means, alone, explore
 
@@ -92,16 +94,25 @@ def resume(folder: str | Path, *, listen: Listener = ignore) -> Run:
 
 
 def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ignore) -> dict[str, Any]:
-    """What `finetune` would do and why, as plan.json holds it. Trains nothing and leaves nothing."""
-    wanted = as_settings(settings)
+    """What `finetune` would do and why, as plan.json holds it. Trains nothing and leaves nothing.
+
+    Beside that, `expected` has the share of its rows that each plan gets in an epoch, where all takes as long as is
+    predicted; plans for which there would be no time are absent.
+    """
+    wanted, began = as_settings(settings), time.perf_counter()
     memory.tune()
     with runs.scratch() as folder:
         place = Run(folder)
+        retention.insist(wanted.evaluate.retention)
         ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
         guards = [plan.guards for plan in ready.frontier.candidates]
         wanted_rows = any(one.replay or one.ewc for one in guards)  # a trial needs what training would go back to
         references = _references(ready, place, listen) if wanted_rows else ()
-        return record.shown(ready.frontier, record.tried_out(ready, _jobs(ready, place, references)))
+        options = record.tried_out(ready, _jobs(ready, place, references))
+        limits = limits_of(ready, options, references, time.perf_counter() - began)
+        if short := overrun(limits, options):
+            listen(f"Note: {short}")
+        return record.shown(ready.frontier, options) | {"expected": expected(options, limits)}
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:
@@ -132,6 +143,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
     with timed(timings, "references"):
         references = _references(ready, place, listen)
     with timed(timings, "prepare"):
+        listen(ChosenBy(ready.task.primary_metric))
         job = _jobs(ready, place, references)
         if place.plan.exists():
             options = record.begun(ready, job, place)
@@ -143,6 +155,8 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
     with timed(timings, "train"):
         elapsed, starting = time.perf_counter() - (began or called), called - began if began else None
         limits = limits_of(ready, options, references, elapsed, timings["references"], starting)
+        if short := overrun(limits, options):
+            listen(f"Note: {short}")
         test_rates = len(options) > 1 and record.tests_rates(ready)
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)

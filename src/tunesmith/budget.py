@@ -11,7 +11,7 @@ from tunesmith.evaluate.retention import Reference
 from tunesmith.evaluate.wise_ft import ALPHAS
 from tunesmith.models.forward import logits
 from tunesmith.prepare import Prepared
-from tunesmith.train.choice import Limits, Option
+from tunesmith.train.choice import LEAST, Limits, Option
 from tunesmith.train.events import Trained
 from tunesmith.train.frontier import Judged
 
@@ -34,6 +34,8 @@ def limits_of(
 ) -> Limits:
     """What is left of the budget for training, after `elapsed` seconds and with time kept for what comes after it.
 
+    Less than nothing is left where the budget is too short even without training.
+
     Args:
         looking_back: seconds that it took to measure the references once.
         starting: seconds that this process took to start; the one that opens the saved model will take as long.
@@ -48,9 +50,24 @@ def limits_of(
         mixing = len(ALPHAS) * judging if any(one.plan.guards.wise_ft for one in options) else 0.0
         opening = STARTING_SECONDS if starting is None else starting
         concluding = CONCLUDING_SECONDS + max(PASSES * testing, opening) + judging + mixing
-        seconds = max(0.0, budget.time - elapsed - concluding)
+        seconds = budget.time - elapsed - concluding
     several = len(options) > 1
     return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain, judging if several else 0.0)
+
+
+def overrun(limits: Limits, options: Sequence[Option]) -> str | None:
+    """A sentence where not even the first plan can be carried out in the time that is left; None where it can."""
+    if limits.seconds is None:
+        return None
+    first = options[0].predicted
+    least = first.solving + first.validating + (1.0 if len(options) > 1 else LEAST) * first.stepping
+    over = least + limits.judging - limits.seconds
+    if over <= 0:
+        return None
+    return (
+        f"The budget is too short: it will be overrun by about {over:.0f} s, as reading, measuring and saving take "
+        f"most of it, and the least that can be trained {least:.0f} s."
+    )
 
 
 def insist(ready: Prepared, options: Sequence[Option]) -> None:

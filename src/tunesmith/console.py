@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tunesmith import run as runs
 from tunesmith.report import verdict
-from tunesmith.report.format import SHARES, bounds, duration, metric_name, number, signed, size, trained, value
+from tunesmith.report.format import SHARES, bounds, count, duration, metric_name, number, signed, size, trained, value
 from tunesmith.run import write_json_lines
 
 _console = Console(highlight=False)
@@ -49,6 +49,7 @@ class _Listener:
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
         self.task: TaskID | None = None
+        self.metric = ""
 
     def __call__(self, event: Any) -> None:
         # Events are told apart by their names: this file knows no torch, and the classes come with it.
@@ -57,6 +58,12 @@ class _Listener:
             self.bar.console.print(event, soft_wrap=True, markup=False)
         elif say is not None:
             say(event)
+
+    def _on_ChosenBy(self, event: Any) -> None:
+        self.metric = event.metric
+
+    def _validation(self, amount: float) -> str:
+        return f"{value(self.metric, amount)} {metric_name(self.metric)} on validation"
 
     def _on_HeadSolved(self, event: Any) -> None:
         tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
@@ -76,7 +83,10 @@ class _Listener:
 
     def _on_Tried(self, event: Any) -> None:
         stopped = f"; stopped, as {event.stopped}" if event.stopped else ""
-        self(f"{event.label}: validation metric {event.metric['value']:.4f} in {duration(event.seconds)}{stopped}.")
+        self(f"{event.label}: {self._validation(event.metric['value'])} in {duration(event.seconds)}{stopped}.")
+
+    def _on_LeftOut(self, event: Any) -> None:
+        self(f"{event.label} was not tried: {event.left_out}.")
 
     def _on_StepDone(self, event: Any) -> None:
         if self.task is None:
@@ -87,7 +97,7 @@ class _Listener:
         best = " (best so far)" if event.best else ""
         self(
             f"Epoch {event.epoch}: training loss {event.train_loss:.3f}, validation loss {event.validation_loss:.3f}, "
-            f"validation metric {event.metric:.4f}{best}"
+            f"{self._validation(event.metric)}{best}"
         )
 
     def _on_MicroBatchHalved(self, event: Any) -> None:
@@ -150,23 +160,37 @@ def show_plan(found: dict[str, Any]) -> None:
 
 
 def _show_candidates(found: dict[str, Any]) -> None:
-    table = Table(title="What may be tried, as far as time allows", title_justify="left")
-    for name in ("Plan", "Trains", "Epochs", "Learning rate", "Time", "Memory"):
+    table = Table(title="What may be tried", title_justify="left")
+    for name in ("Plan", "Trains", "Epochs", "Time", "Memory", "Expected"):
         table.add_column(name, justify="left" if name == "Plan" else "right")
     for plan in found["candidates"]:
-        rates = [row["learning_rate"] for phase in plan["phases"] for row in phase["rows"] if row["learning_rate"]]
         predicted = plan["predicted"]
         table.add_row(
-            ", ".join(part for part in (plan["method"], plan["variant"]) if part),
-            f"{plan['parameters_trainable']:,}",
+            _named(plan),
+            count(plan["parameters_trainable"]),
             str(sum(phase["epochs"] for phase in plan["phases"]) or ""),
-            f"{max(rates):.3g}" if rates else "",
             duration(predicted["seconds"]),
             size(predicted["peak_memory_bytes"]),
+            _expected(found["expected"].get(_named(plan))),
         )
     _console.print(table)
-    for reason in [*found["reasons"], *found["candidates"][-1]["reasons"]]:
+    last = found["candidates"][-1]
+    for reason in found["reasons"]:
         _console.print(f"- {reason}", soft_wrap=True, markup=False)
+    _console.print(f"Of {_named(last)}:", soft_wrap=True, markup=False)
+    for reason in last["reasons"]:
+        _console.print(f"- {reason}", soft_wrap=True, markup=False)
+
+
+def _expected(share: float | None) -> str:
+    """What becomes of a plan in the time that there is."""
+    if share is None:
+        return "no time"
+    return "tried" if share == 1 else f"{100 * share:.0f} % of the rows"
+
+
+def _named(plan: dict[str, Any]) -> str:
+    return ", ".join(part for part in (plan["method"], plan["variant"]) if part)
 
 
 def show_audit(found: dict[str, Any]) -> None:

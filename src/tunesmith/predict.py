@@ -112,7 +112,7 @@ class Predictor:
         if cut and cut["rows_cut"]:
             warnings.warn(
                 f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
-                f"at the end: {cut['share_of_tokens']:.1%} of all tokens.",
+                f"at the end: {100 * cut['share_of_tokens']:.1f} % of all tokens.",
                 CutWarning,
                 stacklevel=2,
             )

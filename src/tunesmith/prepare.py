@@ -86,7 +86,8 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     if truncation and truncation["rows_cut"]:
         say(
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
-            f"{truncation['limit']:,} tokens; {truncation['share_of_tokens']:.1%} of all tokens are cut from their ends."
+            f"{truncation['limit']:,} tokens; {100 * truncation['share_of_tokens']:.1f} % of all tokens are cut from "
+            "their ends."
         )
     store = Store(cache / "activations")
     found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)

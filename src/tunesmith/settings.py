@@ -287,7 +287,7 @@ class Settings(Strict):
     """Run the Python code that a model folder or Hub repository brings."""
     data: DataSettings
     """The training file, or the settings under `data.`."""
-    method: Named = Named(name="full")
+    method: Named = Named(name="auto")
     """A name, or `{name: …}` with settings of the method's own."""
     budget: Budget = Budget()
     """A time, such as `10min`, or the settings under `budget.`."""

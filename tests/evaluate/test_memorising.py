@@ -13,9 +13,10 @@ def curve(*epochs: tuple[float, float, float]) -> list[dict[str, float]]:
 
 
 def test_a_rising_validation_loss_without_better_answers_is_memorising() -> None:
-    found = memorising(curve((0.6, 0.50, 0.80), (0.3, 0.45, 0.84), (0.1, 0.60, 0.83)))
+    found = memorising(curve((0.6, 0.50, 0.80), (0.3, 0.45, 0.84), (0.1, 0.60, 0.83)), 2)
     assert found is not None
     assert "after epoch 2" in found
+    assert "The weights of epoch 2 were kept." in found
     assert "from 0.450 to 0.600" in found
 
 
@@ -31,4 +32,4 @@ def test_a_rising_validation_loss_without_better_answers_is_memorising() -> None
     ],
 )
 def test_other_curves_are_not(epochs: list[tuple[float, float, float]]) -> None:
-    assert memorising(curve(*epochs)) is None
+    assert memorising(curve(*epochs), 1) is None

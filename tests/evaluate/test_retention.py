@@ -173,7 +173,7 @@ def test_reference_rows_that_are_training_rows_are_counted(
     assert one.warning is None
     assert other.warning is not None
     assert other.warning.startswith(
-        "96 of 120 test rows of the reference 'other' (80.0%) stand, exactly or nearly, among"
+        "96 of 120 test rows of the reference 'other' (80.0 %) stand, exactly or nearly, among"
     )
     assert said == [f"Note: {other.warning}"]
 
@@ -221,6 +221,12 @@ def test_keys_that_make_no_sense_together_are_refused(
 def test_a_reference_that_cannot_be_read_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"evaluate\.retention 'other': There is no data file .*gone\.csv"):
         referred(ready_of(settings, tmp_path), tmp_path / "gone.csv", tmp_path)
+
+
+def test_a_plan_notices_that_a_reference_is_not_there(settings: dict[str, Any]) -> None:
+    wanted = settings | {"evaluate": {"retention": [{"name": "gone", "data": "nowhere.csv"}]}}
+    with pytest.raises(DataError, match=r"evaluate.retention 'gone': There is no data file nowhere\.csv"):
+        tunesmith.plan(wanted)
 
 
 def test_a_reference_with_a_wrong_key_or_a_name_twice_is_refused(settings: dict[str, Any]) -> None:

@@ -49,6 +49,13 @@ def test_transformers_does_not_take_it_for_a_classifier_without_a_head(pooled: M
         transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
 
 
+def test_its_files_can_be_read_by_whom_others_can(pooled: Model, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    save.save(pooled, tmp_path / "model")
+    modes = {path.stat().st_mode for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+
+
 def test_its_backbone_can_be_fine_tuned_further(pooled: Model, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     save.save(pooled, folder)

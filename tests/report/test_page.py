@@ -82,6 +82,41 @@ def test_the_card_has_the_hubs_block_and_the_code() -> None:
     assert "88.0 %" in card
 
 
+def tried(label: str, value: float, *, chosen: bool = False) -> dict[str, Any]:
+    metric = {"value": value, "low": value - 0.02, "high": value + 0.02}
+    return {"label": label, "method": label, "metric": metric, "seconds": 5.0, "chosen": chosen,
+            "parameters_trainable": 5, "predicted_seconds": 5.0, "epochs": 1, "peak_memory_bytes": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "close"), [(0.85, False), (0.87, True)])
+def test_a_winner_within_the_intervals_of_the_next_is_called_so(value: float, close: bool) -> None:
+    found = report((0.1, 0.05, 0.2), frontier=[tried("probe", value), tried("full", 0.9, chosen=True)])
+    (said,) = [one for one in verdict(found) if one.startswith("Of 2 methods")]
+    assert ("intervals overlap on 100 rows" in said) == close
+
+
+def calibrated(temperature: float) -> dict[str, Any]:
+    bins = [{"confidence": 0.9, "accuracy": 0.8, "low": 0.7, "high": 0.9, "count": 50.0}]
+    return {"ece": 0.1, "brier": 0.2, "temperature": temperature, "ece_scaled": 0.04, "brier_scaled": 0.15, "bins": bins,
+            "bins_scaled": [{**bins[0], "confidence": 0.8}]}  # fmt: skip
+
+
+def test_without_a_temperature_there_is_nothing_to_compare() -> None:
+    made = page(report((0.1, 0.05, 0.2), calibration=calibrated(1.0)), AUDIT, [])
+    assert "10.0 % as trained. No temperature was fitted" in made
+    assert "with temperature" not in made
+    assert 'class="hollow"' not in made
+    made = page(report((0.1, 0.05, 0.2), calibration=calibrated(1.7)), AUDIT, [])
+    assert "and 4.0 % with the temperature 1.70" in made
+    assert "0.200 as trained, 0.150 with the temperature" in made
+    assert 'class="hollow"' in made
+
+
+def test_the_card_tells_the_temperature() -> None:
+    assert "divide the logits by 1.700" in model_card(report((0.1, 0.05, 0.2), calibration=calibrated(1.7)), "code")
+    assert "divide" not in model_card(report((0.1, 0.05, 0.2), calibration=calibrated(1.0)), "code")
+
+
 def test_amounts_have_units() -> None:
     assert formats.duration(72) == "1 min 12 s"
     assert formats.duration(0.84) == "0.8 s"
@@ -120,6 +155,15 @@ def kept(before: float, after: float, low: float, high: float) -> dict[str, Any]
                 "A loss of what the backbone could do before is not proven (87.0 % → 86.0 % accuracy on cifar10; interval of "
                 "the difference −3.0 to +1.0).",
                 "Everywhere at least the 95 % that train.retain asks for is kept.",
+            ],
+        ),
+        (
+            kept(134.0, 145.4, 10.2, 12.9) | {"metric": "perplexity", "kept": 0.9216},
+            0.9,
+            [
+                "Of what the backbone could do before, 92.2 % is kept (134.0 → 145.4 perplexity on cifar10; interval of the "
+                "difference +10.200 to +12.900).",
+                "Everywhere at least the 90 % that train.retain asks for is kept.",
             ],
         ),
         (

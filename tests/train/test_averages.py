@@ -120,5 +120,8 @@ def test_the_mixture_is_the_best_that_keeps_enough() -> None:
     assert wise_ft.choose(points, None)[0].alpha == 0.7
     chosen, why = wise_ft.choose(points, 0.95)
     assert (chosen.alpha, "Of the 2 mixtures (of 4)" in why) == (0.5, True)
+    assert "rejected" not in why
+    chosen, why = wise_ft.choose(points, 0.97)
+    assert (chosen.alpha, "The trained weights are rejected" in why) == (0.0, True)
     chosen, why = wise_ft.choose(points[2:], 0.95)
-    assert (chosen.alpha, why.startswith("No mixture keeps 95%")) == (0.7, True)
+    assert (chosen.alpha, why.startswith("No mixture keeps 95 %")) == (0.7, True)

@@ -16,7 +16,7 @@ import tunesmith
 from tunesmith import api, budget, prepare, record, run, settings, settings_file
 from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape, Frontier, Phase, Plan, Row
-from tunesmith.train import frontier
+from tunesmith.train import choice, frontier
 from tunesmith.train.choice import LEAST_SHARE, SLACK, Limits, Option, following, winner
 from tunesmith.train.events import Event, LeftOut, StepDone, Trained, Tried, Trying
 from tunesmith.train.frontier import Means, Watch, alone, explore
@@ -126,7 +126,10 @@ def begin(values: dict[str, Any], folder: Path) -> tuple[list[Option], Means]:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
     job = api._jobs(ready, run.Run(folder), ())
     options = record.tried_out(ready, job)
-    slow = [dataclasses.replace(one, predicted=dataclasses.replace(one.predicted, seconds=1e3)) for one in options]
+    slow = [  # long enough for all, in an order that no busy machine changes
+        dataclasses.replace(one, predicted=dataclasses.replace(one.predicted, seconds=1e3, stepping=1e-6 * one.trained))
+        for one in options
+    ]
 
     def judge(trained: Trained) -> frontier.Judged:
         return budget.judge(ready, (), trained)
@@ -191,10 +194,35 @@ def test_the_winner_comes_back_whole_when_others_came_after_it(several: dict[str
     assert all(torch.equal(kept[name], found[name]) for name in kept)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (None, {"probe": 1.0, "small": 1.0, "large": 1.0, "middle": 1.0}),  # twice what the fullest takes
+        (1.3 * 161, {"probe": 1.0, "small": 1.0, "middle": 1.0, "large": 1.0}),
+        (1.3 * 50, {"probe": 1.0, "large": 0.5, "small": 0.75 / 1.3}),  # and what the slack leaves
+        (-5.0, {"probe": 1.0}),
+    ],
+)
+def test_what_a_budget_will_be_spent_on_is_foretold(seconds: float | None, expected: dict[str, float]) -> None:
+    options = [*OPTIONS[:3], option("large", 100.0, trained=6)]
+    assert choice.expected(options, Limits(seconds)) == pytest.approx(expected)
+
+
+def test_a_budget_that_is_too_short_is_foretold_too() -> None:
+    slow = [dataclasses.replace(OPTIONS[1], predicted=Predicted(30.0, 10, 10.0, 18.0, 2.0, 0.0)), OPTIONS[3]]
+    assert budget.overrun(Limits(None), slow) is None
+    assert budget.overrun(Limits(30.0), slow) is None
+    assert "overrun by about 5 s" in str(budget.overrun(Limits(25.0), slow))
+    assert "overrun by about 15 s" in str(budget.overrun(Limits(15.0), slow))
+    assert budget.overrun(Limits(13.0), slow[:1]) is None  # alone it may be cut to a hundredth
+    assert budget.overrun(Limits(11.0), slow[:1]) is not None
+
+
 def test_plans_for_which_there_is_no_time_are_named(several: dict[str, Any], tmp_path: Path) -> None:
     options, means = begin(several, tmp_path)
-    last, _, _ = weights(explore(options, Limits(seconds=1e-3, parameters=10**9), means))
+    last, _, seen = weights(explore(options, Limits(seconds=1e-3, parameters=10**9), means))
     assert last.plan.method == "probe"
+    assert [one.label for one in seen if isinstance(one, LeftOut)] == ["partial, last 1", "full"]
     assert [type(one) for one in last.frontier] == [Tried, LeftOut, LeftOut]
 
 
@@ -211,7 +239,7 @@ def test_a_single_method_is_shortened_to_its_budget(settings: dict[str, Any], tm
     trained = events[-1]
     assert isinstance(trained, Trained)
     assert trained.epochs == options[0].plan.epochs
-    assert "takes 50% of the rows" in trained.plan.reasons[-1]
+    assert "takes 50 % of the rows" in trained.plan.reasons[-1]
 
 
 def test_the_usual_candidates_leave_out_what_a_guard_forbids(settings: dict[str, Any]) -> None:

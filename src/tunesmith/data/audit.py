@@ -157,8 +157,8 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
     for where, overlap in found["overlap"].items():
         later, _, earlier = where.partition(" in ")
         warnings.append(
-            f"{_rows(overlap['rows'])} of {later} ({overlap['share']:.1%}) {'stands' if overlap['rows'] == 1 else 'stand'}, "
-            f"exactly or nearly, in {earlier} too: "
+            f"{_rows(overlap['rows'])} of {later} ({100 * overlap['share']:.1f} %) "
+            f"{'stands' if overlap['rows'] == 1 else 'stand'}, exactly or nearly, in {earlier} too: "
             f"figures on {later} flatter the model by as much."
         )
     if count := found.get("conflicting_labels", {}).get(f"{noun}s", 0):

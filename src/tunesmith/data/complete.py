@@ -77,8 +77,8 @@ def _uneven(counts: Indices, names: Sequence[str], shares: Sequence[float]) -> l
     """A sentence for each split that rows belonging together made much larger or smaller than asked for."""
     total = int(counts.sum())
     return [
-        f"The {name} split has {count:,} rows ({count / total:.0%}) instead of {share * total:,.0f}, as rows that belong "
-        "together stay on one side."
+        f"The {name} split has {count:,} rows ({100 * count / total:.0f} %) instead of {share * total:,.0f}, as rows "
+        "that belong together stay on one side."
         for name, count, share in zip(names, counts, shares, strict=True)
         if abs(count - share * total) > max(FEWEST_ROWS, MOST_UNEVEN * share * total)
     ]

@@ -122,7 +122,7 @@ class _Found:
 def _read(wanted: _Wanted, *, labelled: bool) -> _Found:
     """Which column plays which part, and the rows whose inputs can be used."""
     settings, cells = wanted.settings, wanted.cells
-    sources = _sources(settings)
+    sources = opened(settings)
     first = sources["train"]
     columns = choose(first.columns, settings, first.name, cells, labelled=labelled)
     read = {
@@ -196,8 +196,12 @@ def read_inputs(
     return canonical(chosen, columns, "row", settings, cache / "inputs.arrow", cells)
 
 
-def _sources(settings: DataSettings) -> dict[str, Source]:
-    """The tables by split: those that the training source brings, and those that are named beside it."""
+def opened(settings: DataSettings) -> dict[str, Source]:
+    """The tables by split, not yet read: those that the training source brings, and those that are named beside it.
+
+    Raises:
+        DataError: there is no such source, or none that can be read.
+    """
     found = (
         dict(open_source(settings.train, settings.encoding))
         if settings.split_column is None
@@ -251,7 +255,7 @@ def _check_rejected(rejected: list[Rejected], tables: dict[str, pa.Table], setti
         lines = ", ".join(f"{row.line}" for row in rows[:LINES_SHOWN] if row.split == rows[0].split)
         raise DataError(
             f"{len(rejected):,} of {total:,} rows cannot be used, more than data.max_rejected allows "
-            f"({settings.max_rejected:.0%}); the commonest reason is: {reason} "
+            f"({100 * settings.max_rejected:.0f} %); the commonest reason is: {reason} "
             f"({count:,}, first in {rows[0].split}, {'lines' if ',' in lines else 'line'} {lines}).",
             "Mend the file, or raise data.max_rejected if this is meant: the rows are then listed in data/rejected.jsonl.",
         )

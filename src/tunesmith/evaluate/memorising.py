@@ -9,11 +9,12 @@ RISE = 1.1
 """A validation loss this much above its least value, while the training loss still falls, is no noise of a few rows."""
 
 
-def memorising(curve: Sequence[Mapping[str, Any]]) -> str | None:
+def memorising(curve: Sequence[Mapping[str, Any]], kept: int | None) -> str | None:
     """The sentence, or None when the curve shows nothing of the kind.
 
     Args:
         curve: per epoch: epoch, train_loss, validation_loss, metric (higher is better).
+        kept: the epoch whose weights were kept.
     """
     if len(curve) < 2:
         return None
@@ -29,5 +30,6 @@ def memorising(curve: Sequence[Mapping[str, Any]]) -> str | None:
         f"The model is memorising: after epoch {least['epoch']} the training loss went on falling, from "
         f"{least['train_loss']:.3f} to {last['train_loss']:.3f}, while the validation loss rose from "
         f"{least['validation_loss']:.3f} to {last['validation_loss']:.3f}. "
-        "Fewer epochs, a lower learning rate or more rows would help."
+        + (f"The weights of epoch {kept} were kept. " if kept is not None else "")
+        + "Fewer epochs, a lower learning rate or more rows would help."
     )

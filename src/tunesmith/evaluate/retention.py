@@ -8,7 +8,8 @@ alignment.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from tunesmith.contracts import Array, Head, Model, Task
+from tunesmith.data.load import opened
 from tunesmith.errors import DataError, SettingsError
 from tunesmith.evaluate import capability
 from tunesmith.evaluate import references as references_
@@ -134,14 +136,32 @@ def prepare(
         )
     found, device = [], device or device_of(original.module)
     for number, one in enumerate(wanted):
-        try:
+        with _named(one):
             data = references_.read(one, original, task, cache / "references" / str(number), seed, say)
-        except DataError as error:
-            raise DataError(f"evaluate.retention {one.name!r}: {error.what}", error.mend) from error
         data.model.module.to(device)
         before, probe = capability.measured(data, original, seed, precision)
         found.append(Reference(data, evaluate or EvaluateSettings(), seed, precision, before, probe))
     return tuple(found)
+
+
+def insist(wanted: Sequence[ReferenceSettings]) -> None:
+    """Insist that the data of the references are there, without reading them.
+
+    Raises:
+        DataError: a file is missing, or of a kind that cannot be read.
+    """
+    for one in wanted:
+        with _named(one):
+            opened(one.data)
+
+
+@contextmanager
+def _named(one: ReferenceSettings) -> Iterator[None]:
+    """Let an error of the data say which reference it is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"evaluate.retention {one.name!r}: {error.what}", error.mend) from error
 
 
 def measure(reference: Reference, model: Model) -> Retained:
@@ -179,7 +199,7 @@ def compared(
         rows = one.data.rows["test"]
         count = task.repeated(rows, train, threshold)
         warning = (
-            f"{count:,} of {rows.num_rows:,} test rows of the reference {one.name!r} ({count / rows.num_rows:.1%}) "
+            f"{count:,} of {rows.num_rows:,} test rows of the reference {one.name!r} ({100 * count / rows.num_rows:.1f} %) "
             f"{'stands' if count == 1 else 'stand'}, exactly or nearly, among the training rows: "
             "retention there flatters the model by as much."
         )

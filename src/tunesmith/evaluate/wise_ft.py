@@ -104,6 +104,11 @@ def choose(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:
     Of two with the same metric the lower loss wins. Where none keeps enough, the one that keeps most is taken.
     """
 
+    chosen, why = _chosen(points, retain)
+    return chosen, why if chosen.alpha else f"{why} The trained weights are rejected: these are the ones from before."
+
+
+def _chosen(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:
     def best(among: Sequence[Point]) -> Point:
         return max(among, key=lambda point: (point.metric, -point.loss))
 
@@ -114,15 +119,15 @@ def choose(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:
     if not enough:
         chosen = max(points, key=lambda point: min(point.kept.values()))
         return chosen, (
-            f"No mixture keeps {retain:.0%} of every reference score; {_share(chosen)} keeps most, "
-            f"{min(chosen.kept.values()):.1%}."
+            f"No mixture keeps {100 * retain:.0f} % of every reference score; {_share(chosen)} keeps most, "
+            f"{100 * min(chosen.kept.values()):.1f} %."
         )
     chosen = best(enough)
     return chosen, (
-        f"Of the {len(enough)} mixtures (of {len(points)}) that keep at least {retain:.0%} of every reference score, "
+        f"Of the {len(enough)} mixtures (of {len(points)}) that keep at least {100 * retain:.0f} % of every reference score, "
         f"{_share(chosen)} is best on validation."
     )
 
 
 def _share(point: Point) -> str:
-    return f"the one with {point.alpha:.0%} of the trained weights"
+    return f"the one with {100 * point.alpha:.0f} % of the trained weights"

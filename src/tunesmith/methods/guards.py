@@ -59,8 +59,8 @@ def _pulls(guards: Guards) -> list[str]:
         )
     if guards.replay:
         found.append(
-            f"{guards.replay:.0%} of each batch are reference rows, whose features are held near those of the pre-trained "
-            f"network (train.replay): a step takes about {1 / (1 - guards.replay):.1f} times as long."
+            f"{100 * guards.replay:.0f} % of each batch are reference rows, whose features are held near those of the "
+            f"pre-trained network (train.replay): a step takes about {1 / (1 - guards.replay):.1f} times as long."
         )
     return found
 
@@ -72,7 +72,9 @@ def _averages(guards: Guards) -> list[str]:
             f"A moving average of the weights is validated and kept, with the decay {guards.ema:g} of train.ema."
         )
     if guards.swa:
-        found.append(f"The weights of the last {guards.swa:.0%} of the steps are averaged equally, as train.swa says.")
+        found.append(
+            f"The weights of the last {100 * guards.swa:.0f} % of the steps are averaged equally, as train.swa says."
+        )
     if guards.wise_ft:
         found.append(
             "At the end the weights from before and after training are mixed by the share that is best on validation "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -72,8 +73,18 @@ def save(model: Model, folder: Path) -> None:
             _save_modules(model.module, model, temporary)
         else:
             model.module.save_pretrained(temporary)  # type: ignore[operator]
+        _readable(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
+
+
+def _readable(folder: Path) -> None:
+    """Give files that were made for their owner alone, as safetensors makes them, the mode that others have."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
 
 
 def _save_modules(module: PooledClassifier, model: Model, folder: Path) -> None:

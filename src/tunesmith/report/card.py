@@ -26,6 +26,7 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
         *("---", metadata, "---", ""),
         *(f"# {report['model']['name']}, {_made(report)} for {report['task']}", "", *verdict(report), ""),
         *("## Use", "", "```python", loading_code, "```", ""),
+        *_calibrated(report),
         *_results(report),
         *_data(report),
         *("## Limits", ""),
@@ -41,6 +42,14 @@ def model_card(report: Mapping[str, Any], loading_code: str) -> str:
 
 def _made(report: Mapping[str, Any]) -> str:
     return "fine-tuned" if report["model"]["pretrained"] else "trained from fresh weights"
+
+
+def _calibrated(report: Mapping[str, Any]) -> list[str]:
+    """What makes the probabilities those of the report; nothing where they are so already."""
+    temperature = report.get("calibration", {}).get("temperature", 1)
+    if temperature == 1:
+        return []
+    return [f"For calibrated probabilities divide the logits by {temperature:.3f}, as `tunesmith predict` does.", ""]
 
 
 def _cutting(report: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def lines(
 
 
 def reliability(bins: Sequence[Mapping[str, float]], scaled: Sequence[Mapping[str, float]]) -> str:
-    """Accuracy over confidence, with intervals; hollow marks after temperature scaling."""
+    """Accuracy over confidence, with intervals; hollow marks after temperature scaling, where there are `scaled` ones."""
     width, height, left, bottom = 340, 300, 46, 34
     across, up = _scale(0, 1, left, width - 12), _scale(0, 1, height - bottom, 12)
     parts = _axes(width, height, left, bottom, "confidence", "accuracy")
@@ -134,7 +134,7 @@ def costs(marks: Sequence[Mark], x_name: str, y_name: str, told: Callable[[float
     width, height, left, bottom = 520, 300, 66, 34
     logs = [math.log10(mark.cost) for mark in marks]
     low, high = min(mark.low for mark in marks), max(mark.high for mark in marks)
-    pad = 0.06 * (high - low or 1.0)
+    pad = 0.12 * (high - low or 1.0)
     room = 0.12 * (max(logs) - min(logs) or 1.0)
     across = _scale(min(logs) - room, max(logs) + room, left, width - 12)
     up = _scale(low - pad, high + pad, height - bottom, 12)
@@ -155,14 +155,15 @@ def costs(marks: Sequence[Mark], x_name: str, y_name: str, told: Callable[[float
         shade = (
             f"color-mix(in srgb, var(--accent) {100 * kept:.0f}%, var(--wrong))" if mark.retention is not None else ""
         )
-        side, shift = ("end", -10) if x > (left + width) / 2 else ("start", 10)
+        side = "end" if x > width - 110 else "start" if x < left + 110 else "middle"
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up(mark.low):.1f}" y2="{up(mark.high):.1f}" class="whisker {kind}"/>'
             f'<circle cx="{x:.1f}" cy="{up(mark.value):.1f}" r="6" class="dot {kind}"'
             + (f' style="fill:{shade}"' if shade else "")
             + "/>"
             + (f'<circle cx="{x:.1f}" cy="{up(mark.value):.1f}" r="9.5" class="ring"/>' if mark.chosen else "")
-            + f'<text x="{x + shift:.1f}" y="{up(mark.value) + (4 if place % 2 else -8):.1f}" text-anchor="{side}" '
+            # Over its own interval, or under it, in turns, so that neighbours do not lie on each other.
+            + f'<text x="{x:.1f}" y="{up(mark.high) - 6 if place % 2 else up(mark.low) + 14:.1f}" text-anchor="{side}" '
             f'class="label {kind}">{escape(mark.label)}</text>'
         )
     return _svg(width, height, f"{y_name} by {x_name}", parts)

@@ -28,6 +28,11 @@ NAMES = {
 }
 
 
+def share(amount: float, digits: int = 0) -> str:
+    """A share of one: "12 %", or "12.4 %" with one digit."""
+    return f"{100 * amount:.{digits}f} %"
+
+
 def metric_name(name: str) -> str:
     """The metric as people write it."""
     return NAMES.get(name, name.replace("_", " "))

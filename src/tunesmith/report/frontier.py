@@ -30,14 +30,20 @@ def why(report: Mapping[str, Any]) -> str:
     forgetful = len(others) - len(keeping)
     lost = f" {forgetful} kept less of the reference than train.retain asks for." if forgetful else ""
     if least is not None and chosen.get("retention", 1.0) < least:
-        return f"{start}: none keeps {least:.0%} of the reference score, as train.retain asks for, and this one keeps most."
+        return (
+            f"{start}: none keeps {100 * least:.0f} % of the reference score, as train.retain asks for, and this one keeps "
+            "most."
+        )
     if not keeping:
         return f"{start}: {reached}.{lost}"
     next_best = max(keeping, key=lambda entry: entry["metric"]["value"])
     ahead = chosen["metric"]["value"] - next_best["metric"]["value"]
     if ahead <= 0:
         return f"{start}: {reached}, which {next_best['label']} reached too, at a higher cost.{lost}"
-    return f"{start}: {reached}, {gap(metric, ahead)} more than the next best, {next_best['label']}.{lost}"
+    near = ""
+    if next_best["metric"]["high"] >= chosen["metric"]["low"]:
+        near = f"; their intervals overlap on {report['data']['validation']:,} rows, so the other might be as good"
+    return f"{start}: {reached}, {gap(metric, ahead)} more than the next best, {next_best['label']}{near}.{lost}"
 
 
 def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

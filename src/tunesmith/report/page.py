@@ -100,7 +100,10 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
             [("loss", points)], "learning rate (logarithmic)", "loss", lambda power: f"{10**power:.1g}"
         )
     if "calibration" in report:
-        found["reliability"] = figures.reliability(report["calibration"]["bins"], report["calibration"]["bins_scaled"])
+        known = report["calibration"]
+        found["reliability"] = figures.reliability(
+            known["bins"], known["bins_scaled"] if known["temperature"] != 1 else []
+        )
     if report.get("scatter"):
         found["scatter"] = figures.scatter(report["scatter"])
     found |= retained.drawings(report)

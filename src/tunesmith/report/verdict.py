@@ -85,8 +85,8 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
         if found["rows_cut"]:
             sentences.append(
                 f"Of the {name} split, {rows(found['rows_cut'])} of more than {found['limit']:,} tokens "
-                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the end: {found['share_of_tokens']:.1%} of all "
-                f"tokens; the longest has {found['longest']:,}."
+                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the end: {100 * found['share_of_tokens']:.1f} % of "
+                f"all tokens; the longest has {found['longest']:,}."
             )
         if found["rows_in_windows"]:
             sentences.append(

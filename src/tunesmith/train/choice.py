@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,12 @@ SLACK = 1.3
 them its rates are tested."""
 LEAST_SHARE = 0.3
 """A plan that would get fewer of its steps than this is not worth its time: a cheaper one gets all of its own."""
+
+
+LEAST = 0.01
+"""Share of an epoch that a plan gets at least, whatever the budget."""
+UNLIMITED = 2.0
+"""Times what the plan of which most trains takes alone, where no time is set."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,32 @@ def following(options: Sequence[Option], done: Collection[str], left: float) -> 
         if fullest is not None and SLACK * (option.seconds + fullest.seconds) <= left:
             return option
     return fullest
+
+
+def time_of(options: Sequence[Option], limits: Limits) -> float:
+    """Seconds for training, all plans together; a single plan takes what it needs where nothing is set."""
+    if limits.seconds is not None:
+        return limits.seconds - limits.judging
+    if len(options) == 1:
+        return math.inf
+    return UNLIMITED * max(options, key=lambda option: option.trained).predicted.seconds
+
+
+def expected(options: Sequence[Option], limits: Limits) -> dict[str, float]:
+    """The share of its rows in each epoch that each option gets where everything takes as long as is predicted.
+
+    Options that are not tried are absent; what curves will show nobody knows yet.
+    """
+    left = time_of(options, limits) - options[0].predicted.solving
+    if len(options) == 1:
+        return {options[0].label: max(LEAST, options[0].share(left))}
+    found: dict[str, float] = {}
+    out = {option.label for option in options if limits.exceeded(option)}
+    while (option := following(options, {*found, *out}, left)) is not None:
+        share = 1.0 if option is options[0] else option.share(left)
+        found[option.label] = share
+        left -= option.predicted.validating + share * option.predicted.stepping + limits.judging
+    return found
 
 
 def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:

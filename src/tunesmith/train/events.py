@@ -12,6 +12,13 @@ from tunesmith.plans import Plan
 
 
 @dataclass(frozen=True)
+class ChosenBy:
+    """Weights and methods will be chosen by this metric on validation."""
+
+    metric: str
+
+
+@dataclass(frozen=True)
 class HeadSolved:
     """A "solve" phase is over: what was tried, by name, with its validation score."""
 
@@ -152,4 +159,4 @@ class Trained:
     """Of the learning rate, where it was made just before training."""
 
 
-Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | Trained
+Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | LeftOut | Trained

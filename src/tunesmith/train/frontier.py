@@ -19,16 +19,12 @@ from tunesmith import run as runs
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Plan
 from tunesmith.train import choice, memory, processes
-from tunesmith.train.choice import Limits, Option, slug, winner
+from tunesmith.train.choice import LEAST, Limits, Option, slug, winner
 from tunesmith.train.course import Job
 from tunesmith.train.events import Event, LeftOut, RangeTest, Trained, Tried, Trying
 from tunesmith.train.loop import train
 from tunesmith.train.range_test import range_test, scaled
 
-LEAST = 0.01
-"""Share of an epoch that a plan gets at least, whatever the budget."""
-UNLIMITED = 2.0
-"""Times what the plan of which most trains takes alone, where no time is set."""
 GRACE = 0.03
 """Share of the time by which a plan may overrun, so that it ends at the small rates that its schedule ends with."""
 HALF_WIDTH = 1.96
@@ -65,10 +61,10 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
         SettingsError: none of them is within the limits, or there is no time for any that is.
     """
     notes = Notes.read(means.folder)
-    fullest = max(options, key=lambda option: option.trained)
-    total = UNLIMITED * fullest.predicted.seconds if limits.seconds is None else limits.seconds - limits.judging
+    total = choice.time_of(options, limits)
     until = time.perf_counter() + total - notes.seconds
     out = {option.label: option.left_out(why) for option in options if (why := limits.exceeded(option))}
+    yield from out.values()
     by_label = {option.label: option for option in options}
     last: Trained | None = None
     while True:
@@ -106,6 +102,7 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
             shutil.rmtree(means.folder / slug(beaten.label), ignore_errors=True)
         yield entry
     late = {one.label: one.left_out("there was no time left for it") for one in options if one.label not in notes.tried}
+    yield from (one for label, one in late.items() if label not in out)
     yield _final(options, notes, late | out, limits, means, last)
 
 
@@ -212,7 +209,10 @@ def _decided(means: Means, plan: Plan, notes: Notes) -> Job:
 def _shortened(plan: Plan, share: float) -> Plan:
     if share == 1:
         return plan
-    told = f"Each epoch takes {share:.0%} of the rows, drawn anew: the time of the budget does not suffice for all of them."
+    told = (
+        f"Each epoch takes {100 * share:.0f} % of the rows, drawn anew: the time of the budget does not suffice for all of "
+        "them."
+    )
     return dataclasses.replace(plan, share_of_epoch=share, reasons=(*plan.reasons, told))
 
 
