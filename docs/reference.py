@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunesmith import methods, tasks
+from tunesmith.models.augment import Augment
 from tunesmith.registry import look_up
 from tunesmith.settings import (
     Budget,
@@ -61,6 +62,7 @@ def page() -> str:
         *_table("Measuring", "evaluate.", EvaluateSettings),
         *_table("A reference of `evaluate.retention`", "evaluate.retention[].", ReferenceSettings),
     ]
+    parts += _table("How training images are varied", "task.augment.", Augment)
     for name in tasks.REFERENCES:
         own = look_up("task", name, tasks.REFERENCES).Settings
         parts += _table(f"The task `{name}` of a reference", "evaluate.retention[].task.", own)

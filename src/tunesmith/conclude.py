@@ -98,6 +98,9 @@ def conclude(
             sections = measure(how, test, temperature)
             sections |= kept
             sections["metrics"]["validation"] = intervals(how, validation)
+            if trained.plan.views > 1:
+                rows = ready.dataset.splits["train"]
+                sections["views"] = task.shown_views(rows, ready.train, trained.plan.views, wanted.seed)
             if ready.truncation:
                 sections["truncation"] = {
                     "train": ready.truncation,

@@ -208,6 +208,18 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Variation:
+    """How training rows are varied at random from epoch to epoch."""
+
+    views: int | None
+    """Fixed variants of each row; None for a new one each epoch."""
+    asked: bool
+    """Whether the user asked for it; otherwise it may be left out where it costs more than it gives."""
+    told: str
+    """What is varied, as a sentence."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a method may know of the job when it makes its plan."""
 
@@ -223,6 +235,8 @@ class Facts:
     relative_gradients: Callable[[Plan], Mapping[str, float]]
     """Carries out a plan on a copy of the network; then the gradient's length over that of the weights, by stage."""
     settings: TrainSettings
+    variation: Variation | None = None
+    """None where each epoch passes the rows as they are."""
 
 
 class Scoring(Protocol):
@@ -313,6 +327,18 @@ class Task(Scoring, Protocol):
 
     def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
         """How many rows were cut, and how much of them; None where inputs have no length."""
+        ...
+
+    def variation(self, examples: Any) -> Variation | None:
+        """How the training rows `examples` are to be varied; None where they are passed as they are."""
+        ...
+
+    def varied(self, examples: Any, views: int, seed: int) -> Examples:
+        """`examples` in so many views: example v · len(examples) + i is view v of example i; view 0 is as it is."""
+        ...
+
+    def shown_views(self, rows: pa.Table, examples: Any, views: int, seed: int) -> list[dict[str, Any]]:
+        """A few training rows in some of their views, as the report shows them: `id`, and `images` as data URIs."""
         ...
 
     def solve_head(

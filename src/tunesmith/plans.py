@@ -226,6 +226,8 @@ class Plan:
     reasons: tuple[str, ...] = ()
     variant: str = ""
     """What tells it from other plans of the same method: "last 2"."""
+    views: int = 1
+    """Variants of each training row that epochs go through in turn; the first is the row as it is."""
     share_of_epoch: float = 1.0
     """The share of the rows that makes an epoch, where time does not allow for all; each epoch draws others."""
 

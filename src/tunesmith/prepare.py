@@ -156,4 +156,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         relative_gradients=gradients,
         settings=found.settings.train,
+        variation=found.task.variation(found.train),
     )

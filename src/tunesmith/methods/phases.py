@@ -9,7 +9,7 @@ from tunesmith.contracts import Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices
 from tunesmith.methods.guards import resolve
-from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule
+from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule, cut_of
 
 
 def solved_head(stages: Sequence[Stage], *, gentle: bool = True) -> Phase:
@@ -49,7 +49,8 @@ def assemble(
     """The plan, with what all methods share."""
     wanted = facts.settings
     guards, why = resolve(wanted, phases, more.get("adapter"))
-    reasons = [*reasons, *choices.reasons, *why]
+    views, cache, varied = _views(phases, facts)
+    reasons = [*reasons, *choices.reasons, *varied, *why]
     return Plan(
         method=method,
         phases=tuple(phases),
@@ -58,11 +59,28 @@ def assemble(
         clip_norm=wanted.clip_norm,
         patience=wanted.patience,
         dropout=None if wanted.dropout == "model" else wanted.dropout,
-        cache=wanted.cache == "auto",
+        cache=cache,
+        views=views,
         guards=guards,
         reasons=tuple(reasons),
         **more,
     )
+
+
+def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str, ...]]:
+    """Variants of each row, whether activations are kept, and why: new variants each epoch leave nothing to keep."""
+    variation, cache = facts.variation, facts.settings.cache == "auto"
+    epochs = sum(phase.epochs for phase in phases)
+    if variation is None or epochs < 2:
+        return 1, cache, ()
+    if variation.views is not None:
+        views = min(variation.views, epochs)
+        return views, cache, (f"{variation.told} Epochs go through {views} fixed variants of each row.",)
+    if cache and any(cut_of(phase) for phase in phases):
+        if not variation.asked:
+            return 1, cache, ("Rows are not varied, so that what frozen stages put out can be kept.",)
+        return epochs, False, (f"{variation.told} So nothing is kept of what frozen stages put out.",)
+    return epochs, cache, (variation.told,)
 
 
 def from_top(stages: Sequence[Stage], blocks: int) -> list[str]:

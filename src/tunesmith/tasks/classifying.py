@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved
+from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.cells import Cells
 from tunesmith.errors import SettingsError
@@ -115,6 +115,15 @@ class Classifying(ABC):
         summed = np.zeros((examples.rows, logits.shape[1]), dtype=np.float32)
         np.add.at(summed, examples.owner, logits * examples.weights[:, None])
         return summed
+
+    def variation(self, examples: Examples) -> Variation | None:
+        return None
+
+    def varied(self, examples: Examples, views: int, seed: int) -> Examples:
+        raise NotImplementedError(f"{type(self).__name__} varies nothing")
+
+    def shown_views(self, rows: pa.Table, examples: Examples, views: int, seed: int) -> list[dict[str, Any]]:
+        return []
 
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features

@@ -6,27 +6,32 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
-from tunesmith.contracts import Batch, Indices, Loading, Model
+from tunesmith.contracts import Array, Batch, Indices, Loading, Model, Variation
 from tunesmith.data import load as data
 from tunesmith.data import picture
 from tunesmith.data.cells.image import IMAGES
 from tunesmith.data.pixels import Pixels
 from tunesmith.models import pixels, save
+from tunesmith.models.augment import SETS, Augment, described, insist_installed
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
 from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
+from tunesmith.models.varied import varied
 from tunesmith.settings import DataSettings, UserModel
 from tunesmith.tasks import tiny_images
 from tunesmith.tasks.classifying import Classifying, ClassifyingSettings
 
 THUMBNAIL = 96
 """Pixels of the longer side, in the report."""
+SHEET_ROWS, SHEET_VIEWS = 6, 6
+"""Of the sheet of varied images."""
 TRIED_SIDE = 256
 """Pixels of the longer side of images that the saved model is tried on."""
 
@@ -39,6 +44,9 @@ class ImageClassification(Classifying):
 
     class Settings(ClassifyingSettings):
         """Settings under `task:`."""
+
+        augment: Literal["none", "light", "strong"] | Augment = "none"
+        """How training images are varied: a name, or a mapping of what is to be done."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -85,6 +93,31 @@ class ImageClassification(Classifying):
     def truncation(self, examples: Pixels, model: Model) -> None:
         return None
 
+    def variation(self, examples: Pixels) -> Variation | None:  # type: ignore[override]
+        how = self._augment
+        if not how.changes:
+            return None
+        insist_installed()
+        return Variation(how.views, True, f"Training images are varied: {described(how)}.")
+
+    def varied(self, examples: Pixels, views: int, seed: int) -> Pixels:  # type: ignore[override]
+        return varied(examples, self._augment, views, seed)
+
+    def shown_views(self, rows: pa.Table, examples: Pixels, views: int, seed: int) -> list[dict[str, Any]]:  # type: ignore[override]
+        seen, count = varied(examples, self._augment, views, seed), len(examples)
+        shown = []
+        for row in np.unique(np.linspace(0, count - 1, SHEET_ROWS).astype(np.int64)):
+            batch = seen.batch(row + count * np.arange(min(views, SHEET_VIEWS)))
+            plain = (batch - examples.shift[:, None, None]) / examples.scale[:, None, None]
+            images = [_data_uri(Image.fromarray(one)) for one in _as_bytes(plain, seen.values.dtype)]
+            shown.append({"id": rows.column("id")[int(row)].as_py(), "images": images})
+        return shown
+
+    @property
+    def _augment(self) -> Augment:
+        wanted = self.settings.augment
+        return wanted if isinstance(wanted, Augment) else SETS[wanted]
+
     def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:
         return {"pixel_values": torch.from_numpy(examples.batch(indices))}
 
@@ -109,10 +142,22 @@ class ImageClassification(Classifying):
 
 
 def _thumbnail(file: Path) -> str:
-    """A small copy as a data URI."""
-    image = picture.converted(picture.read(file), 3)
+    return _data_uri(picture.converted(picture.read(file), 3))
+
+
+def _data_uri(image: Any) -> str:
+    """A small copy."""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return f"data:image/jpeg;base64,{_encoded(image, 'JPEG')}"
+
+
+def _as_bytes(values: Array, kind: Any) -> Array:
+    """(images, height, width) or (…, 3) bytes from (images, channels, height, width) in the unit of `kind`."""
+    if kind != np.uint8:
+        low, high = values.min(), values.max()
+        values = 255 * (values - low) / max(float(high - low), 1e-6)
+    found = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return found[:, 0] if found.shape[1] == 1 else found.transpose(0, 2, 3, 1)
 
 
 def _encoded(image: Any, kind: str) -> str:

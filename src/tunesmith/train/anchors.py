@@ -29,9 +29,13 @@ class Kept:
     """Mean squared distance of an example's features from their mean: the unit of `distances`."""
 
     def distances(self, now: dict[str, torch.Tensor], examples: Array) -> torch.Tensor:
-        """(len(examples),): squared distance of the features `now` from those kept, in units of `spread`; mean over views."""
+        """(len(examples),): squared distance of the features `now` from those kept, in units of `spread`; mean over views.
+
+        A variant of a row (see `Plan.views`) is held near the row itself.
+        """
         found = [
-            (now[view] - kept[torch.from_numpy(examples)].to(now[view].device)).square().sum(dim=1) / self.spread[view]
+            (now[view] - kept[torch.from_numpy(examples % len(kept))].to(now[view].device)).square().sum(dim=1)
+            / self.spread[view]
             for view, kept in self.values.items()
         ]
         return torch.stack(found).mean(dim=0)

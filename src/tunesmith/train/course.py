@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,15 +70,23 @@ class Job:
     def steps_an_epoch(self) -> int:
         return math.ceil(batches.steps_per_epoch(len(self.train), self.plan.batch.rows) * self.plan.share_of_epoch)
 
+    @cached_property
+    def seen(self) -> Examples:
+        """What training passes: the training rows, in all views that the plan has of them."""
+        views = self.plan.views
+        return self.train if views == 1 else self.task.varied(self.train, views, self.seed)
+
     def steps(self, epoch: int) -> list[Indices]:
-        """The rows of each step of one epoch of the whole run."""
-        return batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch)[: self.steps_an_epoch]
+        """The examples of `seen` in each step of one epoch of the whole run."""
+        view = epoch % self.plan.views * len(self.train)
+        found = batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch)[: self.steps_an_epoch]
+        return [view + indices for indices in found]
 
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
         sources = [
             Source(name, examples, partial(self.task.inputs, examples, model=self.model))
-            for name, examples in (("train", self.train), ("validation", self.validation))
+            for name, examples in (("train", self.seen), ("validation", self.validation))
         ]
         to_come = self.plan.phases[phase:]
         stages = [cut_of(one) for one in to_come for _ in range(one.epochs)]

@@ -89,7 +89,8 @@ def _solved(job: Job, number: int) -> Generator[Event, None, Job]:
             yield served.filled
         given, phase = served.by_source, job.plan.phases[number]
         kept = job.store.features.setdefault(_features_key(job), Features())
-        solved = job.task.solve_head(job.model, given["train"], given["validation"], job.plan, phase, job.seed, kept)
+        train = given["train"]._replace(examples=job.train)  # of several views the first, the rows as they are
+        solved = job.task.solve_head(job.model, train, given["validation"], job.plan, phase, job.seed, kept)
     solved = processes.agree(solved)  # rounding may differ between processes, and a near-tie with it
     job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))
     if processes.state().is_main_process:

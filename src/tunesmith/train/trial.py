@@ -85,10 +85,12 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
             uses = sum(one.epochs for one in job.plan.phases[place:])
             step, share, width = _stepping(job, phase, cut if uses > 1 else None, seconds)
             if cut is not None:  # what later phases enter at is kept beside it
-                cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * _tokens(job))
+                cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * (_tokens(job) + _varying(job)))
             stepping += phase.epochs * step * _padded(job)
             validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
         solving += _anchoring(job, forward)
+        if cached:
+            solving += forward * _varying(job)
     except TrainingError as error:
         raise TrainingError(
             f"{error.what} That was in the trial before training, so nothing is lost.", error.mend
@@ -109,9 +111,15 @@ def _padded(job: Job) -> int:
     return sum(_size(job, indices) for indices in job.steps(0))
 
 
+def _varying(job: Job) -> int:
+    """Tokens of the views of training rows beside the rows themselves."""
+    return int((job.plan.views - 1) * job.train.lengths.sum())
+
+
 def _size(job: Job, indices: Indices) -> int:
-    parts = batches.micro_batches(indices, job.train.lengths, job.plan.batch.micro_batch_tokens)
-    return sum(len(part) * int(job.train.lengths[part].max()) for part in parts)
+    lengths = job.seen.lengths
+    parts = batches.micro_batches(indices, lengths, job.plan.batch.micro_batch_tokens)
+    return sum(len(part) * int(lengths[part].max()) for part in parts)
 
 
 def _forward(job: Job) -> float:
@@ -184,14 +192,15 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
     if job.plan.dropout is not None:
         set_dropout(module, job.plan.dropout)
     insist_on_dropout(job.plan, phase, job.model)
-    order = sorted(job.steps(0), key=lambda indices: _size(job, indices))
+    # The first view is the rows as they are; what varies them costs time only where it is not kept.
+    order = sorted(job.steps(0 if cut is not None else 1), key=lambda indices: _size(job, indices))
     least, most = TIMED_STEPS
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, most + 2)[1:-1]]
     chosen = [*chosen[::2], *reversed(chosen[1::2])]  # any first few of them are short and long ones
     sample, width = job.sample(), 0.0
     with ExitStack() as stack:
         stack.enter_context(job.unread_skipped(sample))
-        collate: Collate = partial(job.task.inputs, job.train, model=job.model)
+        collate: Collate = partial(job.task.inputs, job.seen, model=job.model)
         way = find_way(job.model, to(sample, device_of(module))) if cut is not None else None
         count = blocks_before(cut, way) if cut is not None and way is not None else 0
         if way is not None and not can_enter(job.model, way, count, sample, job.plan.precision):
@@ -201,7 +210,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         held = stand_in(job.task, job.model, job.plan, job.train, job.references)
-        given = Batched(job.train, collate)
+        given = Batched(job.seen, collate)
         stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, most, held)
         for indices in (order[-1], chosen[-1]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)

@@ -1,0 +1,76 @@
+"""Images in several views: the first as they are, the others varied at random, each the same whenever it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tunesmith import seeds
+from tunesmith.data.pixels import Pixels, cost
+from tunesmith.models import augment
+from tunesmith.models.augment import Augment
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VariedPixels(Pixels):
+    """Example v · rows + i is view v of image i."""
+
+    how: Augment
+    views: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.views * self.rows
+
+    @cached_property
+    def lengths(self) -> Indices:
+        return np.full(len(self), cost(*self.values.shape[2:]), dtype=np.int64)
+
+    @cached_property
+    def owner(self) -> Indices:
+        """(examples,) the image that each is a view of; not ascending."""
+        return np.tile(np.arange(self.rows, dtype=np.int64), self.views)
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(examples,) ones: an epoch passes one view of each image."""
+        return np.ones(len(self), dtype=np.float32)
+
+    def batch(self, indices: Indices) -> npt.NDArray[np.float32]:
+        rows = indices % self.rows
+        views = indices // self.rows
+        found = super().batch(rows)
+        varied = np.flatnonzero(views)
+        if len(varied):
+            raw = self.values[rows[varied]].astype(np.float32)
+            low, span = self._range(raw)
+            images = torch.from_numpy((raw - low) / span)
+            _, channels, height, width = images.shape
+            drawn = [
+                augment.draw(self.how, height, width, channels, seeds.generator(self.seed, "view", int(view), int(row)))
+                for view, row in zip(views[varied], rows[varied], strict=True)
+            ]
+            changed = augment.apply(images, drawn).numpy() * span + low
+            found[varied] = changed * self.scale[:, None, None] + self.shift[:, None, None]
+        return found
+
+    def _range(self, raw: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(images, 1, 1, 1) each: where colours begin, and how far they reach: those of bytes, or of the image itself."""
+        if self.values.dtype == np.uint8:
+            return np.zeros((len(raw), 1, 1, 1), dtype=np.float32), np.full((len(raw), 1, 1, 1), 255, dtype=np.float32)
+        low, high = (end(axis=(1, 2, 3), keepdims=True) for end in (raw.min, raw.max))
+        return low, np.where(high > low, high - low, np.float32(1))
+
+
+def varied(images: Pixels, how: Augment, views: int, seed: int) -> VariedPixels:
+    """`images` in so many views."""
+    text = f"{images.key}/{how.model_dump_json()}/{views}/{seed}"
+    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return VariedPixels(images.values, images.scale, images.shift, images.targets, key, how, views, seed)
