@@ -237,6 +237,8 @@ class Facts:
     settings: TrainSettings
     variation: Variation | None = None
     """None where each epoch passes the rows as they are."""
+    told: tuple[str, ...] = ()
+    """What the task decided of itself, as sentences."""
 
 
 class Scoring(Protocol):
@@ -327,6 +329,10 @@ class Task(Scoring, Protocol):
 
     def truncation(self, examples: Any, model: Model) -> dict[str, Any] | None:
         """How many rows were cut, and how much of them; None where inputs have no length."""
+        ...
+
+    def told(self) -> tuple[str, ...]:
+        """What its settings and the data made it decide about training, as sentences."""
         ...
 
     def variation(self, examples: Any) -> Variation | None:

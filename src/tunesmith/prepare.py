@@ -157,4 +157,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         relative_gradients=gradients,
         settings=found.settings.train,
         variation=found.task.variation(found.train),
+        told=found.task.told(),
     )

@@ -50,7 +50,7 @@ def assemble(
     wanted = facts.settings
     guards, why = resolve(wanted, phases, more.get("adapter"))
     views, cache, varied = _views(phases, facts)
-    reasons = [*reasons, *choices.reasons, *varied, *why]
+    reasons = [*reasons, *choices.reasons, *facts.told, *varied, *why]
     return Plan(
         method=method,
         phases=tuple(phases),

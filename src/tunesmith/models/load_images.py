@@ -16,6 +16,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import adapters, pixels, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
+from tunesmith.models.image_size import fitted, set_size
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
@@ -33,6 +34,7 @@ def load_image_classifier(
     seed: int,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     remote_code: bool = False,
+    side: int | None = None,
 ) -> Model:
     """The standard image-classification class of the model's architecture, in fp32, with a new head.
 
@@ -42,6 +44,7 @@ def load_image_classifier(
         problem: "single-label", "multi-label" or "regression".
         seed: draws the new head's first weights.
         loading: new weights throughout, perhaps.
+        side: pixels of the square images that it is to read; as many as its processor says when it is None.
         remote_code: whether Python code beside the weights may run.
 
     Raises:
@@ -64,6 +67,9 @@ def load_image_classifier(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
+            if side is not None:
+                set_size(processor, side)
+                module = fitted(module, side, _channels(config))
     return _model(module, processor, source, folder, remote_code, absent)
 
 

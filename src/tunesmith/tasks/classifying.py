@@ -18,7 +18,7 @@ from pydantic import Field
 from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.cells import Cells
-from tunesmith.errors import SettingsError
+from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes
 from tunesmith.models.heads import outputs_of
@@ -34,6 +34,9 @@ class ClassifyingSettings(Strict):
     """Kind of target; read off the target column when it is `auto`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each training target that is spread over all classes; scores have none."""
+    class_weights: Literal["none", "root", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    """How much the rows of each class count in the loss: alike, by one over the root of the class's size, by one over its
+    size, or as a mapping from class to weight says. The mean over all training rows is always 1."""
     metric: Auto | str = "auto"
     """The primary metric, by which the best weights and the report's verdict go."""
 
@@ -47,6 +50,8 @@ class Classifying(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self._problem: Problem | None = None
+        self._class_weights: Array | None = None
+        """(classes,), mean 1 over the training rows; None where all rows count alike."""
 
     @property
     def problem(self) -> Problem:
@@ -83,7 +88,21 @@ class Classifying(ABC):
         assert dataset.problem is not None  # these rows have targets
         self.adopt(dataset.problem)
         self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})
+        if self.settings.class_weights != "none":
+            if dataset.problem != "single-label":
+                raise SettingsError(
+                    f"task.class_weights are for single labels, but the target is {dataset.problem}.",
+                    "Leave them away.",
+                )
+            counts = np.bincount(dataset.splits["train"].column("target").to_numpy(), minlength=len(dataset.labels))
+            self._class_weights = weights_of(self.settings.class_weights, counts, dataset.labels)
         return dataset
+
+    def told(self) -> tuple[str, ...]:
+        if self._class_weights is None:
+            return ()
+        low, high = self._class_weights.min(), self._class_weights.max()
+        return (f"Rows count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights).",)
 
     def targets(self, rows: pa.Table, model: Model) -> Array | None:
         """The target column of `rows` as the loss takes it; None where there is none."""
@@ -100,7 +119,10 @@ class Classifying(ABC):
 
     def loss(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> Loss:
         targets = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(logits.device)
-        weights = torch.from_numpy(examples.weights[indices]).to(logits.device)
+        own = examples.weights[indices]
+        if self._class_weights is not None:
+            own = own * self._class_weights[_truth(examples)[examples.owner[indices]]]
+        weights = torch.from_numpy(own).to(logits.device)
         return Loss(
             (self.problem.loss(logits, targets, self.settings.label_smoothing) * weights).sum(), examples.count(indices)
         )
@@ -202,6 +224,29 @@ class Classifying(ABC):
         groups: Array | None,
     ) -> Interval:
         return self.problem.compared(first, second, labels, settings, seed, groups)
+
+
+def weights_of(wanted: str | Mapping[str, float], counts: Array, labels: Sequence[str]) -> Array:
+    """(classes,) fp32: what a row of each class counts, so that all training rows together count as many as they are.
+
+    Args:
+        wanted: "root", "balanced", or the weight by label.
+        counts: (classes,) training rows of each.
+
+    Raises:
+        SettingsError: `wanted` names an unknown label, or leaves one out.
+    """
+    if isinstance(wanted, Mapping):
+        wrong = next((name for name in wanted if name not in labels), None)
+        if wrong is not None:
+            raise SettingsError(f"task.class_weights names {wrong!r}, which is no class{did_you_mean(wrong, labels)}")
+        if missing := [label for label in labels if label not in wanted]:
+            raise SettingsError(f"task.class_weights has no weight for {missing[0]!r}.", "Give one for each class.")
+        raw = np.array([wanted[label] for label in labels], dtype=np.float64)
+    else:
+        # A class without a training row has no row to weigh.
+        raw = 1.0 / np.maximum(counts, 1) ** (0.5 if wanted == "root" else 1.0)
+    return np.asarray(raw * counts.sum() / (raw * counts).sum(), dtype=np.float32)
 
 
 def _truth(examples: Examples) -> Array:

@@ -6,25 +6,27 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
+from pydantic import Field
 
 from tunesmith.contracts import Array, Batch, Indices, Loading, Model, Variation
 from tunesmith.data import load as data
 from tunesmith.data import picture
 from tunesmith.data.cells.image import IMAGES
 from tunesmith.data.pixels import Pixels
+from tunesmith.errors import SettingsError
 from tunesmith.models import pixels, save
 from tunesmith.models.augment import SETS, Augment, described, insist_installed
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
 from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
 from tunesmith.models.varied import varied
-from tunesmith.settings import DataSettings, UserModel
+from tunesmith.settings import Auto, DataSettings, UserModel
 from tunesmith.tasks import tiny_images
 from tunesmith.tasks.classifying import Classifying, ClassifyingSettings
 
@@ -45,6 +47,9 @@ class ImageClassification(Classifying):
     class Settings(ClassifyingSettings):
         """Settings under `task:`."""
 
+        image_size: Auto | Annotated[int, Field(ge=8, le=4096)] = "auto"
+        """Pixels of the square images that the network is given; `auto`: as many as its processor says. Position embeddings
+        are interpolated where that is needed."""
         augment: Literal["none", "light", "strong"] | Augment = "none"
         """How training images are varied: a name, or a mapping of what is to be done."""
 
@@ -74,10 +79,15 @@ class ImageClassification(Classifying):
         remote_code: bool = False,
     ) -> Model:
         name = self.problem.name
+        side = None if self.settings.image_size == "auto" else self.settings.image_size
         if isinstance(source, UserModel):
+            if side is not None:
+                raise SettingsError("task.image_size is for models with an image processor.", "Set model.size.")
             model = load_user_network(source, labels, name, seed=seed, loading=loading)
         else:
-            model = load_image_classifier(source, labels, name, seed=seed, loading=loading, remote_code=remote_code)
+            model = load_image_classifier(
+                source, labels, name, seed=seed, loading=loading, remote_code=remote_code, side=side
+            )
         make_exact(model, self.problem.centre, self.problem.spread)
         return model
 

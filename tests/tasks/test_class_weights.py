@@ -1,0 +1,81 @@
+"""Rows that count by their class: the loss is the weighted one, and as large as before over all training rows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from steps import prepared
+from tiny import write_rows
+from tunesmith.errors import SettingsError
+from tunesmith.tasks.classifying import weights_of
+
+
+@given(st.lists(st.integers(1, 500), min_size=2, max_size=8), st.sampled_from(["root", "balanced"]))
+def test_all_rows_together_count_as_many_as_they_are(counts: list[int], how: str) -> None:
+    sizes = np.array(counts)
+    found = weights_of(how, sizes, [str(number) for number in range(len(sizes))])
+    assert float((found * sizes).sum()) == pytest.approx(sizes.sum(), rel=1e-5)
+    order = np.argsort(sizes, kind="stable")
+    assert (np.diff(found[order]) <= 1e-6).all()  # the rarer, the more
+    if how == "balanced":
+        assert np.ptp(found * sizes) == pytest.approx(0, abs=1e-3 * sizes.max())
+
+
+def unbalanced(folder: Path) -> Path:
+    """Three of four rows are of one class."""
+    path = write_rows(folder / "rows.csv", rows=200)
+    with open(path, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    kept = [row for number, row in enumerate(rows) if row["label"] == "good" or number % 3 == 0]
+    with open(path, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(kept)
+    return path
+
+
+@pytest.mark.parametrize("how", ["balanced", {"good": 1.0, "bad": 4.0}])
+def test_the_loss_is_the_weighted_one(settings: dict[str, Any], tmp_path: Path, how: Any) -> None:
+    data = {"train": str(unbalanced(tmp_path)), "input": "text", "target": "label"}
+    ready = prepared(settings | {"data": data, "task": {"name": "text-classification", "class_weights": how}}, tmp_path)
+    every = np.arange(len(ready.train))
+    logits = torch.randn((len(every), 2), generator=torch.Generator().manual_seed(0))
+    targets = torch.from_numpy(ready.train.targets)
+    wanted = weights_of(how, np.bincount(ready.train.targets), ready.dataset.labels)
+    loss = ready.task.loss(logits, ready.train, every)
+    each = functional.cross_entropy(logits, targets, reduction="none") * torch.from_numpy(wanted)[targets]
+    assert float(loss.sum) == pytest.approx(float(each.sum()), rel=1e-5)
+    assert loss.count == len(every)
+    (told,) = [one for one in ready.frontier.candidates[0].reasons if "by their class" in one]
+    assert f"{wanted.max():.2g}" in told
+    # What is measured on validation is not weighted, so that runs can be held against each other.
+    plain = functional.cross_entropy(logits, targets).item()
+    assert ready.task.score(ready.train, logits.numpy())["loss"] == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"god": 1.0, "bad": 1.0}, "did you mean 'good'"), ({"good": 1.0}, "no weight for 'bad'")],
+)
+def test_weights_name_every_class_and_no_other(
+    settings: dict[str, Any], tmp_path: Path, how: dict[str, float], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        prepared(settings | {"task": {"name": "text-classification", "class_weights": how}}, tmp_path)
+
+
+def test_scores_have_no_classes(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = tmp_path / "scores.csv"
+    rows.write_text("text,score\n" + "".join(f"word{number} word1,{number / 7}\n" for number in range(60)))
+    task = {"name": "text-classification", "class_weights": "root"}
+    with pytest.raises(SettingsError, match="are for single labels"):
+        prepared(settings | {"data": str(rows), "task": task}, tmp_path)
