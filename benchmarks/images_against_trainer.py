@@ -2,9 +2,9 @@
 
     python benchmarks/images_against_trainer.py DATA/magnetic-tile --model WEIGHTS/mobilenet-v2-1.0-224 --seeds 3
 
-DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has two
-set-ups: *tutorial* (fp32, images read and processed whenever they are needed, as tutorials do) and *best* (bf16, images
-processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch on validation.
+DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has
+two set-ups: *tutorial* (fp32, images read and processed whenever they are needed, as tutorials do) and *best* (bf16, images
+processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch.
 """
 
 from __future__ import annotations

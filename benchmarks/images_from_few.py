@@ -3,8 +3,8 @@
     python benchmarks/images_from_few.py DATA/magnetic-tile --models WEIGHTS/resnet-cifar10 WEIGHTS/mobilenet-v2-1.0-224 \\
         --plot docs/images-from-few.svg
 
-DATA holds splits.csv with the columns file, label and split. Each run keeps so many training images of each class, all of the
-validation and test images, and every seed draws others. Training from scratch is the method `scratch` (three times the epochs).
+DATA holds splits.csv with the columns file, label and split. Each run keeps so many training images of each class, all of
+the validation and test images, and every seed draws others. From scratch is the method `scratch` (three times the epochs).
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import tunesmith
+
+
+HEADS = ("network", "images a class", "method", "macro-F1 of each seed", "mean", "training")
 
 
 def subset(data: Path, target: Path, count: int, seed: int) -> Path:
@@ -70,9 +73,10 @@ def plot(points: dict[tuple[str, str], dict[int, list[float]]], counts: list[int
     def up(value: float) -> float:
         return height - bottom - value * (height - bottom - 14)
 
+    middle = (width - 180 + left) / 2
     parts = [
         f'<path d="M{left} 10V{height - bottom}H{width - 180}" fill="none" stroke="#888"/>',
-        f'<text x="{(width - 180 + left) / 2:.0f}" y="{height - 6}" text-anchor="middle">training images a class, at most</text>',
+        f'<text x="{middle:.0f}" y="{height - 6}" text-anchor="middle">training images a class, at most</text>',
         *(
             f'<text x="{across(place):.0f}" y="{height - bottom + 16}" text-anchor="middle">{count or "all"}</text>'
             for place, count in enumerate(counts)
@@ -112,9 +116,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--plot", type=Path)
     given = options.parse_args()
-    print(
-        "| network | images a class | method | macro-F1 of each seed | mean | training |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print(f"| {' | '.join(HEADS)} |\n| {' | '.join('---' for _ in HEADS)} |")
     points: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for model in given.models:
         for count in given.counts:
