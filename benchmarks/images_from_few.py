@@ -21,7 +21,6 @@ from typing import Any
 
 import tunesmith
 
-
 HEADS = ("network", "images a class", "method", "macro-F1 of each seed", "mean", "training")
 
 

@@ -179,6 +179,8 @@ class Guards:
     """Strength that makes two passes of different dropout agree."""
     mixup: float = 0.0
     """Alpha of the Beta distribution from which shares of mixed rows are drawn."""
+    cutmix: float = 0.0
+    """Alpha of the Beta distribution from which shares of mixed images are drawn, of which one is pasted into the other."""
     sam: float = 0.0
     """Length of the step up that each gradient is taken after."""
 
@@ -194,7 +196,9 @@ class Guards:
 
     def without_origin(self) -> Guards:
         """Those that need no pre-trained network to hold on to."""
-        return Guards(ema=self.ema, swa=self.swa, r_drop=self.r_drop, mixup=self.mixup, sam=self.sam)
+        return Guards(
+            ema=self.ema, swa=self.swa, r_drop=self.r_drop, mixup=self.mixup, cutmix=self.cutmix, sam=self.sam
+        )
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class TrainSettings(Strict):
     """Strength with which two passes of different dropout are made to agree (R-Drop); 0 is none."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """Alpha of the mixing of rows in what the head's last layer receives (manifold mixup); 0 is none."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the mixing of images, a box of one pasted into another (CutMix); 0 is none."""
     sam: Annotated[float, Field(ge=0)] = 0.0
     """Radius within which the sharpest rise of the loss is flattened (SAM); 0 is none. A step takes two."""
     retain: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -25,7 +25,7 @@ from steps import (
     seen,
     stepper,
 )
-from tiny import write_model
+from tiny import write_image_model, write_images, write_model
 from tunesmith import seeds
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Guards
@@ -97,6 +97,56 @@ def test_mixup_refuses_heads_that_read_each_token(settings: dict[str, Any], tmp_
     ready = prepared(settings | {"model": str(write_model(tmp_path / "gpt2", "gpt2"))}, tmp_path)
     with pytest.raises(SettingsError, match="reads each token by itself"):
         stepper(ready, Guards(mixup=0.4))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Prepared:
+    given = {
+        "task": "image-classification",
+        "model": str(write_image_model(tmp_path / "vit", "vit")),
+        "data": str(write_images(tmp_path / "images", 60)),
+        "method": "full",
+        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"},
+    }
+    return prepared(given, tmp_path)
+
+
+def test_cutmix_pastes_a_box_and_mixes_the_losses_by_its_area(images: Prepared) -> None:
+    one = stepper(images, Guards(cutmix=1.0))
+    found = gradients(one)
+    random = seeds.generator(0, "mixup", 3, 0)
+    left, top, right, bottom = passes.pasted(float(random.beta(1.0, 1.0)), 16, 16, random)
+    others = random.permutation(len(ROWS))
+    area = (right - left) * (bottom - top) / 16**2
+
+    def objective() -> torch.Tensor:
+        pixels = images.task.inputs(images.train, ROWS, images.model)["pixel_values"]
+        mixed = pixels.clone()
+        for row, other in enumerate(others):
+            mixed[row, :, top:bottom, left:right] = pixels[other, :, top:bottom, left:right]
+        logits = images.model.module(pixel_values=mixed).logits
+        targets = torch.from_numpy(images.train.targets[ROWS])
+        first, second = (functional.cross_entropy(logits, truth) for truth in (targets, targets[others]))
+        return (1 - area) * first + area * second
+
+    assert 0 < area < 1
+    same(found, by_hand(images, objective))
+
+
+def test_boxes_lie_inside_and_have_the_area_that_is_drawn_where_they_fit() -> None:
+    random = np.random.default_rng(0)
+    areas = []
+    for _ in range(300):
+        left, top, right, bottom = passes.pasted(0.75, 40, 60, random)
+        assert 0 <= left <= right <= 60
+        assert 0 <= top <= bottom <= 40
+        areas.append((right - left) * (bottom - top) / 2400)
+    assert max(areas) == pytest.approx(0.25, abs=0.02)
+
+
+def test_cutmix_is_for_images(ready: Prepared) -> None:
+    with pytest.raises(SettingsError, match=r"train\.cutmix mixes images"):
+        stepper(ready, Guards(cutmix=1.0))
 
 
 def test_disagreement_is_the_mean_of_both_divergences() -> None:

@@ -25,6 +25,7 @@ def resolve(wanted: TrainSettings, phases: Sequence[Phase], adapter: Adapter | N
         wise_ft=wanted.wise_ft,
         r_drop=wanted.r_drop,
         mixup=wanted.mixup,
+        cutmix=wanted.cutmix,
         sam=wanted.sam,
     )
     if not any(phase.head == "train" for phase in phases):
@@ -92,6 +93,10 @@ def _passes(guards: Guards) -> list[str]:
         )
     if guards.mixup:
         found.append(f"Rows are mixed in what the last layer receives, with the alpha {guards.mixup:g} of train.mixup.")
+    if guards.cutmix:
+        found.append(f"A box of one image is pasted into another, with the alpha {guards.cutmix:g} of train.cutmix.")
+    if guards.mixup and guards.cutmix:
+        found.append("Each forward pass does either, by chance.")
     if guards.sam:
         found.append(
             f"Each gradient is taken a step of {guards.sam:g} up the loss (train.sam): a step takes twice as long."

@@ -69,7 +69,8 @@ def assemble(
 
 def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str, ...]]:
     """Variants of each row, whether activations are kept, and why: new variants each epoch leave nothing to keep."""
-    variation, cache = facts.variation, facts.settings.cache == "auto"
+    # What stages put out of mixed images belongs to no image.
+    variation, cache = facts.variation, facts.settings.cache == "auto" and not facts.settings.cutmix
     epochs = sum(phase.epochs for phase in phases)
     if variation is None or epochs < 2:
         return 1, cache, ()

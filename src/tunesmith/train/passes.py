@@ -32,6 +32,8 @@ class Mixed:
 
     own: float
     others: Array
+    box: tuple[int, int, int, int] | None = None
+    """left, top, right, bottom of what is pasted from the other image; None where hidden states are mixed instead."""
 
 
 class Passes:
@@ -50,6 +52,8 @@ class Passes:
                 "train.mixup mixes one vector a row, but the head of this network reads each token by itself.",
                 "Leave train.mixup away.",
             )
+        if self.guards.cutmix and model.modality != "image":
+            raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
 
     def loss(self, part: Indices, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the task's losses of the examples `part`, and the sum of what guards add; both scalar, fp32.
@@ -57,9 +61,7 @@ class Passes:
         Args:
             random: draws which rows are mixed.
         """
-        mixed = None
-        if self.guards.mixup:
-            mixed = Mixed(float(random.beta(self.guards.mixup, self.guards.mixup)), random.permutation(len(part)))
+        mixed = self._drawn(len(part), random)
         found = [self._pass(self.collate, part, mixed) for _ in range(2 if self.twice else 1)]
         total = torch.stack([self._task_loss(logits, part, mixed) for logits, _ in found]).mean()
         added = torch.zeros_like(total)
@@ -72,6 +74,20 @@ class Passes:
             apart = disagreement(one, other, heads.problem_of(self.model))
             added = added + self.guards.r_drop / 2 * (self._weights(part, apart) * apart).sum()
         return total, added
+
+    def _drawn(self, rows: int, random: np.random.Generator) -> Mixed | None:
+        """How the rows of a micro-batch are mixed; None where they are not."""
+        mixup, cutmix = self.guards.mixup, self.guards.cutmix
+        if cutmix and (not mixup or random.random() < 0.5):
+            height, width = (int(side) for side in self.model.example["pixel_values"].shape[-2:])
+            box = pasted(float(random.beta(cutmix, cutmix)), height, width, random)
+            left, top, right, bottom = box
+            # What falls outside the image is not pasted, so that the share is that of the box as it is.
+            own = 1 - (right - left) * (bottom - top) / (height * width)
+            return Mixed(own, random.permutation(rows), box)
+        if mixup:
+            return Mixed(float(random.beta(mixup, mixup)), random.permutation(rows))
+        return None
 
     def replayed(self, step: int, tokens: int) -> Iterator[torch.Tensor]:
         """What the replayed rows of a step add to its mean loss, micro-batch by micro-batch."""
@@ -97,6 +113,13 @@ class Passes:
         """Logits (rows, outputs), fp32, and the pooled features by view where guards read them."""
         module, device = self.model.module, device_of(self.model.module)
         batch = to(collate(part), device)  # anew for each pass: kept activations serve for one
+        if mixed is not None and mixed.box is not None:
+            left, top, right, bottom = mixed.box
+            images = batch["pixel_values"].clone()
+            images[:, :, top:bottom, left:right] = batch["pixel_values"][
+                torch.from_numpy(mixed.others), :, top:bottom, left:right
+            ]
+            batch["pixel_values"] = images
         views = VIEWS if self.guards.reads_features else ()
         with watched(self.model, views) as found, _mixing(self.model, mixed), precision(device, self.plan.precision):
             output = module(**batch)
@@ -130,7 +153,7 @@ def insist_on_dropout(plan: Plan, phase: Phase, model: Model) -> None:
 @contextmanager
 def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
     """Manifold mixup (Verma et al. 2019, equation 1 with the last hidden layer): what the last layer receives is mixed."""
-    if mixed is None:
+    if mixed is None or mixed.box is not None:
         yield
         return
 
@@ -144,6 +167,15 @@ def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def pasted(own: float, height: int, width: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of a box that leaves the share `own` where it lies inside (Yun et al. 2019, equation 2)."""
+    across, up = width * (1 - own) ** 0.5 / 2, height * (1 - own) ** 0.5 / 2
+    x, y = random.uniform(0, width), random.uniform(0, height)
+    left, right = (int(np.clip(round(end), 0, width)) for end in (x - across, x + across))
+    top, bottom = (int(np.clip(round(end), 0, height)) for end in (y - up, y + up))
+    return left, top, right, bottom
 
 
 def disagreement(one: torch.Tensor, other: torch.Tensor, problem: str) -> torch.Tensor:
