@@ -32,6 +32,7 @@ def given(folder: Path, architecture: str, **more: Any) -> dict[str, Any]:
         "task": "image-classification",
         "model": str(write_image_model(folder / "model", architecture)),
         "data": str(write_images(folder / "images", 120)),
+        "method": "full",
         "train": TRAIN,
         "evaluate": {"resamples": 100},
     } | more

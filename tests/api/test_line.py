@@ -35,6 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run:
         {
             "model": str(tiny_model),
             "data": {"train": str(write_rows(folder / "rows.csv", 240))},
+            "method": "full",
             "train": {"epochs": 6, "batch_size": 16, "learning_rate": 2e-3, "precision": "fp32"},
             "evaluate": {"resamples": 200, "baselines": ["majority", "probe", "scratch"]},
         },

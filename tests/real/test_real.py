@@ -36,6 +36,7 @@ def test_a_real_decoder_is_fine_tuned_and_opens_again(tmp_path: Path) -> None:
     settings = {
         "model": str(SHARED / "weights" / "gpt2-books"),
         "data": {"train": str(tmp_path / "few.csv"), "target": "label"},
+        "method": "full",
         "train": {"epochs": 1},
         "evaluate": {"resamples": 200},
     }
