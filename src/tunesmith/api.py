@@ -97,7 +97,8 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
     """What `finetune` would do and why, as plan.json holds it. Trains nothing and leaves nothing.
 
     Beside that, `expected` has the share of its rows that each plan gets in an epoch, where all takes as long as is
-    predicted; plans for which there would be no time are absent.
+    predicted; plans for which there would be no time are absent. `exceeding` has those that need more memory or train more
+    parameters than the budget allows, and why.
     """
     wanted, began = as_settings(settings), time.perf_counter()
     memory.tune()
@@ -106,13 +107,18 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
         retention.insist(wanted.evaluate.retention)
         ready = prepare.prepare(wanted, place.cache, processes.state().device, listen)
         guards = [plan.guards for plan in ready.frontier.candidates]
-        wanted_rows = any(one.replay or one.ewc for one in guards)  # a trial needs what training would go back to
+        # A trial needs what training would go back to, and a budget of time what measuring takes.
+        wanted_rows = wanted.budget.time is not None or any(one.replay or one.ewc for one in guards)
+        asked = time.perf_counter()
         references = _references(ready, place, listen) if wanted_rows else ()
+        looking_back = time.perf_counter() - asked
         options = record.tried_out(ready, _jobs(ready, place, references))
-        limits = limits_of(ready, options, references, time.perf_counter() - began)
+        limits = limits_of(ready, options, references, time.perf_counter() - began, looking_back)
         if short := overrun(limits, options):
             listen(f"Note: {short}")
-        return record.shown(ready.frontier, options) | {"expected": expected(options, limits)}
+        exceeding = {one.label: why for one in options if (why := limits.exceeded(one))}
+        foretold = {"expected": expected(options, limits), "exceeding": exceeding}
+        return record.shown(ready.frontier, options) | foretold
 
 
 def check(settings: Settings | Mapping[str, Any] | str) -> dict[str, Any]:

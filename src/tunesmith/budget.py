@@ -65,8 +65,8 @@ def overrun(limits: Limits, options: Sequence[Option]) -> str | None:
     if over <= 0:
         return None
     return (
-        f"The budget is too short: it will be overrun by about {over:.0f} s, as reading, measuring and saving take "
-        f"most of it, and the least that can be trained {least:.0f} s."
+        f"The budget is too short: it will be overrun by about {over:.0f} s. The least that can be trained takes "
+        f"{least:.0f} s, beside reading, measuring and saving."
     )
 
 

@@ -161,7 +161,7 @@ def _report(
         "frontier": _frontier(trained),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "curve": [dict(entry) for entry in trained.curve],
-        "memorising": memorising(trained.curve, trained.best_epoch),
+        "memorising": memorising(trained.curve, None if "mixture" in sections else trained.best_epoch),
         "environment": environment(),
         "retain": wanted.train.retain,
         "command": f"tunesmith train {shlex.quote(str(place.settings))} --run NEW_FOLDER",

@@ -157,6 +157,9 @@ def show_plan(found: dict[str, Any]) -> None:
     )
     for reason in found["reasons"]:
         _console.print(f"- {reason}", soft_wrap=True, markup=False)
+    (share,) = found["expected"].values()
+    if share < 1:
+        _console.print(f"- In the time of the budget each epoch takes {100 * share:.0f} % of the rows.", soft_wrap=True)
 
 
 def _show_candidates(found: dict[str, Any]) -> None:
@@ -171,7 +174,7 @@ def _show_candidates(found: dict[str, Any]) -> None:
             str(sum(phase["epochs"] for phase in plan["phases"]) or ""),
             duration(predicted["seconds"]),
             size(predicted["peak_memory_bytes"]),
-            _expected(found["expected"].get(_named(plan))),
+            "over budget" if _named(plan) in found["exceeding"] else _expected(found["expected"].get(_named(plan))),
         )
     _console.print(table)
     last = found["candidates"][-1]

@@ -193,6 +193,8 @@ class Model:
     """Parameters of the backbone that the files do not hold, and that are new: a pooler, often."""
     four_bit: bool = False
     """Whether the linear layers of its blocks are kept in 4 bits."""
+    resized: bool = False
+    """Whether its weights differ from those in its files, as it reads images of another size."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
-from tunesmith.data.readers import TABLE
+from tunesmith.data.readers import TABLES
 from tunesmith.data.rejected import Rejected
 from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
@@ -26,8 +26,6 @@ from tunesmith.registry import make
 from tunesmith.settings import Named, Settings, parse
 from tunesmith.settings_file import read_yaml
 from tunesmith.train import processes
-
-FILES = tuple(kind for kind in TABLE if kind.startswith("."))
 
 
 class Predictor:
@@ -187,7 +185,7 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
 
 def _is_table(where: str, given: Sequence[str]) -> bool:
     """Whether an input is the name of a data file or folder; of a folder, only where it holds no input by itself."""
-    return Path(where).suffix.lower() in FILES or (os.path.isdir(where) and list(given) in ([], [where]))
+    return Path(where).suffix.lower() in TABLES or (os.path.isdir(where) and list(given) in ([], [where]))
 
 
 def _in_place(predictor: Predictor, read: Canonical, name: Callable[[int], str]) -> list[dict[str, Any]]:

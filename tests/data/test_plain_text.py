@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tunesmith.data.load import load_unlabelled
 from tunesmith.data.readers import open_source
@@ -63,6 +64,29 @@ def test_splits_are_cut_without_a_target(tmp_path: Path) -> None:
     assert found.problem is None
     assert all("target" not in rows.column_names for rows in found.splits.values())
     assert "conflicting_labels" not in found.audit
+
+
+def test_a_text_beside_tables_or_classes_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+    (tmp_path / "train.txt").write_text("a list\n")
+    assert list(open_source(str(tmp_path), "utf-8")["train"].records) == [(2, ["a", "b"])]
+    folder = tmp_path / "images"
+    for label in ("one", "two"):
+        (folder / label).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / label / "0.png")
+    (folder / "train.txt").write_text("one/0.png\n")
+    assert open_source(str(folder), "utf-8")["train"].columns != ["text"]
+
+
+def test_of_two_texts_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("premise,hypothesis\n" + "".join(f"one text {number},other {number}\n" for number in range(40)))
+    with pytest.raises(DataError, match="not clear which column"):
+        load_unlabelled(DataSettings(train=str(path)), tmp_path / "cache", 0)
+    with pytest.raises(DataError, match="this task reads one"):
+        load_unlabelled(DataSettings(train=str(path), input=["premise", "hypothesis"]), tmp_path / "cache", 0)
+    found = load_unlabelled(DataSettings(train=str(path), input="premise"), tmp_path / "cache", 0)
+    assert found.columns.inputs == ("premise",)
 
 
 def test_other_columns_of_a_table_are_left_aside(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tiny import WORDS, write_model
 from tunesmith.data.asked import NOTHING, Asked
+from tunesmith.models import asking
 from tunesmith.models.asking import masked_tokens, next_tokens
 
 
@@ -88,6 +89,21 @@ def test_drawn_places_stand_for_all_of_their_window_and_are_the_same_again(bert_
     assert found.count(np.arange(9)) == pytest.approx(51)
     assert found.key == again.key
     assert len(set(asked_for(found, 0))) == 8
+
+
+def test_a_mark_that_is_also_the_unknown_token_is_no_text(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "bert")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, unk_token="[CLS]")
+    found = next_tokens(tokenizer, table([list(range(100))]), 32)
+    assert found.by_row.tolist() == [100]
+
+
+def test_hidden_tokens_of_many_windows_are_drawn(bert_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_PIECES", 10)
+    few = masked_tokens(bert_tokenizer, table([list(range(30))] * 4), 64, most=16)
+    assert len(few) == 8
+    assert few.by_row.tolist() == pytest.approx([30] * 4)
+    assert len(masked_tokens(bert_tokenizer, table([list(range(30))] * 25), 64, most=16)) == 10
 
 
 def test_texts_of_nothing_that_can_be_asked_for_are_counted_as_such(tokenizer: Any) -> None:

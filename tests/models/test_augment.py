@@ -118,6 +118,16 @@ def test_blanked_boxes_are_no_larger_than_a_fifth() -> None:
     assert float(changed.max()) < 0.25
 
 
+@settings(deadline=None)
+@given(seed=st.integers(0, 5000), least=st.floats(0.1, 0.99))
+def test_crops_keep_at_least_their_share(seed: int, least: float) -> None:
+    matrix = draw(Augment(crop=least), 40, 60, 3, np.random.default_rng(seed)).matrix
+    assert 1 / (matrix[0, 0] * matrix[1, 1]) >= least - 1e-9
+    corners = np.linalg.inv(matrix) @ np.array([[0, 59, 0, 59], [0, 0, 39, 39], [1, 1, 1, 1]])
+    assert (corners[:2] >= -1e-6).all()
+    assert (corners[:2] <= np.array([[59], [39]]) + 1e-6).all()
+
+
 @pytest.mark.parametrize("wrong", [{"crop": 0}, {"rotate": 200}, {"erase": 2}, {"views": 1}, {"policy": "mine"}])
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

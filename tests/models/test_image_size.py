@@ -11,10 +11,13 @@ import torch
 import transformers
 
 import tunesmith
+from references import ready_of, referred
 from tiny import IMAGE_SIDE, write_image_model, write_images
 from tunesmith.errors import ModelError, SettingsError
+from tunesmith.evaluate import retention
 from tunesmith.models import image_size
 from tunesmith.models.load_images import load_image_classifier, reading_of
+from tunesmith.models.pixels import find_reading
 from tunesmith.settings import parse
 
 LABELS = ["a", "b"]
@@ -72,9 +75,39 @@ def test_crops_keep_their_share_of_the_image() -> None:
     processor: Any = transformers.MobileNetV2ImageProcessorPil(
         size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224}, do_center_crop=True
     )
-    image_size.set_size(processor, 112)
+    image_size.set_size(processor, 112, 3)
     assert dict(processor.size)["shortest_edge"] == 128
     assert processor.crop_size["height"] == 112
+
+
+def test_an_edge_without_a_crop_is_the_side() -> None:
+    processor: Any = transformers.ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=0.875)
+    image_size.set_size(processor, 48, 3)
+    assert find_reading(processor, 3).shape == (3, 48, 48)
+
+
+def test_adapters_are_not_kept_beside_files_of_another_size(tmp_path: Path) -> None:
+    given = {
+        "task": {"name": "image-classification", "image_size": 24},
+        "model": str(write_image_model(tmp_path / "model", "vit")),
+        "data": str(write_images(tmp_path / "images", 60)),
+        "method": {"name": "lora", "merge": False},
+    }
+    with pytest.raises(SettingsError, match="another size"):
+        tunesmith.plan(given)
+
+
+def test_a_reference_is_read_at_the_size_of_the_run(tmp_path: Path) -> None:
+    images = str(write_images(tmp_path / "images", 60))
+    given = {
+        "task": {"name": "image-classification", "image_size": 24},
+        "model": str(write_image_model(tmp_path / "model", "vit")),
+        "data": images,
+    }
+    ready = ready_of(given | {"method": "probe"}, tmp_path)
+    reference = referred(ready, Path(images), tmp_path)
+    assert reference.data.examples["test"].values.shape[2:] == (24, 24)  # type: ignore[attr-defined]
+    assert retention.kept(reference, ready.model) == 1.0
 
 
 def test_a_run_leaves_a_model_of_that_size(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.nn import functional
 
 from steps import prepared
 from tiny import write_rows
 from tunesmith.errors import SettingsError
-from tunesmith.tasks.classifying import weights_of
+from tunesmith.tasks.classifying import ClassifyingSettings, weights_of
 
 
 @given(st.lists(st.integers(1, 500), min_size=2, max_size=8), st.sampled_from(["root", "balanced"]))
@@ -71,6 +72,19 @@ def test_weights_name_every_class_and_no_other(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         prepared(settings | {"task": {"name": "text-classification", "class_weights": how}}, tmp_path)
+
+
+def test_classes_that_are_numbers_are_named_as_yaml_reads_them() -> None:
+    settings = ClassifyingSettings.model_validate({"class_weights": {0: 1, 1: 5}})
+    assert settings.class_weights == {"0": 1.0, "1": 5.0}
+    with pytest.raises(ValidationError, match="into quotes"):
+        ClassifyingSettings.model_validate({"class_weights": {True: 1, False: 5}})
+
+
+def test_a_plan_that_trains_nothing_says_nothing_of_weights(settings: dict[str, Any], tmp_path: Path) -> None:
+    task = {"name": "text-classification", "class_weights": "root"}
+    ready = prepared(settings | {"task": task, "method": "probe"}, tmp_path)
+    assert not [one for one in ready.frontier.candidates[0].reasons if "by their class" in one]
 
 
 def test_scores_have_no_classes(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ from steps import (
     stepper,
 )
 from tiny import write_image_model, write_images, write_model
-from tunesmith import seeds
+from tunesmith import prepare, seeds
+from tunesmith.contracts import Batched
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Guards
 from tunesmith.prepare import Prepared
-from tunesmith.train import cache, passes, trial
+from tunesmith.train import cache, passes, range_test, trial
 from tunesmith.train.events import StepDone, Trained
 from tunesmith.train.loop import train
 from tunesmith.train.sharpness import climbed
@@ -142,6 +145,29 @@ def test_boxes_lie_inside_and_have_the_area_that_is_drawn_where_they_fit() -> No
         assert 0 <= top <= bottom <= 40
         areas.append((right - left) * (bottom - top) / 2400)
     assert max(areas) == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_range_test_does_not_take_mixing_for_a_rise(images: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = images.frontier.candidates[0]
+    plan = dataclasses.replace(plan, guards=Guards(cutmix=1.0, mixup=0.4))
+    seen: list[Guards] = []
+
+    class Noted(range_test.Stepper):
+        def __init__(self, task: Any, model: Any, rows: Any, optimiser: Any, plan: Any, *more: Any) -> None:
+            seen.append(plan.guards)
+            super().__init__(task, model, rows, optimiser, plan, *more)
+
+    monkeypatch.setattr(range_test, "Stepper", Noted)
+    monkeypatch.setattr(range_test, "affordable", lambda _: 4)
+    job = prepare.job(images, images.model, plan, Path("nowhere"))
+    given = Batched(images.train, partial(images.task.inputs, images.train, model=images.model))
+    range_test._losses(job, plan.phases[-1], given, [1.0, 2.0], 4)
+    assert seen == [Guards()]
+
+
+def test_cutmix_leaves_no_features_to_hold(images: Prepared) -> None:
+    with pytest.raises(SettingsError, match="leaves none whole"):
+        stepper(images, Guards(cutmix=1.0, distil=1.0))
 
 
 def test_cutmix_is_for_images(ready: Prepared) -> None:

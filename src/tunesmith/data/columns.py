@@ -58,10 +58,12 @@ def choose(
         targets = [_guess_target([name for name in names if name != split], inputs, source, cells)]
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
-        inputs = _guess_inputs([name for name in names if name not in (*targets, split)], source, cells)
+        inputs = _guess_inputs([name for name in names if name not in (*targets, split)], source, cells, pairs=labelled)
         quoted = " and ".join(repr(name) for name in inputs)
         what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
+    if len(inputs) > 1 and not labelled:
+        raise DataError(f"data.input names {len(inputs)} columns, but this task reads one.", "Name one.")
     if len(inputs) > cells.most:
         what = "one" if cells.most == 1 else f"one {cells.noun} or a pair of"
         raise DataError(f"data.input names {len(inputs)} columns; {what} {cells.noun}{'s' * (cells.most - 1)} is read.")
@@ -128,9 +130,9 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cell
     )
 
 
-def _guess_inputs(names: Sequence[str], source: str, cells: Cells) -> list[str]:
+def _guess_inputs(names: Sequence[str], source: str, cells: Cells, *, pairs: bool = True) -> list[str]:
     folded = {name.casefold(): name for name in names}
-    for first, second in cells.pairs:
+    for first, second in cells.pairs if pairs else ():
         if first in folded and second in folded:
             return [folded[first], folded[second]]
     found = [name for name in names if name.casefold() in cells.names]

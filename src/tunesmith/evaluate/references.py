@@ -21,6 +21,8 @@ from tunesmith.settings import Named, ReferenceSettings
 
 Say = Callable[[str], None]
 OWN, PROBE = "own", "probe"
+INHERITED = ("image_size",)
+"""Settings of the run's task that a reference of the same task has too, unless it says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
         TunesmithError: the data cannot be used, or the checkpoint has no such head as is asked for.
     """
     named = wanted.task or Named(name=task.name)
+    if named.name == task.name:  # the run's network reads images of that size
+        own = {key: task.own[key] for key in INHERITED if key in task.own}
+        named = Named(name=named.name, **(own | named.own))
     found = make("task", tasks.TABLE | tasks.REFERENCES, named, f"evaluate.retention {wanted.name!r}")
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
@@ -71,7 +76,11 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
         model, probing = _classifier(wanted, found, original, dataset.labels, load, seed, say)
     model.module.eval()
     # The run may keep positions free for virtual tokens; rows that are replayed pass through its network.
-    model = dataclasses.replace(model, limit=min(model.limit, original.limit))
+    kept_free = original.adapter.tokens if original.adapter else 0
+    limit = (
+        max(1, model.limit - kept_free) if probing is None and found.keeps_head else min(model.limit, original.limit)
+    )
+    model = dataclasses.replace(model, limit=limit)
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
     examples = {name: found.encode(split, model) for name, split in rows.items()}
     say(

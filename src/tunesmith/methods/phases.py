@@ -50,7 +50,8 @@ def assemble(
     wanted = facts.settings
     guards, why = resolve(wanted, phases, more.get("adapter"))
     views, cache, varied = _views(phases, facts)
-    reasons = [*reasons, *choices.reasons, *facts.told, *varied, *why]
+    told = facts.told if any(phase.head == "train" for phase in phases) else ()
+    reasons = [*reasons, *choices.reasons, *told, *varied, *why]
     return Plan(
         method=method,
         phases=tuple(phases),
@@ -72,8 +73,10 @@ def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str,
     # What stages put out of mixed images belongs to no image.
     variation, cache = facts.variation, facts.settings.cache == "auto" and not facts.settings.cutmix
     epochs = sum(phase.epochs for phase in phases)
-    if variation is None or epochs < 2:
+    if variation is None:
         return 1, cache, ()
+    if epochs < 2:
+        return 1, cache, ("Rows are passed as they are: variants come with the second epoch, and there is none.",)
     if variation.views is not None:
         views = min(variation.views, epochs)
         return views, cache, (f"{variation.told} Epochs go through {views} fixed variants of each row.",)

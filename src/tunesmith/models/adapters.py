@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from tunesmith import seeds
 from tunesmith.contracts import Model
 from tunesmith.demand import OnDemand
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import budget, prompts
 from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
@@ -54,7 +54,14 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
 
     Raises:
         ModelError: the network does not take adapters of this kind, or its blocks have no linear layer.
+        SettingsError: adapters are to stand beside files that hold another network.
     """
+    if model.resized and not adapter.merge:
+        raise SettingsError(
+            "With method.merge=false the adapters stand beside the original files, whose images have another size than "
+            "task.image_size.",
+            "Set method.merge=true.",
+        )
     if adapter.kind in PROMPTS:
         return prompts.inject(model, adapter, seed)
     with torch.random.fork_rng(devices=[]), _quiet():

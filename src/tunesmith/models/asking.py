@@ -13,6 +13,8 @@ from tunesmith.data.asked import NOTHING, Asked
 from tunesmith.data.tokens import Tokens
 from tunesmith.models.tokenize import Reading, overlap, tokenize
 
+MOST_PIECES = 4_000
+"""Forward passes, of one window each, that the hidden tokens of one split may take."""
 Places = npt.NDArray[np.bool_]
 
 
@@ -35,12 +37,17 @@ def masked_tokens(tokenizer: Any, rows: pa.Table, limit: int, most: int) -> Aske
     """A piece for each token that is hidden: a window with the mask in its place, where the token is asked for.
 
     Args:
-        most: of a window with more tokens than this, so many are drawn, and stand for all of them.
+        most: of a window with more tokens than this, so many are drawn, and stand for all of them; fewer where there are
+            many windows, and none of some where there are more than `MOST_PIECES`.
     """
     tokens, fresh = _windows(tokenizer, rows, limit)
     random = seeds.generator(0, "masked places")  # the same whenever the same texts are read
     window, place, scale = [], [], []
+    most = max(1, min(most, MOST_PIECES // max(1, len(tokens))))
+    read = set(random.permutation(len(tokens))[:MOST_PIECES].tolist())
     for number, (start, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
+        if number not in read:
+            continue
         usable = np.flatnonzero(fresh[start:end])
         chosen = np.sort(random.permutation(usable)[:most])
         window.append(np.full(len(chosen), number))
@@ -62,14 +69,22 @@ def masked_tokens(tokenizer: Any, rows: pa.Table, limit: int, most: int) -> Aske
 def _windows(tokenizer: Any, rows: pa.Table, limit: int) -> tuple[Tokens, Places]:
     """The texts in windows, and which of their tokens are neither special nor in the window before."""
     tokens = tokenize(tokenizer, rows, None, Reading(limit, windows=True))
-    marks = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    fresh = ~np.isin(tokens.ids, list(marks))
-    shared = overlap(limit, tokenizer.backend_tokenizer.num_special_tokens_to_add(False))
-    later = np.flatnonzero(np.diff(tokens.owner, prepend=-1) == 0)
-    for start, end in zip(tokens.offsets[later], tokens.offsets[later + 1], strict=True):
-        first = start + int(fresh[start:end].argmax())
-        fresh[first : first + shared] = False
+    first, last = _marks(tokenizer)
+    shared = overlap(limit, first + last)
+    fresh = np.zeros(len(tokens.ids), dtype=bool)
+    later = np.diff(tokens.owner, prepend=-1) == 0
+    for number, (start, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
+        fresh[start + first + (shared if later[number] else 0) : end - last] = True
     return tokens, fresh
+
+
+def _marks(tokenizer: Any) -> tuple[int, int]:
+    """How many special tokens stand before each text, and how many after it."""
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    whole, bare = core.encode("a").ids, core.encode("a", add_special_tokens=False).ids
+    first = next((place for place in range(len(whole)) if whole[place : place + len(bare)] == bare), 0)
+    return first, len(whole) - len(bare) - first
 
 
 def _asked(tokens: Tokens, wanted: npt.NDArray[np.int32], scale: npt.NDArray[np.float32]) -> Asked:

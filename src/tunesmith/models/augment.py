@@ -197,8 +197,9 @@ def warp(images: torch.Tensor, matrices: Sequence[Matrix], *, nearest: bool = Fa
 def _crop(least: float, height: int, width: int, random: np.random.Generator) -> Matrix:
     """A box of at least this share of the area, enlarged to the whole image."""
     area = random.uniform(least, 1.0)
-    aspect = math.exp(random.uniform(-math.log(ASPECT), math.log(ASPECT)))
-    across, up = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
+    widest = min(math.log(ASPECT), -math.log(area))  # so that the box fits, and has its whole area
+    aspect = math.exp(random.uniform(-widest, widest))
+    across, up = math.sqrt(area * aspect), math.sqrt(area / aspect)
     left, top = random.uniform(0, 1 - across) * (width - 1), random.uniform(0, 1 - up) * (height - 1)
     return np.array([[1 / across, 0, -left / across], [0, 1 / up, -top / up], [0, 0, 1]])
 

@@ -9,15 +9,16 @@ import torch
 from torch.nn import functional
 
 from tunesmith.errors import ModelError
+from tunesmith.models.pixels import find_reading
 
 POSITIONS = "position_embeddings"
 
 
-def set_size(processor: Any, side: int) -> None:
+def set_size(processor: Any, side: int, channels: int) -> None:
     """Let `processor` make square images of `side` pixels, cropped as much of the image as before.
 
     Raises:
-        ModelError: it does not say how large its images are.
+        ModelError: it does not.
     """
     size = processor.size or {}
     crop = getattr(processor, "crop_size", None)
@@ -28,8 +29,10 @@ def set_size(processor: Any, side: int) -> None:
     elif {"height", "width"} <= {key for key, value in dict(size).items() if value}:
         processor.size = {"height": side, "width": side}
     else:
+        processor.size = {"shortest_edge": side}
+    if find_reading(processor, channels).shape != (channels, side, side):
         raise ModelError(
-            f"The image processor ({type(processor).__name__}) makes images of no fixed size.",
+            f"The image processor ({type(processor).__name__}) does not make square images of {side} pixels.",
             "Leave task.image_size away.",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tunesmith.models import adapters, pixels, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.image_size import fitted, set_size
+from tunesmith.models.layout import LAYOUT
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
@@ -67,10 +69,12 @@ def load_image_classifier(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
+            own = module
             if side is not None:
-                set_size(processor, side)
+                set_size(processor, side, _channels(config))
                 module = fitted(module, side, _channels(config))
-    return _model(module, processor, source, folder, remote_code, absent)
+    model = _model(module, processor, source, folder, remote_code, absent)
+    return dataclasses.replace(model, resized=module is not own)
 
 
 def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model:
@@ -109,7 +113,7 @@ def _processor(folder: str, remote_code: bool) -> Any:
 
 
 def _model(module: Any, processor: Any, source: str, folder: str, remote_code: bool, absent: tuple[str, ...]) -> Model:
-    backbone = _backbone(module)
+    backbone = _backbone(module.to(memory_format=LAYOUT))
     shape = pixels.find_reading(processor, _channels(module.config)).shape
     example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
     with clear_errors(source):  # a processor and a network that do not go together show here

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
@@ -39,6 +39,16 @@ class ClassifyingSettings(Strict):
     size, or as a mapping from class to weight says. The mean over all training rows is always 1."""
     metric: Auto | str = "auto"
     """The primary metric, by which the best weights and the report's verdict go."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """YAML reads classes such as 0 and 1 as numbers, and yes and no as booleans."""
+        if not isinstance(value, Mapping):
+            return value
+        if any(isinstance(key, bool) for key in value):
+            raise ValueError("a class is called yes, no, true or false: put its name into quotes")
+        return {str(key): weight for key, weight in value.items()}
 
 
 class Classifying(ABC):

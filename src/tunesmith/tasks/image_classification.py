@@ -23,6 +23,7 @@ from tunesmith.errors import SettingsError
 from tunesmith.models import pixels, save
 from tunesmith.models.augment import SETS, Augment, described, insist_installed
 from tunesmith.models.heads import make_exact
+from tunesmith.models.layout import LAYOUT
 from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
 from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
 from tunesmith.models.varied import varied
@@ -129,7 +130,7 @@ class ImageClassification(Classifying):
         return wanted if isinstance(wanted, Augment) else SETS[wanted]
 
     def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:
-        return {"pixel_values": torch.from_numpy(examples.batch(indices))}
+        return {"pixel_values": torch.from_numpy(examples.batch(indices)).contiguous(memory_format=LAYOUT)}
 
     def shown(self, rows: pa.Table) -> list[dict[str, Any]]:
         return [

@@ -62,7 +62,8 @@ class Activations:
     def batch(self, indices: Indices) -> torch.Tensor:
         """(len(indices), longest, …), padded with zeros, as the block received it."""
         if self.starts is None:
-            return self.values[torch.from_numpy(indices)].to(self.dtype)
+            found = self.values[torch.from_numpy(indices)].to(self.dtype)
+            return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
         starts, lengths = self.starts[indices], (self.starts[1:] - self.starts[:-1])[indices]
         inside = np.arange(lengths.max()) < lengths[:, None]
         source = (starts[:, None] + np.arange(lengths.max()))[inside]

@@ -69,8 +69,12 @@ def restore_state(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: 
         by_name.setdefault(name, {})[kind] = value
     for name, parameter in _held(optimiser, module):
         if name in by_name:
+            # The fused step goes through memory, so that the state has to lie there as its parameter does.
             optimiser.state[parameter] = {
-                kind: value.clone().to(parameter.device) for kind, value in by_name[name].items()
+                kind: torch.empty_like(parameter).copy_(value)
+                if value.shape == parameter.shape
+                else value.clone().to(parameter.device)
+                for kind, value in by_name[name].items()
             }
 
 

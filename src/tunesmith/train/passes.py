@@ -54,6 +54,11 @@ class Passes:
             )
         if self.guards.cutmix and model.modality != "image":
             raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
+        if self.guards.cutmix and self.guards.distil:
+            raise SettingsError(
+                "train.distil holds the features of each image, and train.cutmix leaves none whole.",
+                "Take one of them.",
+            )
 
     def loss(self, part: Indices, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the task's losses of the examples `part`, and the sum of what guards add; both scalar, fp32.

@@ -53,11 +53,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     torch.distributed.all_reduce(flat)
     parts = torch.split(flat, [parameter.numel() for parameter in trained])
     for parameter, part in zip(trained, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
+        parameter.grad.copy_(part.view_as(parameter))  # type: ignore[union-attr]  # whose layout is the parameter's
 
 
 def broadcast(module: nn.Module) -> None:
     """Give every process the first one's weights, so that they start from the same bits."""
     if state().num_processes > 1:
         for tensor in [*module.parameters(), *module.buffers()]:
-            torch.distributed.broadcast(tensor.data, src=0)
+            sent = tensor.data.contiguous()  # weights of images lie otherwise in memory
+            torch.distributed.broadcast(sent, src=0)
+            tensor.data.copy_(sent)

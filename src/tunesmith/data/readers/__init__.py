@@ -29,6 +29,9 @@ TABLE = {
     "hub": "tunesmith.data.readers.hub:read",
 }
 
+TABLES = tuple(kind for kind in TABLE if kind.startswith(".") and kind != ".txt")
+"""Files of rows and columns. A .txt beside others is often a list or a note, and lines of it are no rows."""
+
 SPLITS = {
     "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test",
@@ -86,7 +89,7 @@ def _kind_of_folder(path: Path) -> str:
     """Which of TABLE's kinds a folder is: `datasets` wrote it, it holds folders of classes, or a file a split."""
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "dataset"
-    tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLE for file in path.iterdir())
+    tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLES for file in path.iterdir())
     folders = any(file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
     return "classes" if folders and not tables else "folder"
 

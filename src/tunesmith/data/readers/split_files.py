@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunesmith.data.readers import SPLITS, TABLE, Source, open_source
+from tunesmith.data.readers import SPLITS, TABLE, TABLES, Source, open_source
 from tunesmith.errors import DataError
 from tunesmith.run import path_of
 
@@ -17,10 +17,10 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     """
     folder = path_of(where)
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        split = SPLITS.get(path.stem.lower())
-        if split is None or path.suffix.lower() not in TABLE or not path.is_file():
-            continue
+    named = [path for path in sorted(folder.iterdir()) if path.stem.lower() in SPLITS and path.is_file()]
+    tables = [path for path in named if path.suffix.lower() in TABLES]
+    for path in tables or [path for path in named if path.suffix.lower() in TABLE]:
+        split = SPLITS[path.stem.lower()]
         if split in files:
             raise DataError(
                 f"The folder {where} has two files for the {split} split: {files[split].name} and {path.name}.",
