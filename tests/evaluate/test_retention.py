@@ -196,7 +196,7 @@ def test_a_run_reports_what_it_kept_and_mixes_by_it(
     chosen = next(point for point in report["wise_ft"] if point["alpha"] == report["mixture"]["alpha"])
     assert chosen["metric"] == max(p["metric"] for p in report["wise_ft"] if p["retention"]["other"] >= 0.9)
     assert entry["kept"] == entry["after"]["value"] / entry["before"]["value"]
-    page = run.page.read_text()
+    page = run.page.read_text().replace("\u00a0", " ")
     assert "What it still knows" in page
     assert ("Everywhere at least the 90 % that train.retain asks for is kept." in page) == (entry["kept"] >= 0.9)
     assert any(isinstance(one, str) and one.startswith("Reference 'other'") for one in said)
