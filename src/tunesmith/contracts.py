@@ -215,8 +215,6 @@ class Variation:
 
     views: int | None
     """Fixed variants of each row; None for a new one each epoch."""
-    asked: bool
-    """Whether the user asked for it; otherwise it may be left out where it costs more than it gives."""
     told: str
     """What is varied, as a sentence."""
 

@@ -49,9 +49,7 @@ class Asked(Tokens):
 
     def wanted_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(len(indices), longest): `wanted` of the pieces `indices`, as `padded` lays them out."""
-        lengths = self.lengths[indices]
-        inside = np.arange(int(lengths.max())) < lengths[:, None]
-        source = (self.offsets[indices][:, None] + np.arange(inside.shape[1]))[inside]
+        inside, source = self.places(indices)
         found = np.full(inside.shape, NOTHING, dtype=np.int64)
         found[inside] = self.wanted[source]
         return found

@@ -52,7 +52,7 @@ class Pixels:
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float32]:
-        """(images,) ones."""
+        """(images,) ones; of several views an epoch passes one."""
         return np.ones(len(self), dtype=np.float32)
 
     def count(self, indices: npt.NDArray[np.int64]) -> float:

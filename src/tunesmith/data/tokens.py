@@ -58,14 +58,18 @@ class Tokens:
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.weights[indices].sum(dtype=np.float64))
 
+    def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Which places of (len(indices), longest) hold a token, and where in `ids` each of these tokens stands."""
+        lengths = self.lengths[indices]
+        place = np.arange(int(lengths.max()))
+        inside = place < lengths[:, None]
+        return inside, (self.offsets[indices][:, None] + place)[inside]
+
     def padded(
         self, indices: npt.NDArray[np.int64], pad_id: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Ids, attention mask and kinds of the pieces `indices`, each (len(indices), longest), padded on the right."""
-        lengths = self.lengths[indices]
-        longest = int(lengths.max())
-        inside = np.arange(longest) < lengths[:, None]
-        source = (self.offsets[indices][:, None] + np.arange(longest))[inside]
+        inside, source = self.places(indices)
         ids = np.full(inside.shape, pad_id, dtype=np.int64)
         ids[inside] = self.ids[source]
         kinds = np.zeros(inside.shape, dtype=np.int64)

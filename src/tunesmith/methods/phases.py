@@ -81,8 +81,6 @@ def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str,
         views = min(variation.views, epochs)
         return views, cache, (f"{variation.told} Epochs go through {views} fixed variants of each row.",)
     if cache and any(cut_of(phase) for phase in phases):
-        if not variation.asked:
-            return 1, cache, ("Rows are not varied, so that what frozen stages put out can be kept.",)
         return epochs, False, (f"{variation.told} So nothing is kept of what frozen stages put out.",)
     return epochs, cache, (variation.told,)
 

@@ -77,24 +77,26 @@ def load_classifier(
             torch.manual_seed(seeds.derive(seed, "head"))
             kind = transformers.AutoModelForSequenceClassification
             module, absent = network(kind, folder, config, source, loading, remote_code=remote_code)
-        backbone, example = module.base_model_prefix, tiny_batch(config)
-        blocks = find_blocks(module, backbone, example)
-        stages = find_stages(module, backbone, blocks, example)
-        limit = longest_input(module, config, tokenizer, loading.reserved)
+        model = taken_apart(module, tokenizer, config, loading)
+    return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)
+
+
+def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading) -> Model:
+    """A network that reads text, with its stages and blocks found; where it came from is for the caller to add."""
+    backbone, example = module.base_model_prefix, tiny_batch(config)
+    blocks = find_blocks(module, backbone, example)
     return Model(
         module=module,
         processor=tokenizer,
-        stages=stages,
+        stages=find_stages(module, backbone, blocks, example),
         blocks=blocks,
-        source=source,
-        folder=folder,
-        limit=limit,
+        source="",
+        folder="",
+        limit=longest_input(module, config, tokenizer, loading.reserved),
         backbone=backbone,
         example=example,
         modality="text",
         pooling=pooling.OWN,
-        remote_code=remote_code,
-        absent=absent,
         four_bit=loading.four_bit,
     )
 

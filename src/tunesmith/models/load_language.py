@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 import transformers
 
 from tunesmith.contracts import Loading, Model
-from tunesmith.models import pooling, sources
-from tunesmith.models.blocks import find_blocks
-from tunesmith.models.load import clear_errors, longest_input, network, quiet, set_padding, tiny_batch
-from tunesmith.models.stages import find_stages
+from tunesmith.models import sources
+from tunesmith.models.load import clear_errors, network, quiet, set_padding, taken_apart
 
 
 def load_language_model(source: str, kind: Any, *, loading: Loading, remote_code: bool) -> Model:
@@ -37,20 +36,5 @@ def load_language_model(source: str, kind: Any, *, loading: Loading, remote_code
     last, first = module.get_output_embeddings(), module.get_input_embeddings()
     if last is not None and last.weight is first.weight:
         last.weight = torch.nn.Parameter(first.weight.detach().clone())
-    backbone, example = module.base_model_prefix, tiny_batch(config)
-    blocks = find_blocks(module, backbone, example)
-    return Model(
-        module=module,
-        processor=tokenizer,
-        stages=find_stages(module, backbone, blocks, example),
-        blocks=blocks,
-        source=source,
-        folder=folder,
-        limit=longest_input(module, config, tokenizer, loading.reserved),
-        backbone=backbone,
-        example=example,
-        modality="text",
-        pooling=pooling.OWN,
-        remote_code=remote_code,
-        absent=absent,
-    )
+    model = taken_apart(module, tokenizer, config, loading)
+    return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)

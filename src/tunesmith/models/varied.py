@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from tunesmith import seeds
-from tunesmith.data.pixels import Pixels, cost
+from tunesmith.data.pixels import Pixels
 from tunesmith.models import augment
 from tunesmith.models.augment import Augment
 
@@ -30,18 +30,9 @@ class VariedPixels(Pixels):
         return self.views * self.rows
 
     @cached_property
-    def lengths(self) -> Indices:
-        return np.full(len(self), cost(*self.values.shape[2:]), dtype=np.int64)
-
-    @cached_property
     def owner(self) -> Indices:
         """(examples,) the image that each is a view of; not ascending."""
         return np.tile(np.arange(self.rows, dtype=np.int64), self.views)
-
-    @cached_property
-    def weights(self) -> npt.NDArray[np.float32]:
-        """(examples,) ones: an epoch passes one view of each image."""
-        return np.ones(len(self), dtype=np.float32)
 
     def batch(self, indices: Indices) -> npt.NDArray[np.float32]:
         rows = indices % self.rows

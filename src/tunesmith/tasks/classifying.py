@@ -152,6 +152,7 @@ class Classifying(ABC):
         return None
 
     def varied(self, examples: Examples, views: int, seed: int) -> Examples:
+        # Never asked, as `variation` says that there is nothing to vary; a task that says otherwise brings its own.
         raise NotImplementedError(f"{type(self).__name__} varies nothing")
 
     def shown_views(self, rows: pa.Table, examples: Examples, views: int, seed: int) -> list[dict[str, Any]]:

@@ -109,7 +109,7 @@ class ImageClassification(Classifying):
         if not how.changes:
             return None
         insist_installed()
-        return Variation(how.views, True, f"Training images are varied: {described(how)}.")
+        return Variation(how.views, f"Training images are varied: {described(how)}.")
 
     def varied(self, examples: Pixels, views: int, seed: int) -> Pixels:  # type: ignore[override]
         return varied(examples, self._augment, views, seed)

@@ -28,6 +28,7 @@ from tunesmith.data import batches
 from tunesmith.models import heads
 from tunesmith.models.checksum import checksum
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
+from tunesmith.models.layout import LAYOUT
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.stages import FINAL
 from tunesmith.run import writing
@@ -63,7 +64,7 @@ class Activations:
         """(len(indices), longest, …), padded with zeros, as the block received it."""
         if self.starts is None:
             found = self.values[torch.from_numpy(indices)].to(self.dtype)
-            return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
+            return found.contiguous(memory_format=LAYOUT) if found.ndim == 4 else found
         starts, lengths = self.starts[indices], (self.starts[1:] - self.starts[:-1])[indices]
         inside = np.arange(lengths.max()) < lengths[:, None]
         source = (starts[:, None] + np.arange(lengths.max()))[inside]
