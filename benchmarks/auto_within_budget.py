@@ -75,7 +75,7 @@ def one(given: argparse.Namespace, method: Any, budget: str | None, seed: int) -
 
 
 def told(report: dict[str, Any], what: str) -> str:
-    metric = report["primary_metric"]
+    metric, predicted = report["primary_metric"], report["plan"]["predicted"]["peak_memory_bytes"]
     cells = [
         f"{what:28}",
         f"{report['metrics']['test'][metric]['value']:.4f}",
@@ -83,6 +83,7 @@ def told(report: dict[str, Any], what: str) -> str:
         f"{report['training']['seconds']:8.1f}",
         f"{report['whole']:8.1f}",
         report["method"],
+        f"{predicted / 1e9:.2f} GB predicted, {report['training']['peak_memory_bytes'] / 1e9:.2f} GB used",
     ]
     tried = [
         f"{entry['label']} {entry['metric']['value']:.4f} {entry['seconds']:.0f} s"
@@ -106,7 +107,7 @@ def main() -> None:
     options.add_argument("--rows-a-class", type=int, default=0)
     options.add_argument("--seeds", type=int, default=1)
     given = options.parse_args()
-    print(f"{'':28}  test    validation  train s  whole s  kept", flush=True)
+    print(f"{'':28}  test    validation  train s  whole s  kept  memory", flush=True)
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for seed in range(given.seeds):
         for budget in given.budgets:

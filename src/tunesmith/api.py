@@ -25,7 +25,7 @@ from tunesmith.run import Run
 from tunesmith.settings import Settings, parse
 from tunesmith.settings_file import read_yaml, to_yaml
 from tunesmith.train import memory, processes
-from tunesmith.train.choice import expected
+from tunesmith.train.choice import Limits, Option, expected
 from tunesmith.train.course import Job
 from tunesmith.train.events import ChosenBy
 from tunesmith.train.follow import follow
@@ -151,16 +151,21 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
     with timed(timings, "prepare"):
         listen(ChosenBy(ready.task.primary_metric))
         job = _jobs(ready, place, references)
+        starting = called - began if began else None
+
+        def limited(options: Sequence[Option]) -> Limits:
+            elapsed = time.perf_counter() - (began or called)
+            return limits_of(ready, options, references, elapsed, timings.get("references", 0.0), starting)
+
         if place.plan.exists():
             options = record.begun(ready, job, place)
         else:
-            options = record.tried_out(ready, job)
+            options = record.tried_out(ready, job, lambda first: limited([first]).seconds)
             insist(ready, options)
             if state.is_main_process:
                 record.record(ready, place, options)
     with timed(timings, "train"):
-        elapsed, starting = time.perf_counter() - (began or called), called - began if began else None
-        limits = limits_of(ready, options, references, elapsed, timings["references"], starting)
+        limits = limited(options)
         if short := overrun(limits, options):
             listen(f"Note: {short}")
         test_rates = len(options) > 1 and record.tests_rates(ready)

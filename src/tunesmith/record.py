@@ -19,7 +19,7 @@ from tunesmith.plans import HEAD, Frontier, Plan, cut_of
 from tunesmith.prepare import Prepared
 from tunesmith.run import Run
 from tunesmith.train import memory, processes, trial
-from tunesmith.train.choice import Option
+from tunesmith.train.choice import LEAST_SHARE, Option
 from tunesmith.train.course import Job
 from tunesmith.train.events import RangeTest, Trained
 from tunesmith.train.range_test import range_test, scaled
@@ -44,8 +44,15 @@ def shown(frontier: Frontier, options: Sequence[Option]) -> dict[str, Any]:
     return {"method": "auto", "reasons": list(frontier.reasons), "candidates": described}
 
 
-def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
-    """Every plan with what a short trial predicts for it."""
+def tried_out(
+    ready: Prepared, job: Callable[[Plan], Job], left: Callable[[Option], float | None] = lambda _: None
+) -> list[Option]:
+    """Every plan with what a short trial predicts for it.
+
+    Args:
+        left: seconds for training, from now on, to the first plan; None where nothing is set. Plans for which they cannot
+            suffice are spared their trials, which would take time from the others.
+    """
     options: list[Option] = []
     for plan in ready.frontier.candidates:
         memory.restart_peak()
@@ -55,6 +62,11 @@ def tried_out(ready: Prepared, job: Callable[[Plan], Job]) -> list[Option]:
         one = dataclasses.replace(one, plan=scaled(plan, found))
         described = describe(one.plan, one.model.stages) | ({"range_test": asdict(found)} if found else {})
         forward = options[0].predicted.forward if options else None
+        if options and (seconds := left(options[0])) is not None:
+            least = Option(one.plan, described, trial.at_least(one, options[0].predicted))
+            if processes.agree(least.share(seconds - options[0].predicted.solving) < LEAST_SHARE):
+                options.append(least)
+                continue
         seconds = trial.SECONDS / len(ready.frontier.candidates)  # a choice between many should not take longer
         predicted = trial.predict(one, forward, seconds)
         options.append(Option(one.plan, described, predicted))

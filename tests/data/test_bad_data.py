@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from tunesmith.data.load import Dataset, load
+from tunesmith.data.targets.classes import Classes
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
 
@@ -251,7 +252,7 @@ def test_several_target_columns_cannot_be_one_label(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"names 2 columns, which make a multi-label target, but task.problem is single-label"
     ):
-        load(wanted, tmp_path / "cache", 0, "single-label")
+        load(wanted, tmp_path / "cache", 0, Classes("single-label"))
 
 
 def test_a_file_that_breaks_off_while_it_is_read_is_one_sentence(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tunesmith.data.audit import splits_json
 from tunesmith.data.columns import Columns
 from tunesmith.data.load import Dataset, load, load_labelled, read_inputs
 from tunesmith.data.readers import hub
+from tunesmith.data.targets.classes import Classes
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
 
@@ -28,7 +29,7 @@ def read(tmp_path: Path) -> Read:
     def from_bytes(content: bytes, name: str = "rows.csv", problem: str | None = None, **more: object) -> Dataset:
         path = tmp_path / name
         path.write_bytes(content)
-        return load(DataSettings(train=str(path), **more), tmp_path / "cache", 0, problem)  # type: ignore[arg-type]
+        return load(DataSettings(train=str(path), **more), tmp_path / "cache", 0, Classes(problem))  # type: ignore[arg-type]
 
     return from_bytes
 

@@ -23,7 +23,7 @@ from tunesmith.settings import DataSettings
 
 
 def read(cache: Path, **settings: Any) -> Dataset:
-    return load(DataSettings(**settings), cache, 0, None, IMAGES)
+    return load(DataSettings(**settings), cache, 0, cells=IMAGES)
 
 
 @pytest.fixture

@@ -122,6 +122,25 @@ def test_a_gain_is_counted_from_the_probe_or_from_the_epoch_before() -> None:
     assert watch.after_epoch(curve(0.84, 0.841), 1) is not None
 
 
+def test_a_curve_that_fell_below_the_probe_climbs_from_where_it_fell_to() -> None:
+    """Seen on magnetic tiles: it was stopped at 0.60, as the probe had 0.65, and reaches 0.83."""
+    watch = Watch([entry("probe", 0.65, epochs=0), entry("full", 0.8)], until=float("inf"))
+    assert watch.after_epoch(curve(0.42, 0.52, 0.6), 5) is None
+    assert watch.after_epoch(curve(0.42, 0.52, 0.6), 1) is not None
+
+
+def test_plans_that_cannot_fit_are_spared_their_trials(several: dict[str, Any], tmp_path: Path) -> None:
+    ready = prepare.prepare(parse(several), tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    job = api._jobs(ready, run.Run(tmp_path), ())
+    timed = record.tried_out(ready, job, lambda _: 1e6)
+    assert all(one.predicted.timed for one in timed)
+    spared = record.tried_out(ready, job, lambda _: 0.0)
+    assert [one.predicted.timed for one in spared] == [True, False, False]
+    assert all(one.share(0.0) < LEAST_SHARE for one in spared[1:])
+    for one in spared[1:]:  # less than any step could take on the same rows
+        assert 0 < one.predicted.stepping < 1e6
+
+
 def begin(values: dict[str, Any], folder: Path) -> tuple[list[Option], Means]:
     ready = prepare.prepare(settings.parse(values), folder / "cache", torch.device("cpu"), lambda _: None)
     job = api._jobs(ready, run.Run(folder), ())

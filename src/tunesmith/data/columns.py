@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from tunesmith.data.cells import Cells
 from tunesmith.data.cells.text import TEXT
+from tunesmith.data.targets import Targets
+from tunesmith.data.targets.classes import CLASSES
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.settings import DataSettings
 
-TARGETS = (
-    "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
-)  # fmt: skip
 IDS = ("id", "guid", "uid", "uuid", "row_id", "idx")
 
 
@@ -36,12 +35,16 @@ class Columns:
 
 
 def choose(
-    header: Sequence[str], settings: DataSettings, source: str, cells: Cells = TEXT, *, labelled: bool = True
+    header: Sequence[str],
+    settings: DataSettings,
+    source: str,
+    cells: Cells = TEXT,
+    kind: Targets | None = CLASSES,
 ) -> Columns:
     """The parts that the columns of `source` play.
 
     Args:
-        labelled: whether there is a target.
+        kind: of target; None where there is none.
 
     Raises:
         DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely; or a target is
@@ -52,17 +55,18 @@ def choose(
     guesses = [f"The column {name!r} is read as {name.strip()!r}." for name in header if name != name.strip()]
     targets = [_present(name, names, source) for name in _listed(settings.target)]
     inputs = [_present(name, names, source) for name in _listed(settings.input)]
-    if targets and not labelled:
+    if targets and kind is None:
         raise DataError(f"data.target is {settings.target!r}, but this task reads texts alone.", "Leave it away.")
-    if not targets and labelled:
-        targets = [_guess_target([name for name in names if name != split], inputs, source, cells)]
+    if not targets and kind is not None:
+        targets = [_guess_target([name for name in names if name != split], inputs, source, cells, kind)]
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
-        inputs = _guess_inputs([name for name in names if name not in (*targets, split)], source, cells, pairs=labelled)
+        rest = [name for name in names if name not in (*targets, split)]
+        inputs = _guess_inputs(rest, source, cells, pairs=kind is not None)
         quoted = " and ".join(repr(name) for name in inputs)
         what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
-    if len(inputs) > 1 and not labelled:
+    if len(inputs) > 1 and kind is None:
         raise DataError(f"data.input names {len(inputs)} columns, but this task reads one.", "Name one.")
     if len(inputs) > cells.most:
         what = "one" if cells.most == 1 else f"one {cells.noun} or a pair of"
@@ -113,13 +117,13 @@ def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
     return next((folded[name] for name in known if name in folded), None)
 
 
-def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cells: Cells) -> str:
+def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cells: Cells, kind: Targets) -> str:
     rest = [name for name in names if name not in inputs]
-    found = [name for name in rest if name.casefold() in TARGETS]
+    found = [name for name in rest if name.casefold() in kind.names]
     if len(found) == 1:
         return found[0]
-    if _first(("label", "labels"), found):
-        return _first(("label", "labels"), found) or ""
+    if preferred := _first(kind.preferred, found):
+        return preferred
     if not found and len(names) == 2:
         other = [name for name in rest if name.casefold() not in cells.names]
         if len(other) == 1:

@@ -12,17 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tunesmith.data import ids, targets
+from tunesmith.data import ids
 from tunesmith.data.audit import audit
 from tunesmith.data.canonical import Canonical, canonical, store
-from tunesmith.data.cells import Cells
+from tunesmith.data.cells import Cells, Place
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns, choose, positions
 from tunesmith.data.complete import SPLITS, complete
-from tunesmith.data.readers import Problem, Source, open_source
+from tunesmith.data.readers import Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.data.split_column import by_column
-from tunesmith.data.targets import Reason
+from tunesmith.data.targets import Raw, Reading, Reason, Targets
+from tunesmith.data.targets.classes import CLASSES
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
 
@@ -39,7 +40,7 @@ class Dataset:
 
     splits: dict[str, pa.Table]
     """train, validation, test, in this order."""
-    problem: Problem | None
+    problem: str | None
     """The kind of target."""
     labels: tuple[str, ...]
     """Class names by index; empty for scores, and where there is no target."""
@@ -49,42 +50,39 @@ class Dataset:
 
 
 def load(
-    settings: DataSettings, cache: Path, seed: int, problem: Problem | None = None, cells: Cells = TEXT
+    settings: DataSettings,
+    cache: Path,
+    seed: int,
+    targets: Targets = CLASSES,
+    cells: Cells = TEXT,
 ) -> Dataset:
     """Read what `settings` name and make splits of it.
 
     Args:
         cache: a folder for memory-mapped rows; the result reads from it.
         seed: of the split.
-        problem: the kind of target; read off the data when absent.
+        targets: the kind of target.
         cells: the kind of input.
 
     Raises:
         DataError: nothing usable there; the message says what, where, and the mend.
     """
     wanted = _Wanted(settings, cache, seed, cells)
-    read = _read(wanted, labelled=True)
-    name, columns, raw = read.names["train"], read.columns, read.splits["train"].rows
+    read = _read(wanted, targets)
     splits, notes = _without_hidden(read.splits, settings)
-    several = len(columns.targets) > 1
-    if several and problem not in (None, "multi-label"):
-        raise DataError(
-            f"data.target names {len(columns.targets)} columns, which make a multi-label target, but task.problem is "
-            f"{problem}.",
-            "Name one column, or leave task.problem away.",
-        )
-    known = problem or read.problem
-    found = known or targets.infer(raw.column("raw"), several, name)
-    if known is None:
-        columns = replace(columns, guesses=(*columns.guesses, targets.reading(found, raw.column("raw"))))
-    labels = targets.class_names(raw.column("raw"), found, settings.separator, name)
-    parse = targets.parser(found, labels, settings.separator)
+    raw = {split: _raw(wanted, read, split) for split in splits}
+    settled = targets.settle(raw["train"], read.problem)
+    columns = replace(read.columns, guesses=(*read.columns.guesses, *settled.guesses))
     parsed = {
-        split: _parsed(one, parse, targets.TYPES[found], cache / f"{split}.arrow", split)
+        split: _parsed(
+            one, targets.reading(raw[split], settled.problem, settled.labels), cache / f"{split}.arrow", split
+        )
         for split, one in splits.items()
     }
-    notes += _merged_notes(targets.merged(raw.column("raw"), found))
-    return _in_splits(wanted, replace(read, columns=columns, splits=parsed, problem=found), labels, notes)
+    notes += settled.notes
+    return _in_splits(
+        wanted, replace(read, columns=columns, splits=parsed, problem=settled.problem), settled.labels, notes
+    )
 
 
 def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells = TEXT) -> Dataset:
@@ -94,7 +92,7 @@ def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells
         DataError: nothing usable there, or data.target names a column.
     """
     wanted = _Wanted(settings, cache, seed, cells)
-    return _in_splits(wanted, replace(_read(wanted, labelled=False), problem=None), (), [])
+    return _in_splits(wanted, replace(_read(wanted, None), problem=None), (), [])
 
 
 @dataclass(frozen=True)
@@ -113,18 +111,20 @@ class _Found:
 
     names: dict[str, str]
     """By split, what messages call the source."""
-    problem: Problem | None
+    problem: str | None
     """The kind of target, where it is known."""
     columns: Columns
     splits: dict[str, Canonical]
+    folders: dict[str, Path]
+    """By split, where relative paths start."""
 
 
-def _read(wanted: _Wanted, *, labelled: bool) -> _Found:
+def _read(wanted: _Wanted, targets: Targets | None) -> _Found:
     """Which column plays which part, and the rows whose inputs can be used."""
     settings, cells = wanted.settings, wanted.cells
     sources = opened(settings)
     first = sources["train"]
-    columns = choose(first.columns, settings, first.name, cells, labelled=labelled)
+    columns = choose(first.columns, settings, first.name, cells, targets)
     read = {
         name: canonical(
             source,
@@ -138,7 +138,14 @@ def _read(wanted: _Wanted, *, labelled: bool) -> _Found:
     }
     if not read["train"].rows.num_rows:
         _refuse_empty(read["train"], first.name)
-    return _Found({name: one.name for name, one in sources.items()}, first.problem, columns, read)
+    names = {name: one.name for name, one in sources.items()}
+    return _Found(names, first.problem, columns, read, {name: one.folder for name, one in sources.items()})
+
+
+def _raw(wanted: _Wanted, read: _Found, split: str) -> Raw:
+    place = Place(read.folders[split], wanted.cache / f"{split}.targets", wanted.settings)
+    column = read.splits[split].rows.column("raw")
+    return Raw(column, len(read.columns.targets), place, read.names[split])
 
 
 def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: list[str]) -> Dataset:
@@ -164,6 +171,7 @@ def load_labelled(
     problem: str,
     cache: Path,
     cells: Cells = TEXT,
+    targets: Targets = CLASSES,
 ) -> Canonical:
     """Other labelled rows for a model that is trained already; unknown labels are rejected.
 
@@ -179,8 +187,9 @@ def load_labelled(
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
-    parse = targets.parser(problem, labels, settings.separator)  # type: ignore[arg-type]
-    parsed = _parsed(read, parse, targets.TYPES[problem], cache / "labelled.arrow", "test")
+    place = Place(chosen.folder, cache / "labelled.targets", settings)
+    raw = Raw(read.rows.column("raw"), len(columns.targets), place, chosen.name)
+    parsed = _parsed(read, targets.reading(raw, problem, labels), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:
         _refuse_empty(parsed, chosen.name)
     return parsed
@@ -219,7 +228,7 @@ def opened(settings: DataSettings) -> dict[str, Source]:
     return {name: found[name] for name in SPLITS if name in found}
 
 
-def _parsed(read: Canonical, parse: targets.Parse, kind: pa.DataType, path: Path, split: str) -> Canonical:
+def _parsed(read: Canonical, reading: Reading, path: Path, split: str) -> Canonical:
     """`read` with its raw targets made into values; rows without a good one are set aside."""
     names = [name for name in read.rows.column_names if name != "raw"]
     rejected = list(read.rejected)
@@ -227,14 +236,13 @@ def _parsed(read: Canonical, parse: targets.Parse, kind: pa.DataType, path: Path
     def usable() -> Iterator[tuple[Any, ...]]:
         for batch in read.rows.to_batches():
             kept = [batch.column(name).to_pylist() for name in names]
-            values = map(parse, batch.column("raw").to_pylist())
-            for *row, value in zip(*kept, values, strict=True):
+            for *row, value in zip(*kept, reading.values(batch), strict=True):
                 if isinstance(value, Reason):
                     rejected.append(Rejected(split, row[1], str(value), excerpt(row[2])))
                 else:
                     yield *row, value
 
-    schema = pa.schema([read.rows.schema.field(name) for name in names] + [("target", kind)])
+    schema = pa.schema([read.rows.schema.field(name) for name in names] + [("target", reading.kind)])
     return Canonical(store(usable(), schema, path), rejected)
 
 
@@ -278,16 +286,6 @@ def _without_hidden(read: dict[str, Canonical], settings: DataSettings) -> tuple
     ]
     notes = [f"The {name} split of {settings.train} has no labels; another one is cut from train." for name in hidden]
     return {name: one for name, one in read.items() if name not in hidden}, notes
-
-
-def _merged_notes(names: list[str]) -> list[str]:
-    shown = ", ".join(map(repr, names[:LINES_SHOWN])) + (" …" if len(names) > LINES_SHOWN else "")
-    one = len(names) == 1
-    note = (
-        f"{len(names):,} class{' stands' if one else 'es stand'} there with and without white space around, "
-        f"and count{'s' if one else ''} as one ({shown})."
-    )
-    return [note] if names else []
 
 
 def _clusters(

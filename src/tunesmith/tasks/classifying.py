@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.cells import Cells
+from tunesmith.data.targets.classes import Classes
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes
@@ -94,7 +95,7 @@ class Classifying(ABC):
 
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
         wanted = None if self.settings.problem == "auto" else self.settings.problem
-        dataset = data.load(settings, cache, seed, wanted, self.cells)
+        dataset = data.load(settings, cache, seed, Classes(wanted), self.cells)
         assert dataset.problem is not None  # these rows have targets
         self.adopt(dataset.problem)
         self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})

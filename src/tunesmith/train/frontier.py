@@ -185,12 +185,12 @@ class Watch:
         """Learning curves bend down, so that epochs to come gain no more, on average, than those so far (Domhan et al. 2015).
 
         The average is less noisy than the last epoch's gain. That holds once the first third, in which the rate climbs, is
-        over.
+        over. A curve that fell below the probe, from whose head training starts, climbs from where it fell to.
         """
         if 3 * len(curve) < len(curve) + left:
             return None
         reached = [entry["metric"] for entry in curve]
-        known = reached if self.start is None else [self.start, *reached]
+        known = reached if self.start is None or reached[0] < self.start else [self.start, *reached]
         if len(known) < 2:
             return None
         gain = max(0.0, max(known[1:]) - known[0]) / (len(known) - 1)

@@ -1,17 +1,18 @@
-"""From target cells to class indices or scores: which kind of target it is, the class names, and rows without a good one."""
+"""Classes, labels and scores: which of them the target cells hold, the class names, and rows without a good one."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.readers import Problem
+from tunesmith.data.targets import Raw, Reading, Reason, Settled
 from tunesmith.errors import DataError
 
 MOST_INTEGER_CLASSES = 20
@@ -22,10 +23,57 @@ MOST_WORDS = 0.1
 """A smaller share of words among numbers may be cells that mean "no score"."""
 Parse = Callable[[str | None], Any]
 """A cell to its value, or to a Reason."""
+NAMES_SHOWN = 3
 
 
-class Reason(str):
-    """Why a cell has no usable target."""
+class Classes:
+    """Targets that are a class, several labels, or a score."""
+
+    names: Sequence[str] = (
+        "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
+    )  # fmt: skip
+    preferred: Sequence[str] = ("label", "labels")
+
+    def __init__(self, problem: Problem | None) -> None:
+        """`problem`: which of them it is; read off the cells when it is None."""
+        self.problem = problem
+
+    def settle(self, raw: Raw, brought: str | None) -> Settled:
+        """Raise DataError where there is nothing to tell apart, or several columns do not go with `problem`."""
+        several = raw.columns > 1
+        if several and self.problem not in (None, "multi-label"):
+            raise DataError(
+                f"data.target names {raw.columns} columns, which make a multi-label target, but task.problem is "
+                f"{self.problem}.",
+                "Name one column, or leave task.problem away.",
+            )
+        known = self.problem or cast("Problem | None", brought)
+        found = known or infer(raw.column, several, raw.name)
+        labels = class_names(raw.column, found, raw.place.settings.separator, raw.name)
+        guesses = () if known else (reading(found, raw.column),)
+        return Settled(found, labels, guesses, _merged_notes(merged(raw.column, found)))
+
+    def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
+        kind = cast("Problem", problem)
+        parse = parser(kind, labels, raw.place.settings.separator)
+
+        def values(rows: pa.RecordBatch) -> Iterator[Any]:
+            yield from map(parse, rows.column("raw").to_pylist())
+
+        return Reading(TYPES[kind], values)
+
+
+CLASSES = Classes(None)
+
+
+def _merged_notes(names: list[str]) -> tuple[str, ...]:
+    shown = ", ".join(map(repr, names[:NAMES_SHOWN])) + (" …" if len(names) > NAMES_SHOWN else "")
+    one = len(names) == 1
+    note = (
+        f"{len(names):,} class{' stands' if one else 'es stand'} there with and without white space around, "
+        f"and count{'s' if one else ''} as one ({shown})."
+    )
+    return (note,) if names else ()
 
 
 def infer(raw: pa.ChunkedArray, several_columns: bool, source: str) -> Problem:

@@ -1,0 +1,74 @@
+"""What one target is: a class, a mask, …; everything about reading data that depends on it; one file a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from tunesmith.data.cells import Place
+
+
+class Reason(str):
+    """Why a cell has no usable target."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The target cells of one split, not yet read."""
+
+    column: pa.ChunkedArray
+    """Strings."""
+    columns: int
+    """How many columns of the source each stands for."""
+    place: Place
+    name: str
+    """What messages call the source."""
+
+
+class Settled(NamedTuple):
+    """What the training cells show of all targets."""
+
+    problem: str
+    """The kind of target."""
+    labels: tuple[str, ...]
+    """Class names by index; empty for scores."""
+    guesses: tuple[str, ...] = ()
+    """What was guessed, from what, in sentences."""
+    notes: tuple[str, ...] = ()
+    """What is worth a warning."""
+
+
+class Reading(NamedTuple):
+    """How cells become values."""
+
+    kind: pa.DataType
+    """Of the values. A target of parts has the part `classes`: the indices of the classes that occur in it."""
+    values: Callable[[pa.RecordBatch], Iterator[Any]]
+    """From canonical rows, with the column `raw`, to a value or a Reason for each."""
+
+
+class Targets(Protocol):
+    """One kind of target."""
+
+    names: Sequence[str]
+    """Names that a column of targets goes by."""
+    preferred: Sequence[str]
+    """Those of them that win where several are there, best first."""
+
+    def settle(self, raw: Raw, brought: str | None) -> Settled:
+        """What the training cells show.
+
+        Args:
+            brought: the kind of target, where the form of the source says so.
+
+        Raises:
+            DataError: nothing can be learned from them.
+        """
+        ...
+
+    def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
+        """How the cells `raw` of any split are read, once `problem` and `labels` are settled."""
+        ...
