@@ -245,7 +245,7 @@ def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: R
     """Logits of what the model is held against, on the test rows."""
     task, plan, model = ready.task, trained.plan, trained.model
     precision = plan.precision
-    found = {"majority": task.commonest(ready.train, test.rows.num_rows, model)}
+    found = {"majority": task.commonest(ready.train, test.examples, model)}
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
@@ -272,6 +272,8 @@ def fresh_copy(ready: Prepared, device: torch.device, loading: Loading) -> Model
     model = ready.task.load_model(
         wanted.model, ready.dataset.labels, seed=wanted.seed, loading=loading, remote_code=wanted.trust_remote_code
     )
+    if not loading.fresh:
+        ready.task.calibrate(model, ready.train)
     model.module.to(device)
     return model
 

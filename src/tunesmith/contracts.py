@@ -19,6 +19,7 @@ from torch import nn
 
 from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
+from tunesmith.data.targets import Targets
 from tunesmith.metrics.interval import Interval
 from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
@@ -185,6 +186,8 @@ class Model:
     """What it reads."""
     pooling: str
     """How a row becomes one vector: "own" is the way of the model's own class."""
+    opens: str
+    """transformers' class that opens it once it is saved, such as "AutoModelForSequenceClassification"."""
     remote_code: bool = False
     """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
     adapter: Adapter | None = None
@@ -319,6 +322,15 @@ class Task(Scoring, Protocol):
         """Settle what the data decide: the kind of target."""
         ...
 
+    @property
+    def targets(self) -> Targets:
+        """What one target is."""
+        ...
+
+    def calibrate(self, model: Model, train: Any) -> None:
+        """Set what of a new head nothing but data can tell, before anything is trained; the same for the same rows."""
+        ...
+
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         """The model that a run left in `folder`, ready for new inputs."""
         ...
@@ -357,8 +369,8 @@ class Task(Scoring, Protocol):
         """
         ...
 
-    def commonest(self, train: Any, rows: int, model: Model) -> Array:
-        """Logits (rows, outputs) of always giving the commonest answer of the training rows."""
+    def commonest(self, train: Any, examples: Any, model: Model) -> Array:
+        """Outcomes (rows, outputs) for `examples` of always giving the commonest answer of the training rows."""
         ...
 
     def temperature(self, examples: Any, logits: Array) -> float | None:

@@ -126,7 +126,9 @@ class Predictor:
         wanted = self.settings
         with runs.scratch() as cache:
             columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
-            read = data.load_labelled(source, wanted.data, columns, self.labels, self.problem, cache, self.task.cells)
+            read = data.load_labelled(
+                source, wanted.data, columns, self.labels, self.problem, cache, self.task.cells, self.task.targets
+            )
             examples = self.task.encode(read.rows, self.model)
             found = logits(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)

@@ -82,6 +82,8 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
         remote_code=wanted.trust_remote_code,
     )
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
+    if not method.loading.fresh:
+        task.calibrate(model, train)
     truncation = task.truncation(train, model)
     if truncation and truncation["rows_cut"]:
         say(
@@ -151,7 +153,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         rows=found.train.rows,
         pieces=len(found.train),
         classes=heads.outputs_of(model),
-        hidden=heads.last_linear(model).in_features,
+        hidden=heads.width_of(model),
         native_bf16=precision.native_bf16(found.device),
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         relative_gradients=gradients,

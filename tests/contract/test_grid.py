@@ -21,7 +21,7 @@ from tunesmith.train.loop import train
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
-REFUSED = {("image-classification", "prompt"), ("image-classification", "prefix")}
+REFUSED = {(task, method) for task in tasks.TABLE if task != "text-classification" for method in ("prompt", "prefix")}
 """Virtual tokens stand among words."""
 
 

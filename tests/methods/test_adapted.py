@@ -60,7 +60,7 @@ def test_training_starts_from_a_head_that_is_solved_for_with_the_prompt(
 ) -> None:
     """Solved for once more, on what the last layer receives while the prompt is there."""
     job = begin(settings, "prompt", tmp_path)
-    layer = heads.last_linear(job.model)
+    layer = heads.last_layer(job.model)
     events = train(job)
     next(event for event in events if isinstance(event, HeadSolved))
     start = layer.weight.detach().clone()

@@ -18,8 +18,8 @@ from tunesmith.data import picture
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, pixels, save
 from tunesmith.models.freezing import apply_phase
-from tunesmith.models.heads import last_linear
-from tunesmith.models.load_images import load_image_classifier, reading_of, reload_image_classifier
+from tunesmith.models.heads import last_layer
+from tunesmith.models.load_images import load_image_classifier, reading_of, reload_images
 from tunesmith.plans import HEAD, Adapter, Phase, Row
 
 BLOCKS = {
@@ -55,7 +55,7 @@ def test_each_parameter_lies_in_one_stage_and_stages_come_in_the_order_of_execut
         first.append([at for at, name in enumerate(called) if name in owners])
     for earlier, later in itertools.pairwise(first):
         assert max(earlier) < min(later)
-    assert last_linear(model).out_features == 3
+    assert last_layer(model).out_features == 3
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -171,7 +171,7 @@ def test_the_image_part_of_a_network_of_two_kinds_is_a_network_of_images(tmp_pat
     assert [stage.name for stage in model.stages if stage.name.startswith("block")] == ["block 0", "block 1"]
     assert model.stages[-1].name == "head"
     save.save(model, tmp_path / "saved")
-    again = reload_image_classifier(tmp_path / "saved")
+    again = reload_images(tmp_path / "saved")
     model.module.eval()
     with torch.no_grad():
         torch.testing.assert_close(again.module(**model.example).logits, model.module(**model.example).logits)

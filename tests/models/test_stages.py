@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tiny import ARCHITECTURES, DECODERS, WORDS, write_model
-from tunesmith.models.heads import last_linear
+from tunesmith.models.heads import last_layer
 from tunesmith.models.load import load_classifier
 from tunesmith.models.tokenize import Reading, tokenize
 
@@ -44,7 +44,7 @@ def test_freezing_all_below_a_block_leaves_no_gradient_there(folder: tuple[str, 
     logits = model.module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     logits.sum().backward()
     assert all(parameters[name].grad is None for name in frozen)
-    assert last_linear(model).weight.grad is not None
+    assert last_layer(model).weight.grad is not None
 
 
 def test_padding_changes_no_answer(folder: tuple[str, Path]) -> None:

@@ -15,6 +15,7 @@ from steps import (
 )
 from tunesmith.evaluate import wise_ft
 from tunesmith.evaluate.wise_ft import Point
+from tunesmith.models.running_statistics import reestimate
 from tunesmith.train import checkpoint, statistics
 from tunesmith.train.events import StepDone, Trained
 from tunesmith.train.guards import mix
@@ -63,7 +64,7 @@ def test_running_statistics_are_those_of_the_batches() -> None:
     network = Network().train()
     norms = statistics.training_norms(network)
     assert norms == [module[0]]
-    statistics.reestimate(network, norms, [{"x": one} for one in given], "fp32")
+    reestimate(network, norms, [{"x": one} for one in given], "fp32")
     torch.testing.assert_close(module[0].running_mean, torch.stack([one.mean(0) for one in given]).mean(0))
     torch.testing.assert_close(module[0].running_var, torch.stack([one.var(0) for one in given]).mean(0))
     assert (module[0].momentum, module[0].training, module[1].training) == (0.1, True, True)

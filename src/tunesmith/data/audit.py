@@ -15,6 +15,7 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns
 from tunesmith.data.rejected import Rejected, excerpt
+from tunesmith.data.targets import classes_in
 
 if TYPE_CHECKING:
     from tunesmith.data.load import Dataset
@@ -74,7 +75,7 @@ def splits_json(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def _classes(rows: pa.Table, labels: Sequence[str]) -> dict[str, int]:
-    target = rows.column("target")
+    target = classes_in(rows.column("target"))
     flat = pc.list_flatten(target) if pa.types.is_list(target.type) else target
     counts = np.bincount(flat.to_numpy(), minlength=len(labels)) if len(flat) else np.zeros(len(labels), dtype=int)
     return {label: int(count) for label, count in zip(labels, counts, strict=True)}

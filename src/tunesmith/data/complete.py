@@ -13,6 +13,7 @@ import pyarrow as pa
 from tunesmith.data import duplicates
 from tunesmith.data.canonical import mapped
 from tunesmith.data.split import cut
+from tunesmith.data.targets import classes_in
 from tunesmith.errors import DataError
 from tunesmith.run import writing
 from tunesmith.settings import DataSettings
@@ -106,7 +107,7 @@ def _strata(table: pa.Table) -> Indices:
     """The class of each row; for several labels the rarest one; for scores the decile; one for all without a target."""
     if "target" not in table.column_names:
         return np.zeros(table.num_rows, dtype=np.int64)
-    target = table.column("target")
+    target = classes_in(table.column("target"))
     if pa.types.is_floating(target.type):
         values = target.to_numpy()
         edges = np.quantile(values, np.linspace(0, 1, SCORE_BINS + 1)[1:-1])

@@ -14,6 +14,7 @@ from tunesmith.evaluate import retention
 from tunesmith.evaluate.retention import Reference
 from tunesmith.models.backbones import merged_copy
 from tunesmith.models.forward import logits
+from tunesmith.models.running_statistics import reestimate
 from tunesmith.plans import Plan
 from tunesmith.train import statistics, weights
 from tunesmith.train.guards import mix
@@ -95,7 +96,7 @@ def put(model: Model, start: Tensors, end: Tensors, alpha: float, how: Scales) -
     if norms and 0 < alpha < 1:  # a mixture of statistics is not what mixed weights give
         collate: Callable[..., Batch] = partial(how.task.inputs, how.train, model=model)
         parts = statistics.parts(how.train.lengths, how.plan.batch, how.seed)
-        statistics.reestimate(model.module, norms, map(collate, parts), how.plan.precision)
+        reestimate(model.module, norms, map(collate, parts), how.plan.precision)
 
 
 def choose(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:

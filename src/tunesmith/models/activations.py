@@ -62,7 +62,7 @@ def watched(model: Model, wanted: Sequence[str]) -> Iterator[dict[str, torch.Ten
     with ExitStack() as stack:
         for name in wanted:
             if name == HEAD_INPUT:
-                handle = heads.last_linear(model).register_forward_pre_hook(before(name), with_kwargs=True)
+                handle = heads.last_layer(model).register_forward_pre_hook(before(name), with_kwargs=True)
             elif name == EMBEDDINGS:
                 first = model.module.get_submodule(model.blocks[0])
                 handle = first.register_forward_pre_hook(before(name), with_kwargs=True)

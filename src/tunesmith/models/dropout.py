@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 
 def set_dropout(module: nn.Module, rate: float) -> None:
@@ -10,7 +11,7 @@ def set_dropout(module: nn.Module, rate: float) -> None:
     for place, child in module.named_modules():
         if "lora_dropout" in place or "vera_dropout" in place:  # the adapters' own, which their method sets
             continue
-        if isinstance(child, nn.Dropout):
+        if isinstance(child, _DropoutNd):
             child.p = rate
         for name, value in vars(child).items():
             if "dropout" in name and isinstance(value, float):
@@ -23,6 +24,6 @@ def drops(module: nn.Module) -> bool:
         if not child.training:
             continue
         rates = [value for name, value in vars(child).items() if "dropout" in name and isinstance(value, float)]
-        if any(rates) or (isinstance(child, nn.Dropout) and child.p > 0):
+        if any(rates) or (isinstance(child, _DropoutNd) and child.p > 0):
             return True
     return False

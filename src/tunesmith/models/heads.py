@@ -1,4 +1,5 @@
-"""The last linear layer of a network's own head: finding it, keeping it exact, and putting a solution into it.
+"""The last layer of a network's own head, linear for each row or for each pixel: finding it, keeping it exact, and putting a
+solution into it.
 
 Solving for exactly what that layer receives makes one rule serve every architecture, whatever the class does between
 the backbone and its last layer.
@@ -30,8 +31,8 @@ def problem_of(model: Model) -> str:
     return named.get(str(config.problem_type), "single-label")
 
 
-def last_linear(model: Model) -> nn.Linear:
-    """The linear layer of the head whose output is the logits.
+def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
+    """The layer of the head whose output is the logits: linear, or a convolution of one pixel, which is linear for each.
 
     Raises:
         ModelError: the head has no such layer.
@@ -40,11 +41,26 @@ def last_linear(model: Model) -> nn.Linear:
     found = [
         child
         for name, child in model.module.named_modules()
-        if isinstance(child, nn.Linear) and child.out_features == outputs and not name.startswith(f"{model.backbone}.")
+        if isinstance(child, nn.Linear | nn.Conv2d)
+        and _gives(child, outputs)
+        and not name.startswith(f"{model.backbone}.")
     ]
     if not found:
         raise ModelError(f"{type(model.module).__name__} has no final linear layer with {outputs} outputs.")
     return found[-1]
+
+
+def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:
+    """Whether `layer` is a linear map to so many outputs."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features == outputs
+    return layer.out_channels == outputs and layer.kernel_size == (1, 1) and layer.groups == 1
+
+
+def width_of(model: Model) -> int:
+    """How many numbers the last layer receives, of a row or of a pixel."""
+    layer = last_layer(model)
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
 
 
 def reads_last_token(model: Model) -> bool:
@@ -53,7 +69,7 @@ def reads_last_token(model: Model) -> bool:
     return children == [model.backbone, "score"]
 
 
-class ExactLinear(nn.Linear):
+class _Exact(nn.Module):
     """A head's last layer, in full precision whatever the precision of the rest, and in the unit of the targets.
 
     bf16 has eight bits: logits rounded to it tie rows that differ, and a score of 1,003 becomes 1,000. While training,
@@ -64,22 +80,31 @@ class ExactLinear(nn.Linear):
     offset: float = 0.0
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
-        """(…, width) to (…, outputs), fp32."""
+        """(…, width) to (…, outputs), or (rows, width, height, width) to (rows, outputs, height, width); fp32."""
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float()) * self.scale + self.offset
+            found: torch.Tensor = super().forward(input.float())
+            return found * self.scale + self.offset
+
+
+class ExactLinear(_Exact, nn.Linear):
+    """For rows."""
+
+
+class ExactConv(_Exact, nn.Conv2d):
+    """For pixels."""
 
 
 def unit_of(model: Model) -> float:
     """What the logits of `model` are measured in: the spread of its targets where they are scores, otherwise 1."""
-    layer = last_linear(model)
-    return layer.scale if isinstance(layer, ExactLinear) else 1.0
+    layer = last_layer(model)
+    return layer.scale if isinstance(layer, _Exact) else 1.0
 
 
 def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
     """Let the last layer of `model` compute in full precision, around `centre` in units of `spread`."""
-    layer = last_linear(model)
-    layer.__class__ = ExactLinear
-    assert isinstance(layer, ExactLinear)
+    layer = last_layer(model)
+    layer.__class__ = ExactConv if isinstance(layer, nn.Conv2d) else ExactLinear
+    assert isinstance(layer, _Exact)
     layer.scale = spread
     # Without a bias there is nothing that `fold` could put the centre into.
     layer.offset = 0.0 if layer.bias is None else centre
@@ -87,16 +112,16 @@ def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
 
 def agree(model: Model, one: torch.Tensor, other: torch.Tensor, share: float) -> bool:
     """Whether two sets of logits differ by at most `share` of their size; scores in the unit of their spread."""
-    layer, scale = last_linear(model), unit_of(model)
-    offset = layer.offset if isinstance(layer, ExactLinear) else 0.0
+    layer, scale = last_layer(model), unit_of(model)
+    offset = layer.offset if isinstance(layer, _Exact) else 0.0
     size = max(1.0, float((other - offset).abs().max()) / scale)
     return float((one - other).abs().max()) / scale <= share * size
 
 
 def fold(model: Model) -> None:
     """Put scale and offset of the last layer into its weights, so that it is a linear layer like any other."""
-    layer = last_linear(model)
-    if isinstance(layer, ExactLinear):
+    layer = last_layer(model)
+    if isinstance(layer, _Exact):
         with torch.no_grad():
             layer.weight.mul_(layer.scale)
             if layer.bias is not None:
@@ -104,10 +129,10 @@ def fold(model: Model) -> None:
         layer.scale, layer.offset = 1.0, 0.0
 
 
-def install(layer: nn.Linear, weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> None:
+def install(layer: nn.Linear | nn.Conv2d, weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> None:
     """Copy a solution, `weight` (outputs, width) and `bias` (outputs,), into `layer`."""
-    scale, offset = (layer.scale, layer.offset) if isinstance(layer, ExactLinear) else (1.0, 0.0)
+    scale, offset = (layer.scale, layer.offset) if isinstance(layer, _Exact) else (1.0, 0.0)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight / scale))
+        layer.weight.copy_(torch.from_numpy(weight / scale).reshape(layer.weight.shape))
         if layer.bias is not None:
             layer.bias.copy_(torch.from_numpy((bias - offset) / scale))

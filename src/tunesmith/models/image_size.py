@@ -37,18 +37,19 @@ def set_size(processor: Any, side: int, channels: int) -> None:
         )
 
 
-def fitted(module: Any, side: int, channels: int) -> Any:
-    """`module` for images of `side` pixels: as it is where it takes them, otherwise with interpolated position embeddings.
+def fitted(module: Any, size: tuple[int, int], channels: int) -> Any:
+    """`module` for images of `size`, (height, width): as it is where it takes them, otherwise with interpolated position
+    embeddings, for which they must be square.
 
     Raises:
         ModelError: it takes images of its own size only, and not because of position embeddings.
     """
-    if _takes(module, side, channels):
+    if _takes(module, size, channels):
         return module
-    config = copy.deepcopy(module.config)
-    if not hasattr(config, "image_size"):
+    config, (side, other) = copy.deepcopy(module.config), size
+    if not hasattr(config, "image_size") or side != other:
         raise ModelError(
-            f"{type(module).__name__} takes no images of {side} pixels.", "Set task.image_size to another."
+            f"{type(module).__name__} takes no images of {_told(size)} pixels.", "Set task.image_size to another."
         )
     config.image_size = side
     again = type(module)(config).to(next(module.parameters()))
@@ -63,9 +64,9 @@ def fitted(module: Any, side: int, channels: int) -> Any:
                 f"{type(module).__name__} is made for images of one size: {name} cannot be interpolated.",
                 "Leave task.image_size away.",
             )
-    if not _takes(again, side, channels):
+    if not _takes(again, size, channels):
         raise ModelError(
-            f"{type(module).__name__} takes no images of {side} pixels.",
+            f"{type(module).__name__} takes no images of {_told(size)} pixels.",
             "Set task.image_size to a multiple of the patches' size.",
         )
     return again
@@ -96,10 +97,15 @@ def _root(count: int) -> int:
     return side if side * side == count else 0
 
 
-def _takes(module: Any, side: int, channels: int) -> bool:
+def _told(size: tuple[int, int]) -> str:
+    height, width = size
+    return str(width) if height == width else f"{width} × {height}"
+
+
+def _takes(module: Any, size: tuple[int, int], channels: int) -> bool:
     try:
         with torch.no_grad():
-            module.eval()(pixel_values=torch.zeros((1, channels, side, side)))
+            module.eval()(pixel_values=torch.zeros((1, channels, *size)))
     except (ValueError, RuntimeError):
         return False
     return True

@@ -77,11 +77,11 @@ def load_classifier(
             torch.manual_seed(seeds.derive(seed, "head"))
             kind = transformers.AutoModelForSequenceClassification
             module, absent = network(kind, folder, config, source, loading, remote_code=remote_code)
-        model = taken_apart(module, tokenizer, config, loading)
+        model = taken_apart(module, tokenizer, config, loading, kind)
     return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)
 
 
-def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading) -> Model:
+def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading, kind: Any) -> Model:
     """A network that reads text, with its stages and blocks found; where it came from is for the caller to add."""
     backbone, example = module.base_model_prefix, tiny_batch(config)
     blocks = find_blocks(module, backbone, example)
@@ -97,6 +97,7 @@ def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading) -> M
         example=example,
         modality="text",
         pooling=pooling.OWN,
+        opens=kind.__name__,
         four_bit=loading.four_bit,
     )
 

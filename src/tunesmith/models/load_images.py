@@ -1,4 +1,5 @@
-"""A pre-trained image network with a fresh head, and its image processor; and the model that a run left, opened again."""
+"""A pre-trained image classifier with a fresh head, and its image processor; the model that a run left, opened again; and
+what all networks that read images share."""
 
 from __future__ import annotations
 
@@ -64,21 +65,24 @@ def load_image_classifier(
                 f"The model {source} ({config.model_type}) is none that classifies images.",
                 "Give a folder or Hub id of one that does, such as a ViT, ResNet or MobileNet (--model).",
             )
-        processor = _processor(folder, remote_code)
+        processor = processor_of(folder, remote_code)
         set_labels(config, labels, problem)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
             own = module
             if side is not None:
-                set_size(processor, side, _channels(config))
-                module = fitted(module, side, _channels(config))
-    model = _model(module, processor, source, folder, remote_code, absent)
-    return dataclasses.replace(model, resized=module is not own)
+                set_size(processor, side, channels_of(config))
+                module = fitted(module, (side, side), channels_of(config))
+    model = taken_apart(module, processor, source, remote_code, KIND)
+    return dataclasses.replace(model, folder=folder, absent=absent, resized=module is not own)
 
 
-def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model:
+def reload_images(folder: Path, kind: Any = KIND, *, remote_code: bool = False) -> Model:
     """The model that `save` wrote to `folder`, in fp32 and eval mode.
+
+    Args:
+        kind: transformers' class that opens it.
 
     Raises:
         ModelError: the folder does not hold such a model.
@@ -87,7 +91,7 @@ def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model
     with quiet(), clear_errors(where):
         config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
         adapted = (folder / "adapter_config.json").is_file()
-        module = KIND.from_pretrained(
+        module = kind.from_pretrained(
             adapters.base_of(folder) if adapted else where,
             config=config,
             attn_implementation=attention(),
@@ -96,7 +100,7 @@ def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model
             trust_remote_code=remote_code,
             ignore_mismatched_sizes=True,  # beside an adapter lies the base of another head
         )
-        model = _model(module.float(), _processor(where, remote_code), where, where, remote_code, ())
+        model = taken_apart(module.float(), processor_of(where, remote_code), where, remote_code, kind)
         model = adapters.read(folder, model) if adapted else model
     model.module.eval()
     make_exact(model)
@@ -105,16 +109,23 @@ def reload_image_classifier(folder: Path, *, remote_code: bool = False) -> Model
 
 def reading_of(model: Model) -> pixels.Reading:
     """How the processor of `model` reads images."""
-    return pixels.find_reading(model.processor, _channels(model.module.config))
+    return pixels.find_reading(model.processor, channels_of(model.module.config))
 
 
-def _processor(folder: str, remote_code: bool) -> Any:
+def processor_of(folder: str, remote_code: bool) -> Any:
+    """The image processor in `folder`."""
     return transformers.AutoImageProcessor.from_pretrained(folder, backend=BACKEND, trust_remote_code=remote_code)
 
 
-def _model(module: Any, processor: Any, source: str, folder: str, remote_code: bool, absent: tuple[str, ...]) -> Model:
+def taken_apart(module: Any, processor: Any, source: str, remote_code: bool, kind: Any) -> Model:
+    """A network that reads images, with its stages and blocks found.
+
+    Args:
+        source: folder or Hub id.
+        kind: transformers' class that opens it.
+    """
     backbone = _backbone(module.to(memory_format=LAYOUT))
-    shape = pixels.find_reading(processor, _channels(module.config)).shape
+    shape = pixels.find_reading(processor, channels_of(module.config)).shape
     example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
     with clear_errors(source):  # a processor and a network that do not go together show here
         blocks = find_blocks(module, backbone, example)
@@ -125,30 +136,31 @@ def _model(module: Any, processor: Any, source: str, folder: str, remote_code: b
         stages=stages,
         blocks=blocks,
         source=source,
-        folder=folder,
+        folder=source,
         limit=cost(*shape[1:]),
         backbone=backbone,
         example=example,
         modality="image",
         pooling=OWN,
+        opens=kind.__name__,
         remote_code=remote_code,
-        absent=absent,
     )
 
 
 def _backbone(module: Any) -> str:
     """The name of the part that classes of one architecture share; of two kinds of input, that which reads images."""
-    if hasattr(module, module.base_model_prefix):
-        return str(module.base_model_prefix)
+    known = next((name for name in (module.base_model_prefix, "backbone") if name and hasattr(module, name)), None)
+    if known is not None:
+        return str(known)
     sizes: dict[str, int] = {
         name: sum(one.numel() for one in child.parameters()) for name, child in module.named_children()
     }
     return max(sizes, key=lambda name: sizes[name])
 
 
-def _channels(config: Any) -> int:
+def channels_of(config: Any) -> int:
     """Of the images that the network reads; networks of several kinds of input say it of their image part."""
-    for part in (config, getattr(config, "vision_config", None)):
+    for part in (config, *(getattr(config, name, None) for name in ("vision_config", "backbone_config"))):
         if (found := getattr(part, "num_channels", None)) is not None:
             return int(found)
     return 3

@@ -36,5 +36,5 @@ def load_language_model(source: str, kind: Any, *, loading: Loading, remote_code
     last, first = module.get_output_embeddings(), module.get_input_embeddings()
     if last is not None and last.weight is first.weight:
         last.weight = torch.nn.Parameter(first.weight.detach().clone())
-    model = taken_apart(module, tokenizer, config, loading)
+    model = taken_apart(module, tokenizer, config, loading, kind)
     return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)

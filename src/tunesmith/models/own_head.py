@@ -34,12 +34,12 @@ def order_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | No
 
 def same_head(one: Model, other: Model) -> bool:
     """Whether two networks, loaded with different seeds, have one and the same last layer: then it came from the files."""
-    return torch.equal(heads.last_linear(one).weight, heads.last_linear(other).weight)
+    return torch.equal(heads.last_layer(one).weight, heads.last_layer(other).weight)
 
 
 def reorder(model: Model, order: Sequence[int]) -> None:
     """Let output i of `model` be what output order[i] was."""
-    layer = heads.last_linear(model)
+    layer = heads.last_layer(model)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[list(order)].clone())
         if layer.bias is not None:

@@ -66,7 +66,7 @@ def find(
         rows = np.sort(seeds.generator(wanted.seed, "probe rows").permutation(examples.rows)[:MOST_ROWS])
     pieces = np.flatnonzero(np.isin(examples.owner, rows))
     targets = examples.targets[examples.owner[pieces]]
-    layer = heads.last_linear(model)
+    layer = heads.last_layer(model)
     bias = layer.bias is not None
     every = np.arange(len(validation.examples))
     # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
@@ -83,7 +83,7 @@ def find(
         with_bias = bias or name != OWN
         own, others = (one[name] for one in features)
         solutions[name, strengths] = solve(
-            own, targets, others, wanted.score, layer.out_features, bias=with_bias, strengths=strengths
+            own, targets, others, wanted.score, heads.outputs_of(model), bias=with_bias, strengths=strengths
         )
         return solutions[name, strengths]
 
@@ -106,7 +106,7 @@ def find(
 
 def with_head(model: Model, head: Head) -> Model:
     """`model`, its backbone as it is, with a linear head: in its own class if that pools so, a PooledClassifier otherwise."""
-    layer = heads.last_linear(model)
+    layer = heads.last_layer(model)
     if head.pooling == OWN:
         heads.install(layer, head.weight, head.bias)
         return model
@@ -170,7 +170,7 @@ def _features(
         return features | {how: pool(caught["hidden"], mask, how) for how in others}
 
     handles = [
-        heads.last_linear(model).register_forward_pre_hook(catch),
+        heads.last_layer(model).register_forward_pre_hook(catch),
         model.module.get_submodule(model.backbone).register_forward_hook(catch_hidden),
     ]
     try:

@@ -19,6 +19,8 @@ from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
 from tunesmith.models.stages import find_stages
 
+KIND = transformers.AutoModelForSequenceClassification
+
 
 def reload(folder: Path, *, remote_code: bool = False) -> Model:
     """The model that `save` wrote to `folder`, in fp32 and eval mode.
@@ -58,6 +60,7 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
             example=example,
             modality="text",
             pooling=pooling,
+            opens=KIND.__name__,
             remote_code=remote_code,
             four_bit=bool(more),
         )
@@ -68,7 +71,7 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
 
 
 def _classifier(where: str, config: Any, remote_code: bool, **more: Any) -> Any:
-    return transformers.AutoModelForSequenceClassification.from_pretrained(
+    return KIND.from_pretrained(
         where,
         config=config,
         attn_implementation=attention(),

@@ -40,6 +40,10 @@ POOLING_MODES = {
 """Our name to the key that is true in sentence-transformers' pooling configuration."""
 
 
+COMPARED_SIDE = 16
+"""Pixels of a map of logits, across and down, that a reopened model is compared by."""
+
+
 def loader_of(model: Model) -> str:
     """The public loader that opens `model` once it is saved."""
     if model.adapter is not None:
@@ -129,24 +133,28 @@ _READ_IMAGES = """
 images = [Image.open(io.BytesIO(base64.b64decode(row[0]))) for row in rows]
 batch = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=trusted)(images, return_tensors="pt")
 with torch.no_grad():
-    print(json.dumps(model(**batch).logits.tolist()))
-"""
+    logits = model(**batch).logits
+if logits.ndim == 4:
+    step = -(-max(logits.shape[2:]) // SIDE)
+    logits = logits[:, :, ::step, ::step]
+print(json.dumps(logits.tolist()))
+""".replace("SIDE", str(COMPARED_SIDE))
 _OPEN = {
     ("image", PIPELINE): """
-import base64, io, json, sys, torch
+import base64, io, json, sys, torch, transformers
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification
-folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
-model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=trusted).eval()
+from transformers import AutoImageProcessor
+folder, trusted, rows, kind = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), getattr(transformers, sys.argv[4])
+model = kind.from_pretrained(folder, trust_remote_code=trusted).eval()
 """
     + _READ_IMAGES,
     ("image", PEFT): """
-import base64, io, json, sys, torch
+import base64, io, json, sys, torch, transformers
 from peft import PeftConfig, PeftModel
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoImageProcessor
 folder, trusted, rows, outputs = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin), int(sys.argv[3])
-base = AutoModelForImageClassification.from_pretrained(
+base = getattr(transformers, sys.argv[4]).from_pretrained(
     PeftConfig.from_pretrained(folder).base_model_name_or_path,
     num_labels=outputs, ignore_mismatched_sizes=True, trust_remote_code=trusted
 )
@@ -241,6 +249,32 @@ def loading_code(model: Model, folder: str, problem: str, inputs: int) -> str:
     )
 
 
+def segmentation_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that open a saved segmenter with a public loader."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if loader_of(model) == PEFT:
+        opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+        return (
+            "from peft import PeftConfig, PeftModel\n"
+            f"from transformers import AutoImageProcessor, {model.opens}\n"
+            "from transformers.image_utils import load_image\n\n"
+            f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
+            f"base = {model.opens}.from_pretrained(base, {opened})\n"
+            f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
+            f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+            'image = load_image("your image.jpg")\n'
+            'answer = model(**processor(image, return_tensors="pt"))\n'
+            "print(processor.post_process_semantic_segmentation(answer, [image.size[::-1]])[0])"
+        )
+    return (
+        "from transformers import AutoImageProcessor, pipeline\n\n"
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        f'segment = pipeline("image-segmentation", model="{folder}", image_processor=processor{trusted})\n'
+        'for part in segment("your image.jpg"):\n'
+        '    print(part["label"], part["mask"].size)'
+    )
+
+
 def _loading_code_of_images(model: Model, folder: str, problem: str, trusted: str) -> str:
     config: Any = model.module.config
     if loader_of(model) == STATE_DICT:
@@ -301,6 +335,7 @@ class Reopening:
                 str(folder),
                 "trusted" if model.remote_code else "",
                 str(heads.outputs_of(model)),
+                model.opens,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -324,7 +359,8 @@ class Reopening:
         self._process.communicate()
 
     def compare(self, expected: Array, tolerance: float) -> None:
-        """Insist that the reopened model's logits are `expected`, (rows, outputs).
+        """Insist that the reopened model's logits are `expected`, (rows, outputs), or maps of which every few pixels are
+        compared.
 
         Raises:
             ModelError: the model does not open, or answers otherwise by more than `tolerance` of the logits' spread.
@@ -333,6 +369,9 @@ class Reopening:
         if self._process.returncode:
             last = complaint.strip().splitlines()[-1] if complaint.strip() else "no message"
             raise ModelError(f"The saved model {self._folder} does not open in a fresh process: {last}")
+        if expected.ndim == 4:
+            step = -(-max(expected.shape[2:]) // COMPARED_SIDE)
+            expected = expected[:, :, ::step, ::step]
         found = np.array(json.loads(answer.strip().splitlines()[-1])).reshape(expected.shape)
         difference = float(np.abs(found - expected).max())
         if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):  # true of NaN too

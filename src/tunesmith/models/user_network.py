@@ -151,6 +151,8 @@ def loading_code(model: Model, folder: str) -> str:
     )
 
 
+OPENS = "load_state_dict"
+"""What opens it, where transformers has no class that does."""
 OPEN = """
 import base64, importlib, io, json, sys, torch
 from PIL import Image
@@ -256,6 +258,7 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
         example=example,
         modality="image",
         pooling=OWN,
+        opens=OPENS,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
-    "hamming_loss",
+    "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
 NAMES = {
@@ -25,6 +25,8 @@ NAMES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "pseudo_perplexity": "pseudo-perplexity",
+    "mean_iou": "mean IoU",
+    "mean_dice": "mean Dice",
 }
 
 

@@ -118,11 +118,18 @@ def _matrix(report: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     counts = report.get("confusion", {}).get("counts")
     if not counts or len(counts) > LARGEST_MATRIX:
         return None
+
+    def shown(count: int, row: Sequence[int]) -> str:
+        """Rows as they are; of pixels, which nobody counts, the share of the truth that they are."""
+        if report["confusion"].get("unit") != "pixels":
+            return str(count or "")
+        return f"{100 * count / max(1, sum(row)):.0f}".removeprefix("0")
+
     return [
         {
             "label": label,
             "cells": [
-                {"count": count, "share": count / max(1, sum(row)), "right": column == index}
+                {"shown": shown(count, row), "share": count / max(1, sum(row)), "right": column == index}
                 for column, count in enumerate(row)
             ],
         }

@@ -2,6 +2,7 @@
 
 TABLE = {
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
+    "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
 }
 REFERENCES = {

@@ -93,9 +93,13 @@ class Classifying(ABC):
     def primary_metric(self) -> str:
         return self.problem.primary_metric
 
+    @property
+    def targets(self) -> Classes:
+        """How targets are read."""
+        return Classes(None if self.settings.problem == "auto" else self.settings.problem)
+
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
-        wanted = None if self.settings.problem == "auto" else self.settings.problem
-        dataset = data.load(settings, cache, seed, Classes(wanted), self.cells)
+        dataset = data.load(settings, cache, seed, self.targets, self.cells)
         assert dataset.problem is not None  # these rows have targets
         self.adopt(dataset.problem)
         self.problem.learn({name: rows.column("target") for name, rows in dataset.splits.items()})
@@ -109,13 +113,16 @@ class Classifying(ABC):
             self._class_weights = weights_of(self.settings.class_weights, counts, dataset.labels)
         return dataset
 
+    def calibrate(self, model: Model, train: Any) -> None:
+        return  # a head of the standard classes is solved for, and has no statistics
+
     def told(self) -> tuple[str, ...]:
         if self._class_weights is None:
             return ()
         low, high = self._class_weights.min(), self._class_weights.max()
         return (f"Rows count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights).",)
 
-    def targets(self, rows: pa.Table, model: Model) -> Array | None:
+    def answers(self, rows: pa.Table, model: Model) -> Array | None:
         """The target column of `rows` as the loss takes it; None where there is none."""
         if "target" not in rows.column_names:
             return None
@@ -172,8 +179,8 @@ class Classifying(ABC):
     def score(self, examples: Examples, logits: Array) -> Mapping[str, float]:
         return self.problem.score(_truth(examples), logits)
 
-    def commonest(self, train: Examples, rows: int, model: Model) -> Array:
-        return self.problem.commonest(_truth(train), rows, outputs_of(model))
+    def commonest(self, train: Examples, examples: Examples, model: Model) -> Array:
+        return self.problem.commonest(_truth(train), examples.rows, outputs_of(model))
 
     def intervals(
         self, examples: Examples, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None

@@ -67,7 +67,7 @@ class TextClassification(Classifying):
         windows = self.settings.long_text == "windows"
         if windows and "pair" in rows.column_names:
             raise SettingsError("task.long_text=windows reads single texts only.", "Use task.long_text=cut for pairs.")
-        return tokenize(model.processor, rows, self.targets(rows, model), Reading(model.limit, windows))
+        return tokenize(model.processor, rows, self.answers(rows, model), Reading(model.limit, windows))
 
     def truncation(self, examples: Tokens, model: Model) -> dict[str, Any]:
         return truncation(examples, model.limit)

@@ -22,6 +22,7 @@ from tunesmith.errors import RunError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
+from tunesmith.models.running_statistics import reestimate
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan, cut_of
 from tunesmith.train import checkpoint, optimiser, processes, statistics
@@ -257,7 +258,7 @@ class Course:
         if norms := statistics.training_norms(self.module):
             job = self.job
             parts = statistics.parts(job.train.lengths, job.plan.batch, job.seed)
-            statistics.reestimate(self.module, norms, map(collate, parts), job.plan.precision)
+            reestimate(self.module, norms, map(collate, parts), job.plan.precision)
         try:
             yield
         finally:

@@ -54,6 +54,10 @@ class Passes:
             )
         if self.guards.cutmix and model.modality != "image":
             raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
+        if self.guards.cutmix and self.examples.targets is None:
+            raise SettingsError(
+                "train.cutmix mixes the labels of whole images, and this task has labels of parts.", "Leave it away."
+            )
         if self.guards.cutmix and self.guards.distil:
             raise SettingsError(
                 "train.distil holds the features of each image, and train.cutmix leaves none whole.",
@@ -167,7 +171,7 @@ def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
         others = torch.from_numpy(mixed.others).to(hidden.device)
         return (mixed.own * hidden + (1 - mixed.own) * hidden[others],)
 
-    handle = heads.last_linear(model).register_forward_pre_hook(mix)
+    handle = heads.last_layer(model).register_forward_pre_hook(mix)
     try:
         yield
     finally:

@@ -125,7 +125,7 @@ def _losses(
 
 
 def _ignorant(job: Job) -> float:
-    commonest = job.task.commonest(job.train, job.train.rows, job.model)
+    commonest = job.task.commonest(job.train, job.train, job.model)
     return float(job.task.score(job.train, commonest)["loss"])
 
 

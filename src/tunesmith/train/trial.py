@@ -22,7 +22,7 @@ from tunesmith.models.activations import VIEWS
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
 from tunesmith.models.freezing import apply_phase
-from tunesmith.models.heads import last_linear, outputs_of
+from tunesmith.models.heads import outputs_of, width_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.plans import Phase, cut_of
 from tunesmith.train import fisher, memory, optimiser, processes
@@ -174,13 +174,13 @@ def _beside(job: Job, weights: int) -> int:
     copies += 1 if guards.ewc else 0  # the importance of each
     rows = len(job.train) if guards.distil else 0
     rows += sum(len(one.examples) for one in job.references) if guards.replay else 0
-    return copies * weights + rows * len(VIEWS) * last_linear(job.model).in_features * KEPT_BYTES["fp32"]
+    return copies * weights + rows * len(VIEWS) * width_of(job.model) * KEPT_BYTES["fp32"]
 
 
 def _solving(job: Job, forward: float) -> float:
     if job.store.features:  # of this network: the range test solved for a head already
         forward = 0.0
-    numbers = float(len(job.train)) * last_linear(job.model).in_features
+    numbers = float(len(job.train)) * width_of(job.model)
     # There and back: two products for each output, and each number read twice.
     a_number = max(4 * outputs_of(job.model) / FLOPS_A_SECOND, 2 * 4 / BYTES_A_SECOND)
     return forward * _tokens(job) + SOLVER_PASSES * numbers * a_number

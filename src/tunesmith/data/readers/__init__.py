@@ -25,6 +25,7 @@ TABLE = {
     ".txt": "tunesmith.data.readers.plain_text:read",
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",
+    "masks": "tunesmith.data.readers.image_masks:read",
     "dataset": "tunesmith.data.readers.dataset_folder:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
@@ -37,6 +38,10 @@ SPLITS = {
     "test": "test",
 }  # fmt: skip
 """Names that splits go by, and ours for them."""
+
+IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "segmentationclass")
+"""Names, in small letters, that folders of images go by, and those of the masks beside them."""
 
 Problem = Literal["single-label", "multi-label", "regression"]
 """Kinds of target."""
@@ -86,12 +91,23 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Which of TABLE's kinds a folder is: `datasets` wrote it, it holds folders of classes, or a file a split."""
+    """Which of TABLE's kinds a folder is: written by `datasets`, images and masks, folders of classes, or a file a split."""
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "dataset"
+    if any(pair_in(one) for one in (path, *path.iterdir()) if one is path or one.name.lower() in SPLITS):
+        return "masks"
     tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLES for file in path.iterdir())
     folders = any(file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
     return "classes" if folders and not tables else "folder"
+
+
+def pair_in(folder: Path) -> tuple[Path, Path] | None:
+    """The folders of images and of masks in `folder`, where it holds both."""
+    if not folder.is_dir():
+        return None
+    inside = {one.name.lower(): one for one in sorted(folder.iterdir()) if one.is_dir()}
+    images, masks = (next((inside[name] for name in names if name in inside), None) for names in (IMAGES, MASKS))
+    return (images, masks) if images and masks else None
 
 
 def _guarded(source: Source) -> Iterator[Record | Rejected]:

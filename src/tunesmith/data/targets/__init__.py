@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunesmith.data.cells import Place
 
@@ -48,6 +49,11 @@ class Reading(NamedTuple):
     """Of the values. A target of parts has the part `classes`: the indices of the classes that occur in it."""
     values: Callable[[pa.RecordBatch], Iterator[Any]]
     """From canonical rows, with the column `raw`, to a value or a Reason for each."""
+
+
+def classes_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What a column of targets says of classes: the column itself, or the part `classes` where targets have parts."""
+    return pc.struct_field(column, "classes") if pa.types.is_struct(column.type) else column
 
 
 class Targets(Protocol):

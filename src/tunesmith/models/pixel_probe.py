@@ -1,0 +1,112 @@
+"""The linear probe of pixels: what a last layer on frozen maps can do, solved for on pixels drawn from every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tunesmith import seeds
+from tunesmith.contracts import Array, Batched, Features, Head, Indices, Model
+from tunesmith.data.segments import Segments
+from tunesmith.data.targets.masks import VOID
+from tunesmith.models import heads
+from tunesmith.models.forward import outputs
+from tunesmith.models.pooling import OWN
+from tunesmith.models.probes import MOST_ROWS, START_STRENGTH
+from tunesmith.models.solver import STRENGTHS, Solution, solve
+
+LEAST_PIXELS = 16
+"""Of an image, however many images there are."""
+TARGET = "target"
+
+
+def find(
+    model: Model,
+    train: Batched,
+    validation: Batched,
+    score: Callable[[Array, Array], float],
+    *,
+    precision: str,
+    seed: int,
+    gentle: bool,
+    kept: Features,
+) -> tuple[Head, Head, dict[str, float]]:
+    """Solve for the last layer.
+
+    Args:
+        train, validation: of Segments.
+        score: quality of logits (pixels, classes) for the truth (pixels,), higher is better.
+        gentle: whether training goes on from the head, so that it has a strong penalty.
+        kept: features of this very network from before; filled here where they are missing.
+
+    Returns:
+        The best head, the head to go on with, and the best one's score.
+    """
+    if not kept.by_split:
+        for name, given in (("train", train), ("validation", validation)):
+            kept.by_split[name] = _drawn(model, given, precision, seed)
+    own, others = kept.by_split["train"], kept.by_split["validation"]
+    solutions: dict[tuple[str, tuple[float, ...]], Solution] = kept.solved
+    bias = heads.last_layer(model).bias is not None
+
+    def solved(strengths: tuple[float, ...]) -> Solution:
+        if (OWN, strengths) not in solutions:
+            solutions[OWN, strengths] = solve(
+                own[OWN],
+                own[TARGET],
+                others[OWN],
+                lambda logits: score(others[TARGET], logits),
+                heads.outputs_of(model),
+                bias=bias,
+                strengths=strengths,
+            )
+        return solutions[OWN, strengths]
+
+    best = solved(STRENGTHS)
+    start = solved((START_STRENGTH,)) if gentle else best
+    probe, first = (Head(OWN, one.weight, one.bias) for one in (best, start))
+    return probe, first, {OWN: best.score}
+
+
+def _drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """What the last layer receives at some pixels of each image, (pixels, width), and their classes, (pixels,)."""
+    examples: Segments = given.examples
+    count = max(LEAST_PIXELS, MOST_ROWS // max(1, examples.rows))
+    caught: list[torch.Tensor] = []
+
+    def take(_: Any, __: Any, indices: Indices) -> dict[str, torch.Tensor]:
+        maps = caught.pop().float()
+        places, classes = _places(examples.truth(indices), tuple(maps.shape[2:]), count, seed, indices)
+        at = torch.from_numpy(places).to(maps.device)
+        found = maps.flatten(2).gather(2, at[:, None].expand(-1, maps.shape[1], -1))
+        return {OWN: found.transpose(1, 2), TARGET: torch.from_numpy(classes.astype(np.float32))}
+
+    handle = heads.last_layer(model).register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    rows = np.arange(examples.rows)  # of several views the first, the rows as they are
+    try:
+        found = outputs(model.module, examples.lengths[rows], lambda part: given.collate(rows[part]), take, precision)
+    finally:
+        handle.remove()
+    classes = found[TARGET].reshape(-1).astype(np.int64)
+    known = classes != VOID
+    return {OWN: found[OWN].reshape(len(classes), -1)[known], TARGET: classes[known]}
+
+
+def _places(
+    masks: npt.NDArray[np.uint8], size: tuple[int, ...], count: int, seed: int, indices: Indices
+) -> tuple[Indices, Indices]:
+    """(images, count) each: pixels of a map of `size`, and what the masks say there; void where nothing is labelled."""
+    down, across = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, masks.shape[1:], strict=True)
+    )
+    flat = masks[:, down][:, :, across].reshape(len(masks), -1)
+    places = np.zeros((len(masks), count), dtype=np.int64)
+    for row, (index, mask) in enumerate(zip(indices, flat, strict=True)):
+        labelled = np.flatnonzero(mask != VOID)
+        random = seeds.generator(seed, "probe pixels", 0, int(index))
+        places[row] = random.choice(labelled if len(labelled) else len(mask), count)
+    return places, np.take_along_axis(flat, places, axis=1).astype(np.int64)

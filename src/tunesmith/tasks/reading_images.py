@@ -1,0 +1,119 @@
+"""What all tasks share that read images: how files become pixels, how these are varied, and how images are shown."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from tunesmith.contracts import Array, Batch, Indices, Model, Variation
+from tunesmith.data import picture
+from tunesmith.data.cells import Cells
+from tunesmith.data.cells.image import IMAGES
+from tunesmith.data.pixels import Pixels
+from tunesmith.models import pixels
+from tunesmith.models.augment import SETS, Augment, described, insist_installed
+from tunesmith.models.layout import LAYOUT
+from tunesmith.models.load_images import reading_of
+from tunesmith.settings import Strict
+
+THUMBNAIL = 96
+"""Pixels of the longer side, in the report."""
+SHEET_ROWS, SHEET_VIEWS = 6, 6
+"""Of the sheet of varied images."""
+TRIED_SIDE = 256
+"""Pixels of the longer side of images that the saved model is tried on."""
+
+
+class ReadingSettings(Strict):
+    """Settings that every task of the family has."""
+
+    augment: Literal["none", "light", "strong"] | Augment = "none"
+    """How training images are varied: a name, or a mapping of what is to be done."""
+
+
+class ReadsImages:
+    """A task whose inputs are images. `settings` have `augment`."""
+
+    cells: ClassVar[Cells] = IMAGES
+    settings: Any
+    kept: Path | None = None
+    """Where pixels are kept while a run lasts; None where they are read for predictions."""
+
+    def pixels(self, rows: pa.Table, model: Model, targets: Array | None) -> Pixels:
+        """The images of `rows` as the network takes them."""
+        files, contents = (rows.column(name).to_pylist() for name in ("file", "content"))
+        return pixels.read_files(reading_of(model), files, contents, targets, self.kept)
+
+    def truncation(self, examples: Pixels, model: Model) -> None:
+        return None
+
+    def variation(self, examples: Any) -> Variation | None:
+        how = self.augment
+        if not how.changes:
+            return None
+        insist_installed()
+        return Variation(how.views, f"Training images are varied: {described(how)}.")
+
+    @property
+    def augment(self) -> Augment:
+        wanted = self.settings.augment
+        return wanted if isinstance(wanted, Augment) else SETS[wanted]
+
+    def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:
+        return {"pixel_values": torch.from_numpy(examples.batch(indices)).contiguous(memory_format=LAYOUT)}
+
+    def tried_images(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Pixels]:
+        """Small copies of the first images, as PNG in text, and what the network is given of these."""
+        reading = reading_of(model)
+        raw, values = [], []
+        for file in rows.column("file").slice(0, most).to_pylist():
+            image = picture.converted(picture.read(Path(file)), reading.channels)
+            image.thumbnail((TRIED_SIDE, TRIED_SIDE))
+            raw.append([encoded(image, "PNG")])
+            values.append(reading.values(image))
+        return raw, Pixels(np.stack(values), reading.scale, reading.shift, None, "tried")
+
+
+def sheet(rows: pa.Table, plain: Pixels, seen: Pixels, views: int) -> list[tuple[str, Indices, list[Any]]]:
+    """Some training rows in some of their views: the id, the examples of `seen` that these are, and the images."""
+    count, found = len(plain), []
+    for row in np.unique(np.linspace(0, count - 1, SHEET_ROWS).astype(np.int64)):
+        chosen = row + count * np.arange(min(views, SHEET_VIEWS))
+        unscaled = (seen.batch(chosen) - plain.shift[:, None, None]) / plain.scale[:, None, None]
+        images = [Image.fromarray(one) for one in _as_bytes(unscaled, seen.values.dtype)]
+        found.append((rows.column("id")[int(row)].as_py(), chosen, images))
+    return found
+
+
+def thumbnail(file: Path) -> str:
+    """A small copy of an image file, as a data URI."""
+    return data_uri(picture.converted(picture.read(file), 3))
+
+
+def data_uri(image: Any) -> str:
+    """A small copy."""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return f"data:image/jpeg;base64,{encoded(image, 'JPEG')}"
+
+
+def encoded(image: Any, kind: str) -> str:
+    """An image as a file of this kind, in text."""
+    content = BytesIO()
+    image.save(content, kind)
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def _as_bytes(values: Array, kind: Any) -> Array:
+    """(images, height, width) or (…, 3) bytes from (images, channels, height, width) in the unit of `kind`."""
+    if kind != np.uint8:
+        low, high = values.min(), values.max()
+        values = 255 * (values - low) / max(float(high - low), 1e-6)
+    found = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return found[:, 0] if found.shape[1] == 1 else found.transpose(0, 2, 3, 1)

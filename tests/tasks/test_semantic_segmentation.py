@@ -1,0 +1,205 @@
+"""Masks from loss to prediction: what counts, at which size it is measured, and what other loaders make of the result."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import settings as checks
+from hypothesis import strategies as st
+from PIL import Image
+
+import tunesmith
+from tiny import write_image_model
+from tunesmith import prepare, settings
+from tunesmith.data.pixels import Pixels
+from tunesmith.data.segments import Segments, keyed
+from tunesmith.data.targets.masks import VOID, packed
+from tunesmith.errors import ModelError, SettingsError
+from tunesmith.metrics import segmentation
+from tunesmith.models.augment import Augment
+from tunesmith.models.forward import logits
+from tunesmith.models.load_segmenter import load_segmenter
+from tunesmith.models.running_statistics import fresh_norms
+from tunesmith.models.varied import varied_segments
+from tunesmith.tasks import mask_outcomes
+from tunesmith.tasks.semantic_segmentation import SemanticSegmentation
+
+TRAIN = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {"task": "semantic-segmentation", **SemanticSegmentation.tiny(tmp_path_factory.mktemp("tiny"))}
+
+
+def segments(masks: list[np.ndarray], side: int = 8) -> Segments:
+    values = np.random.default_rng(0).integers(0, 256, (len(masks), 3, side, side), dtype=np.uint8)
+    ones = np.ones(3, dtype=np.float32)
+    sizes = np.array([mask.shape for mask in masks])
+    return keyed(Pixels(values, ones, 0 * ones, None, "k"), [packed(mask) for mask in masks], sizes)
+
+
+def test_the_loss_is_that_of_every_labelled_pixel() -> None:
+    random = np.random.default_rng(0)
+    masks = [random.integers(0, 3, (8, 8)).astype(np.uint8) for _ in range(4)]
+    masks[1][:, 3:] = VOID
+    given, task = segments(masks), SemanticSegmentation(SemanticSegmentation.Settings())
+    answer = torch.from_numpy(random.normal(size=(4, 3, 8, 8)).astype(np.float32))
+    found = task.loss(answer, given, np.arange(4))
+    flat = torch.log_softmax(answer, dim=1)
+    single = [
+        -flat[image, mask[row, column], row, column].item()
+        for image, mask in enumerate(masks)
+        for row in range(8)
+        for column in range(8)
+        if mask[row, column] != VOID
+    ]
+    assert found.count == pytest.approx(len(single) / 64)
+    assert (found.sum / found.count).item() == pytest.approx(np.mean(single), rel=1e-5)
+    parts = [task.loss(answer[part], given, np.array(part)) for part in ([0], [1, 2], [3])]
+    assert sum(part.sum.item() for part in parts) == pytest.approx(found.sum.item(), rel=1e-5)
+    assert sum(part.count for part in parts) == pytest.approx(found.count)
+
+
+def test_figures_are_those_of_masks_at_their_own_size(rows: dict[str, Any], tmp_path: Path) -> None:
+    """As transformers' own post-processing gives them; the network reads 32 × 32, and images are 40 × 30."""
+    ready = prepare.prepare(settings.parse({**rows, "method": "full"}), tmp_path, torch.device("cpu"), lambda _: None)
+    found = logits(ready.task, ready.model, ready.validation, "fp32")
+    counts = mask_outcomes.counts_of(found, ready.validation.sizes)
+    every = np.arange(len(ready.validation))
+    with torch.no_grad():
+        answer = ready.model.module.eval()(**ready.task.inputs(ready.validation, every, ready.model))
+    maps = ready.model.processor.post_process_semantic_segmentation(answer, [(30, 40)] * len(every))
+    for row, one in enumerate(maps):
+        wanted = segmentation.confusion(ready.validation.drawn(row), one.numpy(), 3, VOID)
+        np.testing.assert_array_equal(counts[row], wanted)
+    assert ready.task.score(ready.validation, found)["loss"] == pytest.approx(
+        (ready.task.loss(answer.logits, ready.validation, every).sum / ready.validation.count(every)).item(), rel=1e-4
+    )
+
+
+def test_always_the_commonest_class_is_measured_like_any_answer() -> None:
+    masks = [np.zeros((8, 8), dtype=np.uint8) for _ in range(3)]
+    masks[0][:2] = 1
+    given = segments(masks)
+    shares = np.array([0.9, 0.1])
+    found = mask_outcomes.constant(given, shares)
+    assert mask_outcomes.counts_of(found, given.sizes).sum(axis=0).tolist() == [[176, 0], [16, 0]]
+    assert mask_outcomes.loss_of(found) == pytest.approx(-(176 * np.log(0.9) + 16 * np.log(0.1)) / 192, rel=1e-5)
+
+
+@checks(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_masks_move_with_their_images(seed: int) -> None:
+    """The image shows the mask itself, so that afterwards it must still show it, away from edges that are mixed."""
+    random = np.random.default_rng(seed)
+    mask = np.kron(random.integers(0, 2, (4, 4)), np.ones((8, 8))).astype(np.uint8)
+    values = (255 * mask)[None, None].astype(np.uint8)
+    one = np.ones(1, dtype=np.float32)
+    plain = keyed(Pixels(values, one, 0 * one, None, "k"), [packed(mask)], np.array([[32, 32]]))
+    how = Augment(flip=True, flip_vertical=True, rotate=40, crop=0.5)
+    seen = varied_segments(plain, how, 4, seed)
+    for view in range(4):
+        image, moved = seen.batch(np.array([view]))[0, 0], seen.truth(np.array([view]))[0]
+        sure = np.abs(image - 127.5) > 110
+        assert sure.mean() > 0.5
+        assert ((image > 127.5) == moved)[sure].mean() > 0.99
+    np.testing.assert_array_equal(seen.truth(np.array([0]))[0], mask)
+    assert seen.count(np.array([0, 1])) == 2
+
+
+def test_a_run_leaves_masks_that_the_report_and_other_loaders_show(rows: dict[str, Any], tmp_path: Path) -> None:
+    wanted = {**rows, "method": "full", "train": TRAIN, "task": {"name": rows["task"], "class_weights": "root"}}
+    done = tunesmith.finetune(wanted, run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert report["primary_metric"] == "mean_iou"
+    assert report["metrics"]["test"]["mean_iou"]["value"] > report["baselines"]["majority"]["mean_iou"]["value"]
+    assert [row["label"] for row in report["per_class"]] == ["grey", "box", "disc"]
+    assert len(report["mistakes"][0]["panels"]) == 3
+    page = done.page.read_text()
+    assert "mean IoU" in page
+    assert "The images that it got most wrong" in page
+    assert "task.class_weights" in page
+    image = next((Path(rows["data"]) / "images").iterdir())
+    found = tunesmith.load(done.folder).predict([str(image)])[0]
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["mask"]))))
+    processor = transformers.AutoImageProcessor.from_pretrained(done.model, backend="pil")
+    network = transformers.AutoModelForSemanticSegmentation.from_pretrained(done.model)
+    with torch.no_grad():
+        answer = network(**processor(Image.open(image), return_tensors="pt"))
+    again = processor.post_process_semantic_segmentation(answer, [(30, 40)])[0].numpy()
+    assert (mask == again).mean() > 0.99
+    assert found["prediction"][0] == ("grey", "box", "disc")[np.bincount(mask.reshape(-1)).argmax()]
+    assert found["score_grey"] == pytest.approx((mask == 0).mean())
+    evaluated = tunesmith.load(done.folder).evaluate(rows["data"])
+    assert 0 < evaluated["metrics"]["test"]["mean_iou"]["value"] <= 1
+    same = tunesmith.compare([done.folder, done.folder])
+    assert same["runs"][1]["difference"]["value"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "convnext", "swin", "dinov2", "mobilenet-v2"])
+def test_a_backbone_without_a_head_gets_one(tmp_path: Path, architecture: str) -> None:
+    folder = write_image_model(tmp_path / "model", architecture)
+    model = load_segmenter(str(folder), ["a", "b"], seed=0)
+    assert next(
+        tensor for name, tensor in model.module.named_parameters() if name == model.stages[0].parameters[0]
+    ).numel()
+    pre_trained = transformers.AutoModelForImageClassification.from_pretrained(folder).state_dict()
+    kept = [tensor for name, tensor in model.module.state_dict().items() if name.startswith(model.backbone)]
+    known = {(tensor.shape, float(tensor.double().sum())) for tensor in pre_trained.values()}
+    held = sum((tensor.shape, float(tensor.double().sum())) in known for tensor in kept)
+    assert held > 0.8 * len(kept)
+    with torch.no_grad():
+        assert model.module.eval()(**model.example).logits.shape[:2] == (1, 2)
+
+
+def test_a_new_heads_statistics_come_from_the_data_and_are_the_same_every_time(
+    tmp_path: Path, rows: dict[str, Any]
+) -> None:
+    folder = write_image_model(tmp_path / "model", "resnet")
+    wanted = settings.parse({**rows, "model": str(folder), "method": "probe"})
+    states = []
+    for number in range(2):
+        ready = prepare.prepare(wanted, tmp_path / str(number), torch.device("cpu"), lambda _: None)
+        assert not fresh_norms(ready.model)
+        states.append(ready.model.module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_sizes_may_be_oblong_and_of_ones_choice(rows: dict[str, Any]) -> None:
+    model = load_segmenter(rows["model"], ["a", "b"], seed=0, size=(24, 40))
+    assert model.example["pixel_values"].shape[2:] == (24, 40)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"class_weights": {"grey": 1, "bx": 2}}, "'bx'.*did you mean 'box'"),
+        ({"metric": "miou"}, "metric"),
+        ({"clases": ["a"]}, "did you mean 'classes'"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(rows: dict[str, Any], tmp_path: Path, more: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        tunesmith.finetune({**rows, "task": {"name": rows["task"], **more}}, run=tmp_path / "run")
+
+
+def test_cutmix_is_for_labels_of_whole_images(rows: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train.cutmix mixes the labels of whole images"):
+        tunesmith.finetune({**rows, "method": "full", "train": {**TRAIN, "cutmix": 1}}, run=tmp_path / "run")
+
+
+def test_a_model_that_reads_text_is_refused(tmp_path: Path) -> None:
+    from tiny import write_model  # noqa: PLC0415
+
+    with pytest.raises(ModelError):
+        load_segmenter(str(write_model(tmp_path / "bert")), ["a", "b"], seed=0)
