@@ -23,6 +23,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 def few(source: Path, target: Path, rows_a_class: int, label: str, seed: int) -> Path:
     """A copy of a table with so many rows of each class."""
@@ -41,8 +43,10 @@ def few(source: Path, target: Path, rows_a_class: int, label: str, seed: int) ->
 
 
 def data_of(given: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any]:
-    """The `data` settings: the folder's files by split, or its table with a column of splits."""
+    """The `data` settings: the folder's files by split, its table with a column of splits, or the folder itself."""
     more = dict(pair.split("=") for pair in given.data_settings)
+    if not (given.data / "splits.csv").is_file() and not (given.data / "train.csv").is_file():
+        return {"train": str(given.data), **more}
     if (given.data / "splits.csv").is_file():
         return {"train": str(given.data / "splits.csv"), **more}
     files = {split: given.data / f"{split}.csv" for split in ("train", "validation", "test")}
@@ -54,12 +58,19 @@ def data_of(given: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any
     return found
 
 
+def setting(pair: str) -> tuple[str, Any]:
+    """key=value, the value as YAML reads it."""
+    key, _, value = pair.partition("=")
+    return key, yaml.safe_load(value)
+
+
 def one(given: argparse.Namespace, method: Any, budget: str | None, seed: int) -> dict[str, Any]:
     """One run in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = {
-            "task": {"name": given.task} | ({"metric": given.metric} if given.metric else {}),
+            "task": {"name": given.task, **dict(map(setting, given.task_settings))}
+            | ({"metric": given.metric} if given.metric else {}),
             "model": given.model,
             "data": data_of(given, folder, seed),
             "method": method,
@@ -101,6 +112,7 @@ def main() -> None:
     options.add_argument("--model", default="builtin:minilm")
     options.add_argument("--metric", default="")
     options.add_argument("--label", default="label")
+    options.add_argument("--task-settings", nargs="*", default=[], help="key=value")
     options.add_argument("--data-settings", nargs="*", default=[], help="key=value")
     options.add_argument("--budgets", nargs="*", default=[])
     options.add_argument("--methods", nargs="*", default=[])

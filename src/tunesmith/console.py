@@ -93,6 +93,9 @@ class _Listener:
             self.task = self.bar.add_task("Training", total=event.steps, loss=event.loss)
         self.bar.update(self.task, completed=event.step, total=event.steps, loss=event.loss)
 
+    def _on_StartMeasured(self, event: Any) -> None:
+        self(f"Before the first step: validation loss {event.validation_loss:.3f}, {self._validation(event.metric)}")
+
     def _on_EpochDone(self, event: Any) -> None:
         best = " (best so far)" if event.best else ""
         self(

@@ -105,6 +105,11 @@ class Predictor:
         """The same for a table with the columns id and those of the task's cells."""
         if not rows.num_rows:
             raise DataError("There is nothing to predict: no usable input was given.")
+        step = self.task.cells.together
+        return pa.concat_tables([self._predicted(rows.slice(at, step)) for at in range(0, rows.num_rows, step)])
+
+    def _predicted(self, rows: pa.Table) -> pa.Table:
+        """Predictions for as many rows as fit into memory together."""
         examples = self.task.encode(rows, self.model)
         cut = self.task.truncation(examples, self.model)
         if cut and cut["rows_cut"]:
@@ -112,7 +117,7 @@ class Predictor:
                 f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
                 f"at the end: {100 * cut['share_of_tokens']:.1f} % of all tokens.",
                 CutWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         found = logits(self.task, self.model, examples, self.precision)
         return self.task.predictions(rows, found, self.labels, self.temperature)

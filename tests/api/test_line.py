@@ -43,6 +43,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run:
     )
 
 
+def test_a_training_that_spoils_its_start_ends_with_it(tiny_model: Path, tmp_path: Path) -> None:
+    from tiny import write_rows  # noqa: PLC0415
+
+    given = {
+        "model": str(tiny_model),
+        "data": {"train": str(write_rows(tmp_path / "rows.csv", 240))},
+        "method": "full",
+        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 0.5, "precision": "fp32"},
+    }
+    run = tunesmith.finetune(given, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert report["training"]["best_epoch"] == 0
+    assert report["metrics"]["validation"]["accuracy"]["value"] > max(entry["metric"] for entry in report["curve"])
+    assert "weights from before the first step were kept" in run.page.read_text()
+    assert "No epoch was better on validation than the start" in (run.model / "README.md").read_text()
+
+
 def test_a_run_leaves_what_the_design_says(finished: Run) -> None:
     for path in (
         finished.settings, finished.plan, finished.audit, finished.rejected, finished.splits, finished.log,

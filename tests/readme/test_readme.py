@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tiny import write_image_model, write_images
+from tiny import write_image_model, write_images, write_masks
 
 ROOT = Path(__file__).parents[2]
 ROWS = 160
@@ -32,10 +32,11 @@ def blocks() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the reader has a file tickets.csv, a folder of photos, and an image network."""
+    """Where the reader has a file tickets.csv, a folder of photos, one of scans with masks, and an image network."""
     folder = tmp_path_factory.mktemp("reader")
     write_image_model(folder / "models" / "resnet", "resnet")
     photos = write_images(folder / "photos", 40)
+    write_masks(folder / "scans", 40)
     Image.open(next(photos.rglob("*.png"))).save(folder / "new.jpg")
     source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
     with open(source, newline="", encoding="utf-8") as handle:

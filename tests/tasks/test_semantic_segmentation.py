@@ -21,13 +21,14 @@ import tunesmith
 from tiny import write_image_model
 from tunesmith import prepare, settings
 from tunesmith.data.pixels import Pixels
-from tunesmith.data.segments import Segments, keyed
+from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import VOID, packed
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.metrics import segmentation
 from tunesmith.models.augment import Augment
 from tunesmith.models.forward import logits
 from tunesmith.models.load_segmenter import load_segmenter
+from tunesmith.models.pixels import with_masks
 from tunesmith.models.running_statistics import fresh_norms
 from tunesmith.models.varied import varied_segments
 from tunesmith.tasks import mask_outcomes
@@ -45,7 +46,7 @@ def segments(masks: list[np.ndarray], side: int = 8) -> Segments:
     values = np.random.default_rng(0).integers(0, 256, (len(masks), 3, side, side), dtype=np.uint8)
     ones = np.ones(3, dtype=np.float32)
     sizes = np.array([mask.shape for mask in masks])
-    return keyed(Pixels(values, ones, 0 * ones, None, "k"), [packed(mask) for mask in masks], sizes)
+    return with_masks(Pixels(values, ones, 0 * ones, None, "k"), [packed(mask) for mask in masks], sizes, None)
 
 
 def test_the_loss_is_that_of_every_labelled_pixel() -> None:
@@ -105,7 +106,7 @@ def test_masks_move_with_their_images(seed: int) -> None:
     mask = np.kron(random.integers(0, 2, (4, 4)), np.ones((8, 8))).astype(np.uint8)
     values = (255 * mask)[None, None].astype(np.uint8)
     one = np.ones(1, dtype=np.float32)
-    plain = keyed(Pixels(values, one, 0 * one, None, "k"), [packed(mask)], np.array([[32, 32]]))
+    plain = with_masks(Pixels(values, one, 0 * one, None, "k"), [packed(mask)], np.array([[32, 32]]), None)
     how = Augment(flip=True, flip_vertical=True, rotate=40, crop=0.5)
     seen = varied_segments(plain, how, 4, seed)
     for view in range(4):
@@ -144,6 +145,16 @@ def test_a_run_leaves_masks_that_the_report_and_other_loaders_show(rows: dict[st
     assert 0 < evaluated["metrics"]["test"]["mean_iou"]["value"] <= 1
     same = tunesmith.compare([done.folder, done.folder])
     assert same["runs"][1]["difference"]["value"] == 0
+
+
+def test_masks_may_be_a_reference_too(rows: dict[str, Any], tmp_path: Path) -> None:
+    wanted = {**rows, "method": "full", "train": {**TRAIN, "epochs": 1}}
+    reference = {"name": "same", "data": rows["data"]}
+    done = tunesmith.finetune({**wanted, "evaluate": {"retention": [reference]}}, run=tmp_path / "run")
+    (kept,) = json.loads(done.report.read_text())["retention"]
+    assert kept["metric"] == "mean_iou"
+    assert kept["before"]["value"] > 0.5
+    assert "neighbours" not in kept
 
 
 @pytest.mark.parametrize("architecture", ["resnet", "convnext", "swin", "dinov2", "mobilenet-v2"])

@@ -24,27 +24,20 @@ class Segments(Pixels):
 
     masks: Sequence[bytes] | None
     """The mask of each image as a PNG of class indices, `VOID` where nothing is labelled; None where nothing is known."""
+    resized: Mask | None
+    """(images, height, width): the masks at the size of what the network is given; may lie in a mapped file."""
     sizes: npt.NDArray[np.int64]
     """(images, 2) height and width of each image as it was drawn."""
 
     @cached_property
-    def resized(self) -> Mask:
-        """(images, height, width): the masks at the size of what the network is given, each pixel's nearest."""
-        assert self.masks is not None
-        height, width = self.values.shape[2:]
-        found = np.empty((self.rows, height, width), dtype=np.uint8)
-        for place, mask in enumerate(self.masks):
-            image = Image.fromarray(unpacked(mask))
-            found[place] = np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
-        return found
-
-    @cached_property
     def labelled(self) -> npt.NDArray[np.float64]:
         """(images,) the share of each image's pixels that are labelled, at the size of what the network is given."""
-        return np.asarray((self.resized != VOID).mean(axis=(1, 2)))
+        assert self.resized is not None
+        return np.array([(mask != VOID).mean() for mask in self.resized])
 
     def truth(self, indices: Indices) -> Mask:
         """(len(indices), height, width): the masks of these examples, at the size of what the network is given."""
+        assert self.resized is not None
         return self.resized[indices]
 
     def drawn(self, row: int) -> Mask:
@@ -56,9 +49,17 @@ class Segments(Pixels):
         return float(self.labelled[indices].sum())
 
 
-def keyed(pixels: Pixels, masks: Sequence[bytes] | None, sizes: npt.NDArray[np.int64]) -> Segments:
-    """`pixels` with their masks."""
+def resize(masks: Sequence[bytes], into: Mask) -> None:
+    """Put `masks` into an array (images, height, width), each pixel the nearest of the mask as it was drawn."""
+    height, width = into.shape[1:]
+    for place, mask in enumerate(masks):
+        image = Image.fromarray(unpacked(mask))
+        into[place] = np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+
+
+def key_of(pixels: Pixels, masks: Sequence[bytes]) -> str:
+    """A checksum over images and masks."""
     digest = hashlib.blake2b(pixels.key.encode(), digest_size=16)
-    for mask in masks or ():
+    for mask in masks:
         digest.update(mask)
-    return Segments(pixels.values, pixels.scale, pixels.shift, None, digest.hexdigest(), masks, sizes)
+    return digest.hexdigest()

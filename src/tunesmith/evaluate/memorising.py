@@ -14,7 +14,7 @@ def memorising(curve: Sequence[Mapping[str, Any]], kept: int | None) -> str | No
 
     Args:
         curve: per epoch: epoch, train_loss, validation_loss, metric (higher is better).
-        kept: the epoch whose weights were kept.
+        kept: the epoch whose weights were kept; 0 for those from before the first step.
     """
     if len(curve) < 2:
         return None
@@ -30,6 +30,7 @@ def memorising(curve: Sequence[Mapping[str, Any]], kept: int | None) -> str | No
         f"The model is memorising: after epoch {least['epoch']} the training loss went on falling, from "
         f"{least['train_loss']:.3f} to {last['train_loss']:.3f}, while the validation loss rose from "
         f"{least['validation_loss']:.3f} to {last['validation_loss']:.3f}. "
-        + (f"The weights of epoch {kept} were kept. " if kept is not None else "")
+        + ("The weights from before training were kept. " if kept == 0 else "")
+        + (f"The weights of epoch {kept} were kept. " if kept else "")
         + "Fewer epochs, a lower learning rate or more rows would help."
     )

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tunesmith import seeds, tasks
 from tunesmith.contracts import Batched, Examples, Model, Scoring, Task
+from tunesmith.data.targets import in_parts
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
 from tunesmith.registry import make
@@ -83,9 +84,12 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     model = dataclasses.replace(model, limit=limit)
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
     examples = {name: found.encode(split, model) for name, split in rows.items()}
+    if probing is not None:
+        probing.calibrate(model, examples["train"])
+    near = "" if in_parts(rows["test"]) else " and nearest neighbours"
     say(
         f"Reference {wanted.name!r}: {rows['test'].num_rows:,} test rows, measured with "
-        + ("the checkpoint's own head." if probing is None else "a probe and nearest neighbours.")
+        + ("the checkpoint's own head." if probing is None else f"a probe{near}.")
     )
     return Data(wanted.name, found, model, probing, rows, examples, len(dataset.labels))
 

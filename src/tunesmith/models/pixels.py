@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tunesmith.data import picture
+from tunesmith.data import picture, segments
 from tunesmith.data.parallel import ordered
 from tunesmith.data.pixels import Pixels
+from tunesmith.data.segments import Segments
 from tunesmith.errors import DataError, ModelError
 from tunesmith.run import writing
 
@@ -114,6 +115,29 @@ def read_files(
     else:
         values = _mapped(folder / f"{digest}.pixels", shape, kind, fill)
     return Pixels(values, reading.scale, reading.shift, targets, digest)
+
+
+def with_masks(
+    pixels: Pixels, masks: Sequence[bytes] | None, sizes: npt.NDArray[np.int64], folder: Path | None
+) -> Segments:
+    """`pixels` with their masks, at the size of the former.
+
+    Args:
+        masks: as PNGs of class indices; None where nothing is known.
+        sizes: (images, 2) height and width of each image as it was drawn.
+        folder: where masks are kept in a mapped file; in memory where it is None.
+    """
+    known = (pixels.values, pixels.scale, pixels.shift, None)
+    if masks is None:
+        return Segments(*known, pixels.key, None, None, sizes)
+    key, shape = segments.key_of(pixels, masks), (len(masks), *pixels.values.shape[2:])
+    fill = partial(segments.resize, masks)
+    if folder is None or not masks:
+        resized = np.empty(shape, dtype=np.uint8)
+        fill(resized)
+    else:
+        resized = _mapped(folder / f"{key}.masks", shape, np.dtype(np.uint8), fill)
+    return Segments(*known, key, masks, resized, sizes)
 
 
 def _mapped(file: Path, shape: tuple[int, ...], kind: np.dtype[Any], fill: Callable[[Values], None]) -> Values:

@@ -105,7 +105,17 @@ def varied_segments(images: Segments, how: Augment, views: int, seed: int) -> Va
     """`images` in so many views, their masks moved with them."""
     key = _key(images, how, views, seed)
     return VariedSegments(
-        images.values, images.scale, images.shift, None, key, images.masks, images.sizes, how, views, seed
+        images.values,
+        images.scale,
+        images.shift,
+        None,
+        key,
+        images.masks,
+        images.resized,
+        images.sizes,
+        how,
+        views,
+        seed,
     )
 
 

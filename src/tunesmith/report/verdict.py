@@ -70,6 +70,10 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         f"Training took {duration(training['seconds'])} and at most {size(training['peak_memory_bytes'])} of memory; "
         f"{count(training['parameters_trainable'])} of {count(training['parameters_total'])} parameters were trained."
     )
+    if training.get("best_epoch") == 0:
+        sentences.append(
+            "No epoch was better on validation than the start, whose head was solved for, so that was kept."
+        )
     if report.get("memorising"):
         sentences.append(report["memorising"])
     return sentences

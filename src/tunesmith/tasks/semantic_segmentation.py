@@ -14,15 +14,16 @@ from pydantic import Field
 from tunesmith.contracts import Array, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data import picture
-from tunesmith.data.segments import Segments, keyed
+from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import PROBLEM, VOID, Masks, unpacked
 from tunesmith.errors import ModelError
 from tunesmith.metrics import segmentation
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import pixel_probe, save
-from tunesmith.models.heads import make_exact
+from tunesmith.models.heads import make_exact, outputs_of
 from tunesmith.models.load_images import reload_images
 from tunesmith.models.load_segmenter import KIND, load_segmenter
+from tunesmith.models.pixels import with_masks
 from tunesmith.models.running_statistics import fresh_norms, reestimate
 from tunesmith.models.varied import varied_segments
 from tunesmith.plans import Phase, Plan
@@ -141,7 +142,7 @@ class SemanticSegmentation(ReadsImages):
         masks = (
             [target["mask"] for target in rows.column("target").to_pylist()] if "target" in rows.column_names else None
         )
-        return keyed(self.pixels(rows, model, None), masks, _sizes(rows))
+        return with_masks(self.pixels(rows, model, None), masks, _sizes(rows), self.kept)
 
     def varied(self, examples: Segments, views: int, seed: int) -> Segments:
         return varied_segments(examples, self.augment, views, seed)
@@ -193,8 +194,10 @@ class SemanticSegmentation(ReadsImages):
         return {"loss": mask_outcomes.loss_of(logits), self.primary_metric: value}
 
     def commonest(self, train: Segments, examples: Segments, model: Model) -> Array:
-        counts = np.bincount(train.resized.reshape(-1), minlength=VOID + 1)[: len(model.module.config.id2label)]  # type: ignore[union-attr,arg-type]
-        shares = (counts + 1) / (counts + 1).sum()
+        counts = np.ones(outputs_of(model))
+        for mask in train.truth(np.arange(train.rows)):
+            counts += np.bincount(mask[mask != VOID], minlength=len(counts))
+        shares = counts / counts.sum()
         return mask_outcomes.constant(examples, shares)
 
     def intervals(
@@ -288,7 +291,7 @@ class SemanticSegmentation(ReadsImages):
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Segments]:
         raw, pixels = self.tried_images(rows, model, most)
-        return raw, keyed(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)))
+        return raw, with_masks(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)), None)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return save.segmentation_code(model, folder)

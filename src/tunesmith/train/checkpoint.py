@@ -31,7 +31,8 @@ KEPT = 2
 class Progress:
     """Where training stands. Everything else about the course of training is a pure function of it.
 
-    Best weights are the best of all phases; patience begins anew in each.
+    Best weights are the best of all phases, and of those from before the first step where their head was solved for: that is
+    epoch 0. Patience begins anew in each phase, and looks at epochs alone.
     """
 
     phase: int = 0
@@ -68,12 +69,10 @@ class Progress:
 
     def end_epoch(self, metric: float, loss: float) -> EpochDone:
         """Close the epoch with its validation figures (higher metric is better; the lower loss breaks a tie)."""
-        best = (
-            self.best_metric is None or self.best_loss is None or (metric, -loss) > (self.best_metric, -self.best_loss)
-        )
-        if best:
-            self.best_metric, self.best_loss, self.best_epoch = metric, loss, len(self.curve) + 1
-        self.without_improvement = 0 if best else self.without_improvement + 1
+        best = self.consider(metric, loss, len(self.curve) + 1)
+        before = [(entry["metric"], -entry["validation_loss"]) for entry in self.curve]
+        better = not before or (metric, -loss) > max(before)
+        self.without_improvement = 0 if better else self.without_improvement + 1
         self.epoch += 1
         done = EpochDone(len(self.curve) + 1, self.loss_sum / self.loss_count, loss, metric, best)
         self.curve.append(
@@ -82,6 +81,14 @@ class Progress:
         self.step_in_epoch = 0
         self.loss_sum = self.loss_count = 0.0
         return done
+
+    def consider(self, metric: float, loss: float, epoch: int) -> bool:
+        """Whether weights with these validation figures are the best so far; noted where they are."""
+        known = self.best_metric is not None and self.best_loss is not None
+        if known and (metric, -loss) <= (self.best_metric, -self.best_loss):  # type: ignore[operator]  # known
+            return False
+        self.best_metric, self.best_loss, self.best_epoch = metric, loss, epoch
+        return True
 
     def end(self, why: str) -> None:
         """Nothing more is to come."""

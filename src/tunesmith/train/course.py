@@ -29,7 +29,7 @@ from tunesmith.train import checkpoint, optimiser, processes, statistics
 from tunesmith.train.anchors import Anchors
 from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
-from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StepDone
+from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, StartMeasured, StepDone
 from tunesmith.train.guards import Average, mix
 from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.rehearsal import Rehearsal
@@ -168,6 +168,8 @@ class Course:
         )
         own = self.phase.epochs * self.per_epoch
         saved_at = time.perf_counter()
+        if self._from_solved_head():
+            yield self._measure_start(validation.collate)
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
             for indices in job.steps(epoch)[progress.step_in_epoch :]:
@@ -193,6 +195,27 @@ class Course:
                 yield self._save()
                 saved_at = time.perf_counter()
 
+    def _from_solved_head(self) -> bool:
+        """Whether nothing has trained yet, and the head is one that was solved for, so that the start is worth something."""
+        progress = self.progress
+        solved = any(phase.head == "solve" for phase in self.job.plan.phases[: progress.phase])
+        return solved and progress.best_metric is None and progress.step == 0
+
+    def _measure_start(self, collate: Collate) -> StartMeasured:
+        """The weights from before the first step are candidates too: a short training may end below them."""
+        loss, metric = self._scores(collate)
+        self.progress.consider(metric, loss, 0)
+        self.state.best = copy_of(of(self.module))
+        return StartMeasured(loss, metric)
+
+    def _scores(self, collate: Collate) -> tuple[float, float]:
+        """Loss and primary metric on validation."""
+        task, validation = self.job.task, self.job.validation
+        found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
+        scores = dict(task.score(validation, found))
+        scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
+        return scores["loss"], scores[task.primary_metric]
+
     def _average(self) -> None:
         """Let the weights after a step into the average that the plan asks for."""
         guards, progress, state = self.job.plan.guards, self.progress, self.state
@@ -211,13 +234,11 @@ class Course:
 
     def _validate(self, collate: Collate, validation_collate: Collate) -> EpochDone:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
-        task, validation, progress = self.job.task, self.job.validation, self.progress
+        progress = self.progress
         with self._averaged(collate):
-            found = logits(task, self.job.model, validation, self.job.plan.precision, validation_collate)
-            scores = dict(task.score(validation, found))
-            scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
+            loss, metric = self._scores(validation_collate)
             self._note_cache()
-            done = progress.end_epoch(scores[task.primary_metric], scores["loss"])
+            done = progress.end_epoch(metric, loss)
             if done.best:
                 self.state.best = copy_of(of(self.module))
                 self.best_at = progress.steps_before + progress.step

@@ -59,6 +59,14 @@ class MicroBatchHalved:
 
 
 @dataclass(frozen=True)
+class StartMeasured:
+    """Validation before the first step, of a network whose head was solved for."""
+
+    validation_loss: float
+    metric: float
+
+
+@dataclass(frozen=True)
 class EpochDone:
     """All rows were seen once more, and validation was measured."""
 
@@ -140,6 +148,7 @@ class Trained:
     steps: int
     epochs: int
     best_epoch: int | None
+    """0: the weights from before the first step, whose head was solved for; None where no epoch was trained."""
     best_loss: float | None
     """On validation, of the weights that are kept; None where no epoch was trained."""
     stopped_early: bool
@@ -159,4 +168,7 @@ class Trained:
     """Of the learning rate, where it was made just before training."""
 
 
-Event = HeadSolved | CacheFilled | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | LeftOut | Trained
+Event = (
+    HeadSolved | CacheFilled | StartMeasured | StepDone | MicroBatchHalved | EpochDone | Saved | Trying | Tried | LeftOut
+    | Trained
+)  # fmt: skip

@@ -92,7 +92,9 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
             if cut is not None:  # what later phases enter at is kept beside it
                 cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * (_tokens(job) + _varying(job)))
             stepping += phase.epochs * step * _padded(job)
-            validating += phase.epochs * share * forward * float(job.validation.lengths.sum())
+            # Once an epoch, and once before the first where the head was solved for.
+            times = phase.epochs + (validating == 0.0 and job.plan.phases[0].head == "solve")
+            validating += times * share * forward * float(job.validation.lengths.sum())
         solving += _anchoring(job, forward)
         if cached:
             solving += forward * _varying(job)

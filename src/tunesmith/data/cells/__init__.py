@@ -52,6 +52,8 @@ class Cells(Protocol):
     """Names that two columns of inputs go by."""
     workers: int
     """Threads that read cells side by side."""
+    together: int
+    """How many inputs are predicted at once, so that they fit into memory."""
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         """The canonical columns, `input` first, that so many columns of the source become."""

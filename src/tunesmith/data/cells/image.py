@@ -34,6 +34,7 @@ class Images:
     preferred: Sequence[str] = names
     pairs: Sequence[tuple[str, str]] = ()
     workers = min(8, os.cpu_count() or 1)
+    together = 64
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [

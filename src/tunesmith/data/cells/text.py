@@ -29,6 +29,7 @@ class Text:
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip
     workers = 1
+    together = 100_000
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [(name, pa.string()) for name in ("input", "pair")[:columns]]

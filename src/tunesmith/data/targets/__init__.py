@@ -56,6 +56,11 @@ def classes_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.struct_field(column, "classes") if pa.types.is_struct(column.type) else column
 
 
+def in_parts(rows: pa.Table) -> bool:
+    """Whether the targets of `rows` are of parts of an input, as masks are."""
+    return "target" in rows.column_names and pa.types.is_struct(rows.schema.field("target").type)
+
+
 class Targets(Protocol):
     """One kind of target."""
 
