@@ -27,6 +27,9 @@ from tunesmith.settings import Named, Settings, parse
 from tunesmith.settings_file import read_yaml
 from tunesmith.train import processes
 
+NOWHERE = Path()
+"""Where what the command line gives is kept: it names files, and holds none."""
+
 
 class Predictor:
     """A finished run's model, ready for new inputs."""
@@ -54,11 +57,12 @@ class Predictor:
         self.model: Model = self.task.reopen(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 
-    def predict(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """A prediction for each input: id (its position), prediction, and calibrated scores where there are classes.
 
         Args:
-            inputs: texts, or pairs of texts where the model was trained on pairs; or paths of images.
+            inputs: texts, or pairs of texts where the model was trained on pairs; or images: paths, files' contents, arrays
+                (height, width) or (height, width, 3) of bytes, Pillow's images.
 
         Raises:
             DataError: an input is not text, not a pair where pairs are needed, or no image that can be read.
@@ -66,18 +70,24 @@ class Predictor:
         Warns:
             CutWarning: inputs are longer than the model takes, and were cut.
         """
-        read = self.read(inputs)
-        if read.rejected:
-            bad = read.rejected[0]
-            raise DataError(f"Input {bad.line + 1} is {inputs[bad.line]!r}, which cannot be used: {bad.reason}.")
-        return self.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
+        with runs.scratch() as folder:
+            read = self.read(inputs, folder)
+            if read.rejected:
+                bad = read.rejected[0]
+                told = f" is {inputs[bad.line]!r}, which" if isinstance(inputs[bad.line], str | tuple | list) else ""
+                raise DataError(f"Input {bad.line + 1}{told} cannot be used: {bad.reason}.")
+            return self.predict_rows(read.rows).to_pylist()  # type: ignore[no-any-return]
 
-    def read(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> Canonical:
-        """Inputs as rows, numbered from 0; those that cannot be used are set aside."""
+    def read(self, inputs: Sequence[Any], kept: Path) -> Canonical:
+        """Inputs as rows, numbered from 0; those that cannot be used are set aside.
+
+        Args:
+            kept: a folder for what is given as content and is needed as a file; it must stay until the rows are predicted.
+        """
         if isinstance(inputs, str):
             raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
         cells, width = self.task.cells, len(self.inputs)
-        place = Place(Path(), Path(), self.settings.data)
+        place = Place(Path(), kept, self.settings.data)
         rows: list[tuple[Any, ...]] = []
         rejected: list[Rejected] = []
         for number, given in enumerate(inputs):
@@ -91,7 +101,8 @@ class Predictor:
             if isinstance(found, Unusable):
                 rejected.append(Rejected("", number, found.reason, found.shown))
             else:
-                rows.append((cells.named(str(number), str(parts[0])), number, *found))
+                name = cells.named(str(number), parts[0]) if isinstance(parts[0], str) else str(number)
+                rows.append((name, number, *found))
         schema = pa.schema([("id", pa.string()), ("line", pa.int64()), *cells.fields(width)])
         columns = zip(*rows, strict=True) if rows else [()] * len(schema)
         return Canonical(
@@ -187,7 +198,8 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
         return predictor.predict([(inputs[0], inputs[1])])
     if not given:
         raise DataError(f"There is no image in {', '.join(inputs)}.", "Give image files, or a folder that holds some.")
-    return _in_place(predictor, predictor.read(given), lambda line: predictor.task.cells.named(str(line), given[line]))
+    read = predictor.read(given, NOWHERE)
+    return _in_place(predictor, read, lambda line: predictor.task.cells.named(str(line), given[line]))
 
 
 def _is_table(where: str, given: Sequence[str]) -> bool:
@@ -209,7 +221,7 @@ def _predict_lines(predictor: Predictor, lines: Sequence[str]) -> list[dict[str,
         raise DataError("The model reads pairs of texts, which lines cannot hold.", "Give a file with both columns.")
     if not any(line.strip() for line in lines):
         raise DataError("There is nothing to predict: every line is empty.")
-    return _in_place(predictor, predictor.read(lines), str)
+    return _in_place(predictor, predictor.read(lines, NOWHERE), str)
 
 
 def _without(name: str, reason: str) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def tried_out(
         seconds = trial.SECONDS / len(ready.frontier.candidates)  # a choice between many should not take longer
         predicted = trial.predict(one, forward, seconds)
         options.append(Option(one.plan, described, predicted))
-    return options
+    shared = trial.sharing([option.predicted for option in options])
+    return [dataclasses.replace(option, predicted=found) for option, found in zip(options, shared, strict=True)]
 
 
 def tests_rates(ready: Prepared) -> bool:

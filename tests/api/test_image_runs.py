@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -170,3 +171,21 @@ def test_several_labels_and_scores_are_learned_from_images(tmp_path: Path, kind:
     solved = next(iter(train(job(given(tmp_path / "given", "resnet", data=data, method="probe"), tmp_path, "job"))))
     assert isinstance(solved, HeadSolved)
     assert solved.tried["own"] > 0.3
+
+
+def test_arrays_contents_and_pillows_images_are_predicted_like_their_files(
+    finished: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, images = finished
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    file = sorted(images.rglob("*.png"))[0]
+    image = Image.open(file).convert("RGB")
+    given = [str(file), file.read_bytes(), np.asarray(image), image, image.convert("CMYK")]
+    found = tunesmith.load(place.folder).predict(given)
+    assert [row["id"] for row in found[1:]] == ["1", "2", "3", "4"]
+    for row in found[1:4]:
+        assert row["score_across"] == pytest.approx(found[0]["score_across"])
+    assert not list((tmp_path / "elsewhere").iterdir())
+    with pytest.raises(DataError, match=r"Input 1 cannot be used: array of shape \(4, 4, 2\) and type float64"):
+        tunesmith.load(place.folder).predict([np.zeros((4, 4, 2))])

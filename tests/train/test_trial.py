@@ -44,7 +44,14 @@ def test_what_guards_keep_is_counted(settings: dict[str, Any], tmp_path: Path, m
     ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
     job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "checkpoints")
     copies = {"ema": 3, "l2_sp": 2, "ewc": 3}[next(iter(more))]
-    assert trial._beside(job, 1000) == copies * 1000
+    solving = trial.SOLVER_BYTES * len(job.train) * 32
+    assert trial._beside(job, 1000) == copies * 1000 + solving
+
+
+def test_what_one_plan_keeps_counts_for_all_that_are_tried_beside_it() -> None:
+    one, other = (trial.Predicted(1.0, 1000, 0.0, 1.0, 0.0, 0.0, kept_bytes=kept) for kept in ({"block 1": 100}, {}))
+    least = trial.Predicted(1.0, 0, 0.0, 1.0, 0.0, 0.0, timed=False)
+    assert [found.peak_memory_bytes for found in trial.sharing([one, other, least])] == [1000, 1100, 0]
 
 
 parse = settings.parse

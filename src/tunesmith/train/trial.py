@@ -7,9 +7,9 @@ by padded tokens, of which the batches of an epoch are known beforehand.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -42,6 +42,8 @@ PASSES = 3
 """Batches of the timed forward pass."""
 SOLVER_PASSES = 400
 """Over all features: kinds of pooling, strengths of the penalty, and steps of each solution."""
+SOLVER_BYTES = 32
+"""A number of the features: three kinds of pooling are kept, and the solver works on copies of one, two of them in fp64."""
 FLOPS_A_SECOND, BYTES_A_SECOND = 6e10, 5e9
 """fp32 products, and reading, of two cores; solving is a small part of the whole, so that this need not be exact."""
 KEPT_BYTES = {"bf16": 2, "fp32": 4}
@@ -67,6 +69,8 @@ class Predicted:
     """Seconds a padded token of a pass that trains nothing."""
     timed: bool = True
     """Whether steps were timed; where not, this is the least that training could take, and nothing is known of memory."""
+    kept_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of activations, by the stage that they enter at; part of the peak."""
 
 
 def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) -> Predicted:
@@ -106,7 +110,20 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
     peak = memory.peak_bytes() + _beside(job, sum(tensor.nbytes for tensor in kept.values())) + sum(cached.values())
-    return Predicted(solving + stepping + validating, peak, solving, stepping, validating, forward)
+    return Predicted(solving + stepping + validating, peak, solving, stepping, validating, forward, kept_bytes=cached)
+
+
+def sharing(options: Sequence[Predicted]) -> list[Predicted]:
+    """The same where all are tried one after the other: what one of them keeps stays for the others."""
+    whole: dict[str, int] = {}
+    for one in options:
+        whole |= one.kept_bytes
+    return [
+        replace(one, peak_memory_bytes=one.peak_memory_bytes + sum(whole.values()) - sum(one.kept_bytes.values()))
+        if one.timed
+        else one
+        for one in options
+    ]
 
 
 def at_least(job: Job, known: Predicted) -> Predicted:
@@ -165,9 +182,10 @@ def _forward(job: Job) -> float:
 
 def _beside(job: Job, weights: int) -> int:
     """Bytes of what training keeps that the trial does not, of a network of so many bytes."""
-    guards = job.plan.guards
-    if job.plan.phases[-1].head != "train":
-        return 0
+    guards, phases = job.plan.guards, job.plan.phases
+    solving = SOLVER_BYTES * len(job.train) * width_of(job.model) if phases[0].head == "solve" else 0
+    if phases[-1].head != "train":
+        return solving
     copies = 1  # the best weights
     copies += (
         2 if guards.ema or guards.swa else 0
@@ -176,7 +194,7 @@ def _beside(job: Job, weights: int) -> int:
     copies += 1 if guards.ewc else 0  # the importance of each
     rows = len(job.train) if guards.distil else 0
     rows += sum(len(one.examples) for one in job.references) if guards.replay else 0
-    return copies * weights + rows * len(VIEWS) * width_of(job.model) * KEPT_BYTES["fp32"]
+    return solving + copies * weights + rows * len(VIEWS) * width_of(job.model) * KEPT_BYTES["fp32"]
 
 
 def _solving(job: Job, forward: float) -> float:

@@ -1,4 +1,5 @@
-"""Images: a column of paths, or of files' contents (bytes, or the struct of bytes and path that `datasets` writes).
+"""Images: a column of paths, or of files' contents (bytes, or the struct of bytes and path that `datasets` writes); from
+Python arrays and Pillow's images too.
 
 Every file is read and decoded once here, to know that it can be, what it looks like, and which others look the same. A
 table's own bytes are put into files of the cache, so that from here on an image is a path.
@@ -10,16 +11,20 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from tunesmith.data import lookalikes, picture
 from tunesmith.data.cells import Indices, Place, Unusable
 from tunesmith.data.rejected import excerpt
 from tunesmith.run import path_of, writing
+
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 class Images:
@@ -49,7 +54,10 @@ class Images:
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
         cell = cells[0]
-        name, content = _taken_apart(cell)
+        try:
+            name, content = _taken_apart(cell)
+        except picture.NotAnImage as error:
+            return Unusable(0, str(error))
         if content is None and not name:
             return Unusable(
                 0, "no image" if cell is None or cell == "" else "neither a path nor an image", excerpt(cell)
@@ -109,7 +117,13 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _taken_apart(cell: Any) -> tuple[str, bytes | None]:
-    """Name and content of a cell; the content is None where only a path is given."""
+    """Name and content of a cell; the content is None where only a path is given.
+
+    Raises:
+        NotAnImage: an array that is no image.
+    """
+    if isinstance(cell, np.ndarray | Image.Image):
+        return "", _as_file(cell)
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         name, content = cell.get("path") or "", cell.get("bytes")
         readable = isinstance(name, str) and isinstance(content, bytes | None)
@@ -117,6 +131,19 @@ def _taken_apart(cell: Any) -> tuple[str, bytes | None]:
     if isinstance(cell, bytes):
         return "", cell
     return (cell.strip(), None) if isinstance(cell, str) else ("", None)
+
+
+def _as_file(cell: Any) -> bytes:
+    """The PNG of an image, or of an array (height, width) or (height, width, 1, 3 or 4) of bytes."""
+    if isinstance(cell, np.ndarray):
+        whole = cell[..., 0] if cell.ndim == 3 and cell.shape[2] == 1 else cell
+        if cell.dtype != np.uint8 or not cell.size or not (whole.ndim == 2 or whole.shape[2:] in ((3,), (4,))):
+            shown = f"array of shape {cell.shape} and type {cell.dtype}"
+            raise picture.NotAnImage(f"{shown}, where (height, width) or (height, width, 3) of uint8 would be an image")
+        cell = Image.fromarray(np.ascontiguousarray(whole))
+    content = BytesIO()
+    (cell if cell.mode in PNG_MODES else cell.convert("RGB")).save(content, "PNG")
+    return content.getvalue()
 
 
 def _content(file: Path) -> bytes:
