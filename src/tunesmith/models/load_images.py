@@ -19,7 +19,7 @@ from tunesmith.models import adapters, pixels, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.image_size import fitted, set_size
-from tunesmith.models.layout import LAYOUT
+from tunesmith.models.layout import laid_out
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
@@ -124,7 +124,7 @@ def taken_apart(module: Any, processor: Any, source: str, remote_code: bool, kin
         source: folder or Hub id.
         kind: transformers' class that opens it.
     """
-    backbone = _backbone(module.to(memory_format=LAYOUT))
+    backbone = _backbone(laid_out(module))
     shape = pixels.find_reading(processor, channels_of(module.config)).shape
     example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
     with clear_errors(source):  # a processor and a network that do not go together show here

@@ -28,7 +28,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.forward import evaluated
 from tunesmith.models.heads import make_exact
-from tunesmith.models.layout import LAYOUT
+from tunesmith.models.layout import laid_out
 from tunesmith.models.load import PROBLEM_TYPES, set_labels
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
@@ -244,7 +244,7 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
     set_labels(config, labels, problem)
     config.num_channels = source.channels
     module = _apart(network, example["pixel_values"], config, source)
-    module.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # which the stubs leave out
+    laid_out(module)
     blocks = find_blocks(module, BACKBONE, example)
     return Model(
         module=module,
