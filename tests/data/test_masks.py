@@ -13,6 +13,7 @@ from tunesmith.data.cells.image import IMAGES
 from tunesmith.data.load import Dataset, load
 from tunesmith.data.targets.masks import VOID, Masks, unpacked
 from tunesmith.errors import DataError
+from tunesmith.report import verdict
 from tunesmith.settings import DataSettings
 
 SIZE = (12, 8)
@@ -60,6 +61,10 @@ def test_numbers_are_classes_and_a_file_beside_them_says_their_names(tmp_path: P
     assert values(found) == {0, 1, 2, VOID}
     assert found.audit["classes"]["train"] == dict.fromkeys(found.labels, found.splits["train"].num_rows)
     assert any("classes.txt" in guess for guess in found.columns.guesses)
+    pixels = found.audit["pixels"]["train"]
+    assert pixels["labelled"] == pytest.approx(0.75)
+    assert sum(pixels["classes"].values()) == pytest.approx(1)
+    assert "Pixels of the train split: road" in verdict.pixels(found.audit)[0]
 
 
 def test_masks_of_two_values_are_a_thing_on_nothing(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def load(
     Raises:
         DataError: nothing usable there; the message says what, where, and the mend.
     """
-    wanted = _Wanted(settings, cache, seed, cells)
-    read = _read(wanted, targets)
+    wanted = _Wanted(settings, cache, seed, cells, targets)
+    read = _read(wanted)
     splits, notes = _without_hidden(read.splits, settings)
     raw = {split: _raw(wanted, read, split) for split in splits}
     settled = targets.settle(raw["train"], read.problem)
@@ -91,8 +91,8 @@ def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells
     Raises:
         DataError: nothing usable there, or data.target names a column.
     """
-    wanted = _Wanted(settings, cache, seed, cells)
-    return _in_splits(wanted, replace(_read(wanted, None), problem=None), (), [])
+    wanted = _Wanted(settings, cache, seed, cells, None)
+    return _in_splits(wanted, replace(_read(wanted), problem=None), (), [])
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class _Wanted:
     cache: Path
     seed: int
     cells: Cells
+    targets: Targets | None
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,12 @@ class _Found:
     """By split, where relative paths start."""
 
 
-def _read(wanted: _Wanted, targets: Targets | None) -> _Found:
+def _read(wanted: _Wanted) -> _Found:
     """Which column plays which part, and the rows whose inputs can be used."""
     settings, cells = wanted.settings, wanted.cells
     sources = opened(settings)
     first = sources["train"]
-    columns = choose(first.columns, settings, first.name, cells, targets)
+    columns = choose(first.columns, settings, first.name, cells, wanted.targets)
     read = {
         name: canonical(
             source,
@@ -160,6 +161,7 @@ def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: li
     tables, exact, near, uneven = complete(tables, exact, near, settings, wanted.seed, wanted.cache)
     notes = [*notes, *uneven]
     report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes, cells=cells)
+    report |= wanted.targets.described(tables, labels) if wanted.targets else {}
     return Dataset(tables, read.problem, labels, columns, report, rejected)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from tunesmith import run as runs
 from tunesmith.report import figures, frontier, retained
 from tunesmith.report import format as formats
-from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, sizes, verdict
+from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, pixels, sizes, verdict
 
 LARGEST_MATRIX = 25
 """Classes up to which the confusion matrix can be read as a picture."""
@@ -63,7 +63,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         matrix=_matrix(report),
         confused=_confused(report),
         groups=_row_groups(report["plan"]["phases"]),
-        sizes=sizes(audit),
+        sizes=[*sizes(audit), *pixels(audit)],
     )
 
 

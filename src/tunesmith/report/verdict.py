@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.report import retained
-from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, signed, size, value
+from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, share, signed, size, value
 from tunesmith.report.frontier import why
 
+SHARES_SHOWN = 25
 METHODS = {
     "full": "Full fine-tuning",
     "probe": "A probe on the frozen backbone",
@@ -119,6 +120,17 @@ def sizes(audit: Mapping[str, Any]) -> list[str]:
         size = f"of {low} pixels" if low == high else f"from {low} to {high} pixels, {middle} in the middle"
         sentences.append(f"Images of the {name} split: {modes}, {size}.")
     return sentences
+
+
+def pixels(audit: Mapping[str, Any]) -> list[str]:
+    """How much of the training images each class has; nothing where targets are no masks."""
+    found = audit.get("pixels", {}).get("train")
+    if found is None:
+        return []
+    shares = sorted(found["classes"].items(), key=lambda entry: -entry[1])
+    shown = ", ".join(f"{label} {share(amount, 1)}" for label, amount in shares[:SHARES_SHOWN])
+    more = f" and {len(shares) - SHARES_SHOWN} more" if len(shares) > SHARES_SHOWN else ""
+    return [f"Pixels of the train split: {shown}{more}; {share(found['labelled'], 1)} of all are labelled."]
 
 
 def ordered(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -78,6 +78,10 @@ class Targets(Protocol):
         Raises:
             DataError: nothing can be learned from them.
         """
+        ...
+
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
+        """Sections of the audit on the targets of each split, beside how many rows have which class."""
         ...
 
     def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:

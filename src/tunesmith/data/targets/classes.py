@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -52,6 +52,9 @@ class Classes:
         labels = class_names(raw.column, found, raw.place.settings.separator, raw.name)
         guesses = () if known else (reading(found, raw.column),)
         return Settled(found, labels, guesses, _merged_notes(merged(raw.column, found)))
+
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
+        return {}
 
     def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
         kind = cast("Problem", problem)

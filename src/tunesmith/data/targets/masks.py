@@ -82,6 +82,18 @@ class Masks:
             )
         return Settled(PROBLEM, labels, tuple(guesses))
 
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
+        """`pixels`: by split, the share of the labelled pixels that each class has, and the share that is labelled."""
+        found = {}
+        for split, rows in tables.items():
+            counts = np.zeros(VOID + 1, dtype=np.int64)
+            for target in rows.column("target").to_pylist():
+                counts += np.bincount(unpacked(target["mask"]).reshape(-1), minlength=VOID + 1)
+            known = max(1, int(counts[:VOID].sum()))
+            shares = {label: float(counts[index] / known) for index, label in enumerate(labels)}
+            found[split] = {"labelled": float(known / max(1, int(counts.sum()))), "classes": shares}
+        return {"pixels": found}
+
     def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
         named, _ = self._named(raw.place.folder)
         table = self._table(raw, labels, [] if named else labels)
