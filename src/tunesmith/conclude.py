@@ -325,6 +325,7 @@ def _own_notes(ready: Prepared, temperature: float | None, precision: str) -> di
         "task": ready.settings.task.model_dump(),
         "problem": ready.dataset.problem,
         "labels": list(ready.dataset.labels),
+        "coding": dict(ready.dataset.coding),
         "inputs": list(ready.dataset.columns.inputs),
         "targets": list(ready.dataset.columns.targets),
         "temperature": temperature,

@@ -369,6 +369,10 @@ class Task(Scoring, Protocol):
         """
         ...
 
+    def solved_on(self, examples: Any) -> int:
+        """How many rows of features a head is solved for on, of the training rows `examples`."""
+        ...
+
     def commonest(self, train: Any, examples: Any, model: Model) -> Array:
         """Outcomes (rows, outputs) for `examples` of always giving the commonest answer of the training rows."""
         ...

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tunesmith import run as runs
@@ -19,6 +20,7 @@ from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
 from tunesmith.data.readers import TABLES
 from tunesmith.data.rejected import Rejected
+from tunesmith.data.targets import Settled
 from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import logits
@@ -49,7 +51,7 @@ class Predictor:
         self.task: Task = make("task", tasks.TABLE, Named(**notes["task"]))
         self.task.adopt(notes["problem"])
         self.labels: tuple[str, ...] = tuple(notes["labels"])
-        self.problem: str = notes["problem"]
+        self.settled = Settled(notes["problem"], self.labels, notes["coding"])
         self.inputs: tuple[str, ...] = tuple(notes["inputs"])
         self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
@@ -86,6 +88,8 @@ class Predictor:
         """
         if isinstance(inputs, str):
             raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
+        if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif" and inputs.ndim < 4:
+            raise DataError("One array was given where a list of images is needed.", "Put it in a list.")
         cells, width = self.task.cells, len(self.inputs)
         place = Place(Path(), kept, self.settings.data)
         rows: list[tuple[Any, ...]] = []
@@ -143,7 +147,7 @@ class Predictor:
         with runs.scratch() as cache:
             columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
             read = data.load_labelled(
-                source, wanted.data, columns, self.labels, self.problem, cache, self.task.cells, self.task.targets
+                source, wanted.data, columns, self.settled, cache, self.task.cells, self.task.targets
             )
             examples = self.task.encode(read.rows, self.model)
             found = logits(self.task, self.model, examples, self.precision)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -18,9 +19,13 @@ from PIL import Image
 import tunesmith
 from tiny import write_image_model, write_images
 from tunesmith import predict, prepare
+from tunesmith.data import picture
+from tunesmith.data.cells import Place
+from tunesmith.data.cells.image import IMAGES
 from tunesmith.errors import DataError
 from tunesmith.run import Run
-from tunesmith.settings import parse
+from tunesmith.settings import DataSettings, parse
+from tunesmith.tasks.problems import MultiLabel
 from tunesmith.train.course import Job
 from tunesmith.train.events import HeadSolved, StepDone, Trained
 from tunesmith.train.loop import train
@@ -32,7 +37,7 @@ def given(folder: Path, architecture: str, **more: Any) -> dict[str, Any]:
     return {
         "task": "image-classification",
         "model": str(write_image_model(folder / "model", architecture)),
-        "data": str(write_images(folder / "images", 120)),
+        "data": {"train": str(write_images(folder / "images", 120)), "split": [0.6, 0.2, 0.2]},
         "method": "full",
         "train": TRAIN,
         "evaluate": {"resamples": 100},
@@ -189,3 +194,30 @@ def test_arrays_contents_and_pillows_images_are_predicted_like_their_files(
     assert not list((tmp_path / "elsewhere").iterdir())
     with pytest.raises(DataError, match=r"Input 1 cannot be used: array of shape \(4, 4, 2\) and type float64"):
         tunesmith.load(place.folder).predict([np.zeros((4, 4, 2))])
+    with pytest.raises(DataError, match="One array was given where a list of images is needed"):
+        tunesmith.load(place.folder).predict(np.zeros((4, 4, 3), dtype=np.uint8))
+
+
+def test_pillows_images_are_turned_and_scaled_like_files(tmp_path: Path) -> None:
+    turned = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    deep = Image.fromarray(np.linspace(0, 60_000, 600).reshape(20, 30).astype(np.int32))
+    deep.save(tmp_path / "deep.tif")
+    place = Place(tmp_path, tmp_path / "kept", DataSettings(train="x"))
+    for number, name in enumerate(("turned.png", "deep.tif")):
+        by_path = IMAGES.read([name], f"a{number}", place)
+        opened = IMAGES.read([Image.open(tmp_path / name)], f"b{number}", place)
+        as_path = IMAGES.read([tmp_path / name], f"c{number}", place)
+        assert by_path[4:6] == opened[4:6] == as_path[4:6]
+        first, second = (picture.converted(picture.read(Path(found[1])), 1) for found in (by_path, opened))
+        np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+    assert IMAGES.read([Image.new("L", (0, 0))], "d", place).column == 0
+
+
+def test_many_images_may_have_no_label_at_all(tmp_path: Path) -> None:
+    """Blocks of predictions in which nothing is found go together with others."""
+    kind = MultiLabel("micro_f1")
+    tables = [pa.table(kind.columns(np.full((2, 2), share), ("a", "b"))) for share in (0.1, 0.9)]
+    assert pa.concat_tables(tables).column("prediction").to_pylist() == [[], [], ["a", "b"], ["a", "b"]]

@@ -13,6 +13,7 @@ from tunesmith.data.audit import splits_json
 from tunesmith.data.columns import Columns
 from tunesmith.data.load import Dataset, load, load_labelled, read_inputs
 from tunesmith.data.readers import hub
+from tunesmith.data.targets import Settled
 from tunesmith.data.targets.classes import Classes
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
@@ -204,7 +205,7 @@ def test_other_labelled_rows_keep_the_classes_of_the_model(tmp_path: Path) -> No
     path.write_bytes(table([*ROWS[:6], ("new", "unheard of")]))
     columns = Columns(("text",), ("label",), None, None, (), ())
     found = load_labelled(
-        str(path), DataSettings(train="x.csv"), columns, ("a", "b"), "single-label", tmp_path / "cache"
+        str(path), DataSettings(train="x.csv"), columns, Settled("single-label", ("a", "b")), tmp_path / "cache"
     )
     assert found.rows.column("target").to_pylist() == [0, 1] * 3
     assert [(row.line, row.reason) for row in found.rejected] == [(8, "unknown label 'unheard of'")]

@@ -17,6 +17,7 @@ from tiny import write_images
 from tunesmith.data import lookalikes, picture
 from tunesmith.data.cells.image import IMAGES
 from tunesmith.data.load import Dataset, load, load_labelled
+from tunesmith.data.targets import Settled
 from tunesmith.errors import DataError
 from tunesmith.record import fingerprint
 from tunesmith.settings import DataSettings
@@ -191,7 +192,7 @@ def test_a_column_names_the_splits_of_any_table(tmp_path: Path) -> None:
     assert found.audit["rows"] == {"train": 30, "validation": 10, "test": 8}
     assert [row.reason for row in found.rejected] == ["no split in 'split'"] * 2
     assert "split" not in found.columns.ignored
-    other = load_labelled(rows, settings, found.columns, found.labels, found.problem, tmp_path / "other")
+    other = load_labelled(rows, settings, found.columns, Settled(found.problem, found.labels), tmp_path / "other")
     assert other.rows.num_rows == 8
     plain = load(DataSettings(train=rows), tmp_path / "plain", 0)
     assert any("data.split_column=split" in guess for guess in plain.columns.guesses)

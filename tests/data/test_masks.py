@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from tunesmith.data.cells.image import IMAGES
-from tunesmith.data.load import Dataset, load
-from tunesmith.data.targets.masks import VOID, Masks, unpacked
+from tunesmith.data.load import Dataset, load, load_labelled
+from tunesmith.data.targets import Settled
+from tunesmith.data.targets.masks import VOID, Masks, read_classes, unpacked
 from tunesmith.errors import DataError
 from tunesmith.report import verdict
 from tunesmith.settings import DataSettings
@@ -94,6 +95,86 @@ def test_colours_are_classes_where_a_file_says_so(tmp_path: Path) -> None:
     (folder / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"no file says which class each stands for"):
         read(folder, classes=["road", "sky"])
+
+
+def test_where_classes_have_colours_grey_ones_are_colours_too(tmp_path: Path) -> None:
+    colours = np.array([[255, 255, 255], [0, 0, 0]], dtype=np.uint8)
+    folder = draw(tmp_path / "rows", [Image.fromarray(colours[mask]) for mask in plain(0, 1)])
+    (folder / "classes.txt").write_text("building 255 255 255\nground 0 0 0\n")
+    found = read(folder)
+    first = found.splits["train"].slice(0, 1).to_pylist()[0]
+    row = int(first["file"][-6:-4])
+    np.testing.assert_array_equal(unpacked(first["target"]["mask"]), plain(0, 1)[row])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("class,red,green,blue\nroad,1,2,3\nsky,4,5,6\n", {"road": (1, 2, 3), "sky": (4, 5, 6)}),
+        ("0,road,1,2,3\n1,sky,4,5,6\n", {"road": (1, 2, 3), "sky": (4, 5, 6)}),
+        ("0 road\n1 sky\n", {"road": None, "sky": None}),
+        ("lane 1 1 2 3\nlane 2 4 5 6\n", {"lane 1": (1, 2, 3), "lane 2": (4, 5, 6)}),
+        ("\ufeff64 128 64\tAnimal\n192 0 128\tArchway\n", {"Animal": (64, 128, 64), "Archway": (192, 0, 128)}),
+        ("# label:color_rgb:parts:actions\nroad:1,2,3::\nsky:4,5,6::\n", {"road": (1, 2, 3), "sky": (4, 5, 6)}),
+        ("²\nvoie ferrée\n", {"²": None, "voie ferrée": None}),
+    ],
+)
+def test_files_of_classes_come_in_many_forms(tmp_path: Path, text: str, named: dict[str, Any]) -> None:
+    (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
+    assert read_classes(tmp_path / "classes.txt") == named
+
+
+def test_what_training_masks_mean_holds_for_all_others(tmp_path: Path) -> None:
+    """Void of a split that lacks a class is no class, and another order beside other data changes nothing."""
+    masks = plain(0, 1, 255, rows=12)
+    for split, given in (("train", masks), ("val", plain(0, 255, rows=4)), ("test", plain(0, 1, rows=4))):
+        draw(tmp_path / "rows" / split, given)
+    found = read(tmp_path / "rows")
+    assert found.labels == ("background", "object")
+    held = [unpacked(row["mask"]) for row in found.splits["validation"].column("target").to_pylist()]
+    assert set(np.unique(held).tolist()) == {0, VOID}
+    other = draw(tmp_path / "more", plain(0, 1))
+    (other / "classes.txt").write_text("sky\nroad\ntree\n")
+    settled = Settled("mask", found.labels, found.coding)
+    wanted = DataSettings(train=str(other))
+    again = load_labelled(str(other), wanted, found.columns, settled, tmp_path / "again", IMAGES, Masks(None, ()))
+    assert again.rows.num_rows == 12
+
+
+def test_a_folder_of_xml_is_no_folder_of_masks(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "rows", plain(0, 1), images="JPEGImages", beside="SegmentationClass")
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "00.xml").write_text("<annotation/>")
+    (folder / "SegmentationClass" / "00.txt").write_text("note")
+    assert sum(read(folder).audit["rows"].values()) == 12
+    Image.new("L", SIZE).save(folder / "SegmentationClass" / "00.bmp")
+    with pytest.raises(DataError, match="Two masks go by one name"):
+        read(folder)
+
+
+def test_masks_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "rows", plain(0, 1))
+    lines = "\n".join(f"images/{number:02}.png,elsewhere/{number:02}.png" for number in range(12))
+    (folder / "rows.csv").write_text(f"file,mask\n{lines}\n")
+    with pytest.raises(DataError, match=r"the commonest reason is: no such file \(elsewhere/00.png\) \(12 of 12\)"):
+        load(DataSettings(train=str(folder / "rows.csv")), tmp_path / "cache", 0, Masks(None, ()), IMAGES)
+
+
+def test_values_of_deep_masks_are_whole_numbers_of_any_size(tmp_path: Path) -> None:
+    deep = [Image.fromarray(np.asarray(mask, dtype=np.int32)) for mask in plain(-1, 0, 70_000)]
+    found = read(draw_tiff(tmp_path / "rows", deep))
+    assert found.labels == ("-1", "0", "70000")
+    assert values(found) == {0, 1, 2}
+    fractions = [Image.fromarray(mask.astype(np.float32) + 0.5) for mask in plain(0, 1)]
+    with pytest.raises(DataError, match="mask of fractions"):
+        read(draw_tiff(tmp_path / "more", fractions))
+
+
+def draw_tiff(folder: Path, masks: list[Any]) -> Path:
+    draw(folder, [None] * len(masks))
+    for number, mask in enumerate(masks):
+        mask.save(folder / "masks" / f"{number:02}.tif")
+    return folder
 
 
 def test_palettes_and_deep_grey_hold_numbers(tmp_path: Path) -> None:

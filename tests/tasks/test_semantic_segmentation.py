@@ -25,13 +25,14 @@ from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import VOID, packed
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.metrics import segmentation
+from tunesmith.models import heads
 from tunesmith.models.augment import Augment
 from tunesmith.models.forward import logits
 from tunesmith.models.load_segmenter import load_segmenter
 from tunesmith.models.pixels import with_masks
 from tunesmith.models.running_statistics import fresh_norms
 from tunesmith.models.varied import varied_segments
-from tunesmith.tasks import mask_outcomes
+from tunesmith.tasks import mask_outcomes, tiny_masks
 from tunesmith.tasks.semantic_segmentation import SemanticSegmentation
 
 TRAIN = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "precision": "fp32"}
@@ -204,9 +205,53 @@ def test_wrong_settings_are_one_sentence(rows: dict[str, Any], tmp_path: Path, m
         tunesmith.finetune({**rows, "task": {"name": rows["task"], **more}}, run=tmp_path / "run")
 
 
-def test_cutmix_is_for_labels_of_whole_images(rows: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"train.cutmix mixes the labels of whole images"):
-        tunesmith.finetune({**rows, "method": "full", "train": {**TRAIN, "cutmix": 1}}, run=tmp_path / "run")
+@pytest.mark.parametrize("more", [{"cutmix": 1}, {"r_drop": 1, "dropout": 0.1}])
+def test_guards_of_whole_labels_are_refused(rows: dict[str, Any], tmp_path: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=rf"train.{next(iter(more))} is for labels of whole inputs"):
+        tunesmith.finetune({**rows, "method": "full", "train": {**TRAIN, **more}}, run=tmp_path / "run")
+
+
+SEGMENTERS = {
+    "beit": lambda: transformers.BeitConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        out_indices=[1, 2, 3, 4],
+    ),
+    "dpt": lambda: transformers.DPTConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=16, is_hybrid=False,
+    ),
+    "upernet": lambda: transformers.UperNetConfig(
+        backbone_config=transformers.ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", out_features=["stage1", "stage2"]
+        ),
+        hidden_size=16,
+        use_auxiliary_head=True,
+        auxiliary_in_channels=8,
+    ),
+    "mobilevit": lambda: transformers.MobileViTConfig(
+        image_size=32, hidden_sizes=[16, 24, 32], neck_hidden_sizes=[8, 8, 16, 16, 16, 16, 32], aspp_out_channels=16
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", SEGMENTERS)
+@pytest.mark.parametrize("classes", [3, 128])
+def test_the_layer_that_is_solved_for_is_the_one_that_decides(tmp_path: Path, architecture: str, classes: int) -> None:
+    """Auxiliary heads, and inner layers of as many outputs as there are classes, look like it and are not."""
+    config = SEGMENTERS[architecture]()
+    config.architectures = ["ForSemanticSegmentation"]
+    torch.manual_seed(0)
+    transformers.AutoModelForSemanticSegmentation.from_config(config).save_pretrained(tmp_path)
+    tiny_masks.SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    model = load_segmenter(str(tmp_path), [f"class {number}" for number in range(classes)], seed=0)
+    layer = heads.last_layer(model)
+    heads.make_exact(model)
+    assert heads.last_layer(model) is layer
+    heads.install(layer, np.zeros((classes, heads.width_of(model))), np.arange(classes, dtype=np.float64))
+    with torch.no_grad():
+        found = model.module.eval()(**model.example).logits
+    assert found.shape[1] == classes
+    torch.testing.assert_close(found.mean(dim=(0, 2, 3)), torch.arange(classes, dtype=torch.float32))
 
 
 def test_a_model_that_reads_text_is_refused(tmp_path: Path) -> None:

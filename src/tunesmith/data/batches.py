@@ -43,7 +43,11 @@ def share(step: Indices, rank: int, processes: int) -> Indices:
 
 
 def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> list[Indices]:
-    """`indices` cut so that rows × longest row of each part stays within `tokens` (a longer row stands alone)."""
+    """`indices` cut so that rows × longest row of each part stays within `tokens` (a longer row stands alone).
+
+    A single row that is left over takes a neighbour in where two of its length fit: batch normalisation that trains knows no
+    variance of one.
+    """
     ordered = indices[np.argsort(lengths[indices], kind="stable")]
     parts: list[Indices] = []
     start = 0
@@ -52,6 +56,8 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> list[Indic
         if full:
             parts.append(ordered[start:end])
             start = end
+    if len(parts) > 1 and len(parts[-1]) == 1 < len(parts[-2]) - 1 and 2 * int(lengths[parts[-1][0]]) <= tokens:
+        parts[-2:] = [parts[-2][:-1], np.concatenate([parts[-2][-1:], parts[-1]])]
     return parts
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tunesmith.data.complete import SPLITS, complete
 from tunesmith.data.readers import Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.data.split_column import by_column
-from tunesmith.data.targets import Raw, Reading, Reason, Targets
+from tunesmith.data.targets import Raw, Reading, Reason, Settled, Targets
 from tunesmith.data.targets.classes import CLASSES
 from tunesmith.errors import DataError
 from tunesmith.settings import DataSettings
@@ -47,6 +47,8 @@ class Dataset:
     columns: Columns
     audit: dict[str, Any]
     rejected: list[Rejected]
+    coding: Mapping[str, Any] = field(default_factory=dict)
+    """What else other rows need to be read as these were."""
 
 
 def load(
@@ -74,15 +76,14 @@ def load(
     settled = targets.settle(raw["train"], read.problem)
     columns = replace(read.columns, guesses=(*read.columns.guesses, *settled.guesses))
     parsed = {
-        split: _parsed(
-            one, targets.reading(raw[split], settled.problem, settled.labels), cache / f"{split}.arrow", split
-        )
+        split: _parsed(one, targets.reading(raw[split].place, settled), cache / f"{split}.arrow", split)
         for split, one in splits.items()
     }
     notes += settled.notes
-    return _in_splits(
+    found = _in_splits(
         wanted, replace(read, columns=columns, splits=parsed, problem=settled.problem), settled.labels, notes
     )
+    return replace(found, coding=settled.coding)
 
 
 def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells = TEXT) -> Dataset:
@@ -169,8 +170,7 @@ def load_labelled(
     source: str,
     settings: DataSettings,
     columns: Columns,
-    labels: Sequence[str],
-    problem: str,
+    settled: Settled,
     cache: Path,
     cells: Cells = TEXT,
     targets: Targets = CLASSES,
@@ -190,8 +190,7 @@ def load_labelled(
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
     place = Place(chosen.folder, cache / "labelled.targets", settings)
-    raw = Raw(read.rows.column("raw"), len(columns.targets), place, chosen.name)
-    parsed = _parsed(read, targets.reading(raw, problem, labels), cache / "labelled.arrow", "test")
+    parsed = _parsed(read, targets.reading(place, settled), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:
         _refuse_empty(parsed, chosen.name)
     return parsed

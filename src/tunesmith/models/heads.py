@@ -34,20 +34,55 @@ def problem_of(model: Model) -> str:
 def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
     """The layer of the head whose output is the logits: linear, or a convolution of one pixel, which is linear for each.
 
+    Where several would fit, as in networks with an auxiliary head, it is the last that is called of those that the logits
+    depend on.
+
     Raises:
         ModelError: the head has no such layer.
     """
+    known: list[Any] = [child for child in _outside(model) if isinstance(child, _Exact)]  # `make_exact` found it before
+    if known:
+        return known[-1]  # type: ignore[no-any-return]
     outputs = outputs_of(model)
-    found = [
-        child
-        for name, child in model.module.named_modules()
-        if isinstance(child, nn.Linear | nn.Conv2d)
-        and _gives(child, outputs)
-        and not name.startswith(f"{model.backbone}.")
-    ]
+    found = [child for child in _outside(model) if isinstance(child, nn.Linear | nn.Conv2d) and _gives(child, outputs)]
+    if len(found) > 1:
+        found = _deciding(model, found)
     if not found:
         raise ModelError(f"{type(model.module).__name__} has no final linear layer with {outputs} outputs.")
     return found[-1]
+
+
+def _outside(model: Model) -> list[nn.Module]:
+    """The modules of the head."""
+    return [child for name, child in model.module.named_modules() if not name.startswith(f"{model.backbone}.")]
+
+
+def _deciding(model: Model, layers: list[nn.Linear | nn.Conv2d]) -> list[nn.Linear | nn.Conv2d]:
+    """Those of `layers` whose outputs change the logits, in the order in which they are called."""
+    order: list[nn.Linear | nn.Conv2d] = []
+    network: Any = model.module
+    batch = {key: value.to(next(network.parameters()).device) for key, value in model.example.items()}
+
+    def logits(layer: nn.Module | None) -> torch.Tensor:
+        handles = [one.register_forward_pre_hook(lambda child, _: order.append(child)) for one in layers]
+        if layer is not None:
+            handles.append(layer.register_forward_hook(lambda _, __, output: output + 1))
+        try:
+            return network(**batch).logits  # type: ignore[no-any-return]
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    modes = [(child, child.training) for child in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            plain = logits(None)
+            called = list(dict.fromkeys(order))
+            return [one for one in called if not torch.equal(logits(one), plain)]
+    finally:
+        for child, mode in modes:
+            child.training = mode
 
 
 def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:

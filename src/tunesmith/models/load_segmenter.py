@@ -32,6 +32,8 @@ LIGHT_WIDTH = 128
 """Channels of the head that is put on a backbone; the published one has 512, for images by the ten thousand."""
 STRIDE = 16
 """Pixels of an image a pixel of the last map, where a network leaves the choice (Chen et al. 2018, section 4)."""
+KEPT = ("image_mean", "image_std", "rescale_factor", "resample", "do_rescale", "do_normalize")
+"""What a processor that knows masks takes over from one that does not."""
 NEW_NORMS = ("hidden_states_norms", "layernorm")
 BENT = 8.0
 """Levels, of 255, by which a resized ramp may differ from a ramp on average: what is cropped or padded is further away."""
@@ -72,6 +74,8 @@ def load_segmenter(
             if type(config) in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
                 if "Segmentation" not in str(config.architectures) and hasattr(config, "output_stride"):
                     config.output_stride = STRIDE
+                if hasattr(config, "use_auxiliary_head"):  # it helps in pre-training, and nothing reads it here
+                    config.use_auxiliary_head = False
                 set_labels(config, labels, "single-label")
                 module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
             elif type(config) in MODEL_FOR_BACKBONE_MAPPING:
@@ -129,10 +133,17 @@ def _whole(processor: Any, channels: int, size: tuple[int, int] | None) -> Any:
     """
     height, width = size or find_reading(processor, channels).shape[1:]
     if not hasattr(processor, "post_process_semantic_segmentation"):
-        kept = {name: getattr(processor, name) for name in ("image_mean", "image_std", "rescale_factor", "resample")}
+        before = find_reading(processor, channels)
+        kept = {name: getattr(processor, name, None) for name in KEPT}
         processor = SegformerImageProcessorPil(**{name: value for name, value in kept.items() if value is not None})
+        after = find_reading(processor, channels)
+        if not (np.allclose(before.scale, after.scale) and np.allclose(before.shift, after.shift)):
+            raise ModelError(
+                "The model's image processor does something to the values that no processor for masks does.",
+                "Use a checkpoint with another one, or edit its preprocessor_config.json.",
+            )
     processor.size = {"height": height, "width": width}
-    for name in ("do_center_crop", "do_reduce_labels", "do_pad"):
+    for name in ("do_center_crop", "do_reduce_labels", "do_pad", "keep_aspect_ratio"):
         if hasattr(processor, name):
             setattr(processor, name, False)
     reading = find_reading(processor, channels)

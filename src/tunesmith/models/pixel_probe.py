@@ -72,10 +72,15 @@ def find(
     return probe, first, {OWN: best.score}
 
 
+def drawn_of(images: int) -> int:
+    """How many pixels are drawn from each of so many images."""
+    return max(LEAST_PIXELS, MOST_ROWS // max(1, images))
+
+
 def _drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, npt.NDArray[Any]]:
     """What the last layer receives at some pixels of each image, (pixels, width), and their classes, (pixels,)."""
     examples: Segments = given.examples
-    count = max(LEAST_PIXELS, MOST_ROWS // max(1, examples.rows))
+    count = drawn_of(examples.rows)
     caught: list[torch.Tensor] = []
 
     def take(_: Any, __: Any, indices: Indices) -> dict[str, torch.Tensor]:

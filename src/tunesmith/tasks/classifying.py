@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
@@ -28,6 +28,21 @@ from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
 from tunesmith.tasks.problems import PROBLEMS, Problem
 
 
+def _named(value: Any) -> Any:
+    """YAML reads classes such as 0 and 1 as numbers, and yes and no as booleans."""
+    if not isinstance(value, Mapping):
+        return value
+    if any(isinstance(key, bool) for key in value):
+        raise ValueError("a class is called yes, no, true or false: put its name into quotes")
+    return {str(key): weight for key, weight in value.items()}
+
+
+ByClass = Annotated[
+    Literal["none", "root", "balanced"] | dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_named)
+]
+"""How much each class counts."""
+
+
 class ClassifyingSettings(Strict):
     """Settings that every task of the family has."""
 
@@ -35,21 +50,11 @@ class ClassifyingSettings(Strict):
     """Kind of target; read off the target column when it is `auto`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each training target that is spread over all classes; scores have none."""
-    class_weights: Literal["none", "root", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    class_weights: ByClass = "none"
     """How much the rows of each class count in the loss: alike, by one over the root of the class's size, by one over its
     size, or as a mapping from class to weight says. The mean over all training rows is always 1."""
     metric: Auto | str = "auto"
     """The primary metric, by which the best weights and the report's verdict go."""
-
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        """YAML reads classes such as 0 and 1 as numbers, and yes and no as booleans."""
-        if not isinstance(value, Mapping):
-            return value
-        if any(isinstance(key, bool) for key in value):
-            raise ValueError("a class is called yes, no, true or false: put its name into quotes")
-        return {str(key): weight for key, weight in value.items()}
 
 
 class Classifying(ABC):
@@ -175,6 +180,9 @@ class Classifying(ABC):
         wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
         best, start, tried = probes.find(model, train, validation, wanted, kept)
         return Solved(start, best, tried)
+
+    def solved_on(self, examples: Examples) -> int:
+        return min(len(examples), probes.MOST_ROWS)
 
     def score(self, examples: Examples, logits: Array) -> Mapping[str, float]:
         return self.problem.score(_truth(examples), logits)

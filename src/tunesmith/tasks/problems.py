@@ -275,7 +275,7 @@ class MultiLabel(Problem):
 
     def columns(self, answers: Array, labels: Sequence[str]) -> dict[str, Any]:
         chosen = [[labels[int(index)] for index in np.flatnonzero(row >= self.threshold)] for row in answers]
-        return {"prediction": chosen} | _scores(answers, labels)
+        return {"prediction": pa.array(chosen, pa.list_(pa.string()))} | _scores(answers, labels)
 
     @staticmethod
     def _names(mask: Array, labels: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tunesmith.contracts import Array, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
@@ -29,9 +29,12 @@ from tunesmith.models.varied import varied_segments
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import mask_outcomes, overlays, tiny_masks
-from tunesmith.tasks.classifying import weights_of
+from tunesmith.tasks.classifying import ByClass, weights_of
 from tunesmith.tasks.reading_images import ReadingSettings, ReadsImages, data_uri, encoded, sheet
 
+Side = Annotated[int, Field(ge=8, le=4096)]
+Named = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
+"""YAML reads classes such as 0 and 1 as numbers."""
 METRICS = ("mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy")
 CALIBRATED = 32
 """Training images from which a new head's normalisations take their statistics."""
@@ -48,15 +51,15 @@ class SemanticSegmentation(ReadsImages):
     class Settings(ReadingSettings):
         """Settings under `task:`."""
 
-        classes: list[str] | str | None = None
+        classes: list[Named] | str | None = None
         """Names of the classes by index, or a file with one a line, perhaps with the three numbers of its colour; looked
         for beside the data when absent."""
-        ignore: list[Annotated[int, Field(ge=0, le=65535)]] = Field(default=[])
+        ignore: list[int] = Field(default=[])
         """Values of masks that mean "not labelled", beside 255."""
-        class_weights: Literal["none", "root", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+        class_weights: ByClass = "none"
         """How much the pixels of each class count in the loss: alike, by one over the root of the class's share, by one over
         its share, or as a mapping from class to weight says. The mean over all training pixels is always 1."""
-        image_size: Auto | Annotated[int, Field(ge=8, le=4096)] | tuple[int, int] = "auto"
+        image_size: Auto | Side | tuple[Side, Side] = "auto"
         """Pixels of what the network is given, one side or [height, width]; images are resized to it, nothing is cropped.
         `auto`: as its processor says."""
         metric: Literal["mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy"] = "mean_iou"
@@ -89,10 +92,10 @@ class SemanticSegmentation(ReadsImages):
         self.kept = cache / "pixels"
         found = data.load(settings, cache, seed, self.targets, self.cells)
         if self.settings.class_weights != "none":
-            counts = np.zeros(len(found.labels), dtype=np.int64)
-            for target in found.splits["train"].column("target").to_pylist():
+            counts = np.zeros(len(found.labels))
+            for target in found.splits["train"].column("target").to_pylist():  # images count alike, whatever their size
                 mask = unpacked(target["mask"])
-                counts += np.bincount(mask[mask != VOID], minlength=len(counts))
+                counts += np.bincount(mask[mask != VOID], minlength=len(counts)) / mask.size
             self._class_weights = torch.from_numpy(weights_of(self.settings.class_weights, counts, found.labels))
         return found
 
@@ -188,6 +191,9 @@ class SemanticSegmentation(ReadsImages):
         )
         return Solved(start, best, tried)
 
+    def solved_on(self, examples: Segments) -> int:
+        return pixel_probe.drawn_of(examples.rows) * examples.rows
+
     def score(self, examples: Segments, logits: Array) -> Mapping[str, float]:
         counts = mask_outcomes.counts_of(logits, examples.sizes).sum(axis=0)
         value = float(segmentation.from_counts(counts)[self.primary_metric])
@@ -195,7 +201,8 @@ class SemanticSegmentation(ReadsImages):
 
     def commonest(self, train: Segments, examples: Segments, model: Model) -> Array:
         counts = np.ones(outputs_of(model))
-        for mask in train.truth(np.arange(train.rows)):
+        for row in range(train.rows):
+            mask = train.truth(np.array([row]))[0]
             counts += np.bincount(mask[mask != VOID], minlength=len(counts))
         shares = counts / counts.sum()
         return mask_outcomes.constant(examples, shares)
@@ -311,7 +318,8 @@ def _answer(logits: Array, size: Sequence[int]) -> Array:
 def _named(shares: Array, labels: Sequence[str]) -> dict[str, Any]:
     """Columns of the predictions: the classes that were found, the largest first, and the share of the image of each."""
     chosen = [[labels[index] for index in np.argsort(-row, kind="stable") if row[index] > 0] for row in shares]
-    return {"prediction": chosen} | {f"score_{label}": shares[:, index] for index, label in enumerate(labels)}
+    named = pa.array(chosen, pa.list_(pa.string()))
+    return {"prediction": named} | {f"score_{label}": shares[:, index] for index, label in enumerate(labels)}
 
 
 def _how(settings: EvaluateSettings, seed: int, groups: Array | None) -> dict[str, Any]:

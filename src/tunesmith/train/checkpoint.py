@@ -85,7 +85,8 @@ class Progress:
     def consider(self, metric: float, loss: float, epoch: int) -> bool:
         """Whether weights with these validation figures are the best so far; noted where they are."""
         known = self.best_metric is not None and self.best_loss is not None
-        if known and (metric, -loss) <= (self.best_metric, -self.best_loss):  # type: ignore[operator]  # known
+        # So that what is no number is never better.
+        if known and not (metric, -loss) > (self.best_metric, -self.best_loss):  # type: ignore[operator]  # known
             return False
         self.best_metric, self.best_loss, self.best_epoch = metric, loss, epoch
         return True

@@ -12,7 +12,7 @@ from torch import nn
 
 from tunesmith.contracts import Array, Batched, Collate, Examples, Indices, Model, Task
 from tunesmith.data import batches
-from tunesmith.errors import SettingsError
+from tunesmith.errors import SettingsError, TrainingError
 from tunesmith.models import heads
 from tunesmith.models.activations import VIEWS, pooled, watched
 from tunesmith.models.dropout import drops
@@ -54,10 +54,12 @@ class Passes:
             )
         if self.guards.cutmix and model.modality != "image":
             raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
-        if self.guards.cutmix and self.examples.targets is None:
-            raise SettingsError(
-                "train.cutmix mixes the labels of whole images, and this task has labels of parts.", "Leave it away."
-            )
+        for name in ("cutmix", "r_drop"):
+            if getattr(self.guards, name) and self.examples.targets is None:
+                raise SettingsError(
+                    f"train.{name} is for labels of whole inputs, and this task has labels of their parts.",
+                    "Leave it away.",
+                )
         if self.guards.cutmix and self.guards.distil:
             raise SettingsError(
                 "train.distil holds the features of each image, and train.cutmix leaves none whole.",
@@ -131,7 +133,15 @@ class Passes:
             batch["pixel_values"] = images
         views = VIEWS if self.guards.reads_features else ()
         with watched(self.model, views) as found, _mixing(self.model, mixed), precision(device, self.plan.precision):
-            output = module(**batch)
+            try:
+                output = module(**batch)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise TrainingError(
+                    "A normalisation that trains was given a single input, which has no variance.",
+                    "Raise train.micro_batch_tokens or train.batch_size, or make inputs smaller.",
+                ) from error
         return output.logits.float(), {view: pooled(found[view], batch) for view in views}
 
     def _task_loss(self, logits: torch.Tensor, part: Indices, mixed: Mixed | None) -> torch.Tensor:

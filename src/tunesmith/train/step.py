@@ -63,6 +63,11 @@ class Stepper:
         Raises:
             TrainingError: loss or gradient is not finite (nothing was updated), or a single row does not fit.
         """
+        if not self.examples.count(indices):
+            raise TrainingError(
+                f"Nothing of the rows of step {number + 1} is labelled, as the network is given them.",
+                "Leave such rows away, give the network larger inputs, or raise train.batch_size.",
+            )
         loss_sum, halved = self._gradient(indices, number)
         if self.plan.guards.sam:
             with climbed(self.model.module, self.trained, self.plan.guards.sam):

@@ -131,12 +131,14 @@ def at_least(job: Job, known: Predicted) -> Predicted:
     blocks = len(job.model.blocks)
     stepping = validating = 0.0
     for phase in (one for one in job.plan.phases if one.head != "solve"):
-        cut = cut_of(phase) if job.plan.cache else None
-        entered = int(cut.removeprefix("block ")) if cut is not None and cut.startswith("block ") else 0
+        cut = cut_of(phase)
+        behind = blocks if cut is not None else 0  # of a cut that is no block: final, or head
+        trains = int(cut.removeprefix("block ")) if cut is not None and cut.startswith("block ") else behind
+        passed, back = 1 - (trains if job.plan.cache else 0) / blocks, 1 - trains / blocks
         whole = all(row.part == "all" for row in phase.rows if row.learning_rate is not None)
-        passes = LEAST_OF_A_STEP * (3 if whole else 2) * (1 - entered / blocks)
+        passes = LEAST_OF_A_STEP * (passed + (2 if whole else 1) * back)
         stepping += phase.epochs * passes * known.forward * _padded(job)
-        validating += phase.epochs * (1 - entered / blocks) * known.forward * float(job.validation.lengths.sum())
+        validating += phase.epochs * passed * known.forward * float(job.validation.lengths.sum())
     seconds = known.solving + stepping + validating
     return Predicted(seconds, 0, known.solving, stepping, validating, known.forward, timed=False)
 
@@ -183,7 +185,7 @@ def _forward(job: Job) -> float:
 def _beside(job: Job, weights: int) -> int:
     """Bytes of what training keeps that the trial does not, of a network of so many bytes."""
     guards, phases = job.plan.guards, job.plan.phases
-    solving = SOLVER_BYTES * len(job.train) * width_of(job.model) if phases[0].head == "solve" else 0
+    solving = SOLVER_BYTES * job.task.solved_on(job.train) * width_of(job.model) if phases[0].head == "solve" else 0
     if phases[-1].head != "train":
         return solving
     copies = 1  # the best weights
@@ -200,7 +202,7 @@ def _beside(job: Job, weights: int) -> int:
 def _solving(job: Job, forward: float) -> float:
     if job.store.features:  # of this network: the range test solved for a head already
         forward = 0.0
-    numbers = float(len(job.train)) * width_of(job.model)
+    numbers = float(job.task.solved_on(job.train)) * width_of(job.model)
     # There and back: two products for each output, and each number read twice.
     a_number = max(4 * outputs_of(job.model) / FLOPS_A_SECOND, 2 * 4 / BYTES_A_SECOND)
     return forward * _tokens(job) + SOLVER_PASSES * numbers * a_number

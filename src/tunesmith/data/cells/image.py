@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tunesmith.data import lookalikes, picture
 from tunesmith.data.cells import Indices, Place, Unusable
 from tunesmith.data.rejected import excerpt
 from tunesmith.run import path_of, writing
 
-PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 class Images:
@@ -39,7 +39,7 @@ class Images:
     preferred: Sequence[str] = names
     pairs: Sequence[tuple[str, str]] = ()
     workers = min(8, os.cpu_count() or 1)
-    together = 64
+    together = 16
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [
@@ -124,6 +124,8 @@ def _taken_apart(cell: Any) -> tuple[str, bytes | None]:
     """
     if isinstance(cell, np.ndarray | Image.Image):
         return "", _as_file(cell)
+    if isinstance(cell, os.PathLike):
+        return os.fspath(cell), None
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         name, content = cell.get("path") or "", cell.get("bytes")
         readable = isinstance(name, str) and isinstance(content, bytes | None)
@@ -142,7 +144,13 @@ def _as_file(cell: Any) -> bytes:
             raise picture.NotAnImage(f"{shown}, where (height, width) or (height, width, 3) of uint8 would be an image")
         cell = Image.fromarray(np.ascontiguousarray(whole))
     content = BytesIO()
-    (cell if cell.mode in PNG_MODES else cell.convert("RGB")).save(content, "PNG")
+    try:
+        image = ImageOps.exif_transpose(cell)
+        if image.mode in picture.DEEP:
+            image = picture.converted(image, 1)
+        (image if image.mode in PNG_MODES else image.convert("RGB")).save(content, "PNG")
+    except (ValueError, OSError, SystemError) as error:  # no pixels, or a mode that nothing is known of
+        raise picture.NotAnImage(f"image that cannot be read ({error})") from None
     return content.getvalue()
 
 

@@ -40,7 +40,7 @@ SPLITS = {
 """Names that splits go by, and ours for them."""
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "segmentationclass")
+MASKS = ("segmentationclass", "masks", "mask", "labels", "label", "annotations", "annotation", "gt")
 """Names, in small letters, that folders of images go by, and those of the masks beside them."""
 
 Problem = Literal["single-label", "multi-label", "regression"]

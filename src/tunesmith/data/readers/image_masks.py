@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunesmith.data import picture
 from tunesmith.data.readers import SPLITS, Record, Source, pair_in
-from tunesmith.data.readers.class_folders import LITTER
 from tunesmith.errors import DataError
 from tunesmith.run import path_of
 
@@ -40,7 +40,11 @@ def read(where: str, encoding: str) -> dict[str, Source]:
 
 def _records(root: Path, images: Path, masks: Path) -> Iterator[Record]:
     """An image without a mask has none in its cell; a mask without an image belongs to nothing."""
-    by_name = {_name(file, masks): file for file in _files(masks)}
+    by_name: dict[str, Path] = {}
+    for file in _files(masks):
+        other = by_name.setdefault(_name(file, masks), file)
+        if other != file:
+            raise DataError(f"Two masks go by one name: {other} and {file}.", "Leave one of them in the folder.")
     for number, file in enumerate(_files(images), 1):
         mask = by_name.get(_name(file, images))
         yield number, [str(file.relative_to(root)), str(mask.relative_to(root)) if mask else None]
@@ -50,7 +54,7 @@ def _files(folder: Path) -> list[Path]:
     return [
         file
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and file.name.lower() not in LITTER
+        if file.suffix.lower() in picture.SUFFIXES and file.is_file() and not file.name.startswith(".")
     ]
 
 

@@ -36,6 +36,8 @@ class Settled(NamedTuple):
     """The kind of target."""
     labels: tuple[str, ...]
     """Class names by index; empty for scores."""
+    coding: Mapping[str, Any] = {}
+    """What else is needed to read cells as these were read, as JSON holds it."""
     guesses: tuple[str, ...] = ()
     """What was guessed, from what, in sentences."""
     notes: tuple[str, ...] = ()
@@ -84,6 +86,6 @@ class Targets(Protocol):
         """Sections of the audit on the targets of each split, beside how many rows have which class."""
         ...
 
-    def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
-        """How the cells `raw` of any split are read, once `problem` and `labels` are settled."""
+    def reading(self, place: Place, settled: Settled) -> Reading:
+        """How the cells of any split are read, once that is settled."""
         ...

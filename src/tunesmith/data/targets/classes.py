@@ -11,6 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.cells import Place
 from tunesmith.data.readers import Problem
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
 from tunesmith.errors import DataError
@@ -51,14 +52,14 @@ class Classes:
         found = known or infer(raw.column, several, raw.name)
         labels = class_names(raw.column, found, raw.place.settings.separator, raw.name)
         guesses = () if known else (reading(found, raw.column),)
-        return Settled(found, labels, guesses, _merged_notes(merged(raw.column, found)))
+        return Settled(found, labels, guesses=guesses, notes=_merged_notes(merged(raw.column, found)))
 
     def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
         return {}
 
-    def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
-        kind = cast("Problem", problem)
-        parse = parser(kind, labels, raw.place.settings.separator)
+    def reading(self, place: Place, settled: Settled) -> Reading:
+        kind = cast("Problem", settled.problem)
+        parse = parser(kind, settled.labels, place.settings.separator)
 
         def values(rows: pa.RecordBatch) -> Iterator[Any]:
             yield from map(parse, rows.column("raw").to_pylist())

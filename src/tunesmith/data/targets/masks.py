@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -20,9 +21,10 @@ import pyarrow as pa
 from PIL import Image
 
 from tunesmith.data import picture
+from tunesmith.data.cells import Place
 from tunesmith.data.parallel import ordered
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.run import path_of
 
 VOID = 255
@@ -34,6 +36,25 @@ FILES = ("classes.txt", "labels.txt", "class_dict.csv", "label_colors.txt", "lab
 """Names of files that say what classes are called, beside the data or in the folder above."""
 BINARY = ("background", "object")
 Colour = tuple[int, int, int]
+HEADER = {
+    "name",
+    "class",
+    "label",
+    "class_name",
+    "id",
+    "index",
+    "r",
+    "g",
+    "b",
+    "red",
+    "green",
+    "blue",
+    "color",
+    "colour",
+}
+"""Words that the first line of a file of classes may consist of, where it names columns."""
+NO_COLOURS = "mask of colours, and no file says which class each stands for"
+WORKERS = min(8, os.cpu_count() or 1)
 Values = npt.NDArray[Any]
 
 
@@ -41,37 +62,40 @@ class Masks:
     """Targets that are masks."""
 
     names: Sequence[str] = (
-        "mask",
-        "masks",
-        "label",
-        "labels",
-        "segmentation",
-        "annotation",
-        "mask_path",
-        "seg_map",
-        "target",
-    )
+        "mask", "masks", "label", "labels", "segmentation", "annotation", "mask_path", "seg_map", "target",
+    )  # fmt: skip
     preferred: Sequence[str] = ("mask", "label")
 
     def __init__(self, classes: Sequence[str] | str | None, ignore: Sequence[int]) -> None:
         """`classes`: names by index, or a file of them; looked for beside the data when absent. `ignore`: values that mean
-        "not labelled"."""
+        "not labelled".
+
+        Raises:
+            SettingsError: a name stands in `classes` twice.
+        """
         self.classes, self.ignore = classes, frozenset(ignore)
+        if isinstance(classes, list) and (twice := [name for name in classes if classes.count(name) > 1]):
+            raise SettingsError(f"task.classes names {twice[0]!r} twice.", "Give each class a name of its own.")
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         """Raise DataError where no mask can be read, or there is one class only."""
         named, where = self._named(raw.place.folder)
-        labels, guesses = tuple(named), []
+        colours = [colour for colour in named.values() if colour is not None]
+        values, guesses = self._values(raw, coloured=bool(colours)), []
         if where is not None:
             guesses.append(f"The classes are those of {where} (task.classes names others).")
-        if not labels:
-            values = self._values(raw)
-            if _two(values):
-                labels = BINARY
+        labels, table = tuple(named), {index: index for index in range(len(named))}
+        if _two(values) and len(labels) in (0, 2):
+            labels, table = labels or BINARY, {0: 0, max(values): 1}
+            if not named:
                 told = f"Masks hold {_listed(values)}: read as background and object"
-            else:
-                labels = tuple(map(str, sorted(values)))
-                told = f"Classes are called by the values that masks hold: {_listed(values)}"
+                guesses.append(f"{told} (task.classes names them).")
+        elif not labels:
+            labels, table = (
+                tuple(map(str, sorted(values))),
+                {value: index for index, value in enumerate(sorted(values))},
+            )
+            told = f"Classes are called by the values that masks hold: {_listed(values)}"
             guesses.append(f"{told} (task.classes names them).")
         if len(labels) < 2:
             only = f"only the class {labels[0]!r}" if labels else "no class"
@@ -80,7 +104,11 @@ class Masks:
             raise DataError(
                 f"The masks of {raw.name} hold {len(labels):,} classes.", f"Up to {MOST_CLASSES} can be told apart."
             )
-        return Settled(PROBLEM, labels, tuple(guesses))
+        coding = {
+            "values": [[value, index] for value, index in table.items()],
+            "colours": [[*colour, index] for index, colour in enumerate(named.values()) if colour is not None],
+        }
+        return Settled(PROBLEM, labels, coding, tuple(guesses))
 
     def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
         """`pixels`: by split, the share of the labelled pixels that each class has, and the share that is labelled."""
@@ -94,14 +122,14 @@ class Masks:
             found[split] = {"labelled": float(known / max(1, int(counts.sum()))), "classes": shares}
         return {"pixels": found}
 
-    def reading(self, raw: Raw, problem: str, labels: Sequence[str]) -> Reading:
-        named, _ = self._named(raw.place.folder)
-        table = self._table(raw, labels, [] if named else labels)
-        read = partial(self._read, raw.place.folder, table, named, len(labels))
+    def reading(self, place: Place, settled: Settled) -> Reading:
+        table = dict(map(tuple, settled.coding["values"]))
+        colours = {(red, green, blue): index for red, green, blue, index in settled.coding["colours"]}
+        read = partial(self._read, place.folder, table, colours)
 
         def values(rows: pa.RecordBatch) -> Iterator[Any]:
             cells = zip(*(rows.column(name).to_pylist() for name in ("raw", "width", "height")), strict=True)
-            yield from ordered(lambda cell: read(*cell), cells, min(8, os.cpu_count() or 1))
+            yield from ordered(lambda cell: read(*cell), cells, WORKERS)
 
         return Reading(KIND, values)
 
@@ -115,53 +143,56 @@ class Masks:
         found = next((file for file in beside if file.is_file()), None)
         return (read_classes(found), found) if found else ({}, None)
 
-    def _values(self, raw: Raw) -> set[int]:
-        """Values of all masks of one channel, those that mean nothing left out."""
-
-        def one(cell: str | None) -> set[int]:
-            try:
-                values = _pixels(raw.place.folder, cell)
-            except picture.NotAnImage:
-                return set()  # set aside when it is read
-            return set(np.unique(values).tolist()) if values.ndim == 2 else set()
-
-        found = set().union(*ordered(one, raw.column.to_pylist(), min(8, os.cpu_count() or 1))) - self.ignore
-        return found if _two(found) else found - {VOID}
-
-    def _table(self, raw: Raw, labels: Sequence[str], by_value: Sequence[str]) -> dict[int, int]:
-        """Value to class index.
+    def _values(self, raw: Raw, *, coloured: bool) -> set[int]:
+        """Values of all masks of one channel, those that mean nothing left out.
 
         Args:
-            by_value: labels that are called by the values themselves, or are those of masks of two values.
+            coloured: whether classes have colours.
+
+        Raises:
+            DataError: not one mask can be read.
         """
-        if by_value and all(label.isdigit() for label in by_value):
-            return {int(label): index for index, label in enumerate(by_value)}
-        values = self._values(raw) if len(labels) == 2 else set()
-        if _two(values) and max(values) > 1:
-            return {0: 0, max(values): 1}
-        return {index: index for index in range(len(labels))}
+
+        def one(cell: str | None) -> set[int] | str:
+            try:
+                values = _pixels(raw.place.folder, cell, coloured=coloured)
+            except picture.NotAnImage as error:
+                return "no mask" if not cell else f"{error} ({cell})"
+            if values.ndim == 2:
+                return set(np.unique(values).tolist())
+            return set() if coloured else f"{NO_COLOURS} ({cell})"
+
+        read = list(ordered(one, raw.column.to_pylist(), WORKERS))
+        reasons = Counter(str(found).rpartition(" (")[0] or found for found in read if isinstance(found, str))
+        if sum(reasons.values()) == len(read) and read:
+            reason, count = reasons.most_common(1)[0]
+            example = next(found for found in read if isinstance(found, str) and found.startswith(str(reason)))
+            raise DataError(
+                f"No mask of {raw.name} can be read; the commonest reason is: {example} ({count:,} of {len(read):,}).",
+                "Paths of masks start where the table, or the folder, lies.",
+            )
+        found = set().union(*(one for one in read if isinstance(one, set))) - self.ignore
+        return found if _two(found) else found - {VOID}
 
     def _read(
         self,
         folder: Path,
         table: Mapping[int, int],
-        named: Mapping[str, Colour | None],
-        classes: int,
+        colours: Mapping[Colour, int],
         cell: str | None,
         width: int,
         height: int,
     ) -> Any:
         try:
-            values = _pixels(folder, cell)
+            values = _pixels(folder, cell, coloured=bool(colours))
         except picture.NotAnImage as error:
             return Reason("no mask" if not cell else f"mask: {error}")
         if values.shape[:2] != (height, width):
             found = f"{values.shape[1]} × {values.shape[0]}"
             return Reason(f"mask of {found} pixels for an image of {width} × {height}")
         if values.ndim == 3:
-            colours = {colour: index for index, colour in enumerate(named.values()) if colour is not None}
             if not colours:
-                return Reason("mask of colours, and no file says which class each stands for (task.classes)")
+                return Reason(f"{NO_COLOURS} (task.classes)")
             index, unknown = _from_colours(values, colours), None
         else:
             index, unknown = _from_values(values, table, self.ignore | ({VOID} - table.keys()))
@@ -172,34 +203,45 @@ class Masks:
         present = [int(one) for one in np.unique(index) if one != VOID]
         if not present:
             return Reason("mask without a labelled pixel")
-        assert max(present) < classes
         return {"mask": packed(index), "classes": present, "file": cell}
 
 
 def read_classes(file: Path) -> dict[str, Colour | None]:
-    """Names of classes by line, perhaps each with the three numbers of its colour before or after it.
+    """Names of classes by line, perhaps each with its number first, and the three numbers of its colour after or before it.
 
     Raises:
-        DataError: it cannot be read, or a name stands there twice.
+        DataError: it cannot be read, or a name or a colour stands there twice.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The file of classes {file} cannot be read: {error}.", "task.classes names another.") from None
+    split = [[part for part in re.split(r"[,;:\t ]+", line.strip()) if part] for line in lines]
+    rows = [parts for parts in split if parts and not parts[0].startswith("#")]
+    if rows and len(rows[0]) > 1 and {part.lower() for part in rows[0]} <= HEADER:
+        rows = rows[1:]
+    taken = [_apart(parts) for parts in rows]
+    numbered = all(len(words) > 1 and words[0] == str(index) for index, (words, _) in enumerate(taken))
     found: dict[str, Colour | None] = {}
-    for line in lines:
-        parts = [part for part in re.split(r"[,;:\t ]+", line.strip()) if part]
-        if not parts or line.lstrip().startswith("#") or {part.lower() for part in parts} >= {"name", "r", "g", "b"}:
-            continue
-        numbers = [part for part in parts if part.isdigit() and int(part) < 256]
-        colour = tuple(map(int, numbers)) if len(numbers) == 3 and len(parts) > 3 else None
-        name = " ".join(part for part in parts if colour is None or part not in numbers)
+    for words, colour in taken:
+        name = " ".join(words[1:] if numbered else words)
         if name in found:
             raise DataError(f"The file of classes {file} names {name!r} twice.", "Give each class a name of its own.")
-        found[name] = colour  # type: ignore[assignment]  # three of them
+        if colour is not None and colour in found.values():
+            raise DataError(f"The file of classes {file} gives one colour to two classes: {colour}.", "Change one.")
+        found[name] = colour
     if not found:
         raise DataError(f"The file of classes {file} names none.", "Write one name a line.")
     return found
+
+
+def _apart(parts: list[str]) -> tuple[list[str], Colour | None]:
+    """The words of a line, and the colour that ends or begins it."""
+    for numbers, words in ((parts[-3:], parts[:-3]), (parts[:3], parts[3:])):
+        if words and all(re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256 for part in numbers):
+            red, green, blue = map(int, numbers)
+            return words, (red, green, blue)
+    return parts, None
 
 
 def packed(index: Values) -> bytes:
@@ -215,23 +257,31 @@ def unpacked(content: bytes) -> npt.NDArray[np.uint8]:
         return np.asarray(image, dtype=np.uint8)
 
 
-def _pixels(folder: Path, cell: str | None) -> Values:
-    """(height, width) of numbers, or (height, width, 3) of colours.
+def _pixels(folder: Path, cell: str | None, *, coloured: bool) -> Values:
+    """(height, width) of whole numbers, or (height, width, 3) of colours.
+
+    Args:
+        coloured: whether classes have colours, so that grey ones are colours too.
 
     Raises:
-        NotAnImage: there is no such file, or it is none.
+        NotAnImage: there is no such file, it is none, or it holds fractions.
     """
     if not cell or not cell.strip():
         raise picture.NotAnImage("no file")
     image = picture.read(folder / path_of(cell.strip()))
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "P", *picture.DEEP):
+    if image.mode in ("L", "P"):
         return np.asarray(image)
+    if image.mode in picture.DEEP:
+        values = np.asarray(image)
+        if not np.array_equal(values, np.rint(values)):
+            raise picture.NotAnImage("mask of fractions, where each value stands for a class")
+        return values.astype(np.int64)
     if image.mode == "LA":
         return np.asarray(image)[..., 0]
     values = np.asarray(image.convert("RGB"))
-    grey = (values == values[..., :1]).all()
+    grey = not coloured and (values == values[..., :1]).all()
     return values[..., 0] if grey else values
 
 
