@@ -121,7 +121,7 @@ def test_files_folders_tables_and_lines_are_predicted_in_their_order(
 def test_other_images_are_measured_checked_and_planned_for(finished: tuple[Run, Path], tmp_path: Path) -> None:
     place, _ = finished
     settings = given(tmp_path, "vit", method={"name": "partial", "last": 1})
-    found = tunesmith.load(place.folder).evaluate(settings["data"])
+    found = tunesmith.load(place.folder).evaluate(settings["data"]["train"])
     assert found["rows"] == 120
     assert found["metrics"]["test"]["accuracy"]["value"] > 0.5
     assert "truncation" not in found

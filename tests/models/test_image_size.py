@@ -64,11 +64,11 @@ class Fixed(torch.nn.Module):
 
 def test_a_network_of_one_size_only_is_refused() -> None:
     with pytest.raises(ModelError, match=r"images of one size: dense\.weight cannot be interpolated"):
-        image_size.fitted(Fixed(transformers.ViTConfig(image_size=16)), 24, 3)
+        image_size.fitted(Fixed(transformers.ViTConfig(image_size=16)), (24, 24), 3)
     fixed = Fixed(transformers.ViTConfig(image_size=16))
     fixed.config = transformers.BertConfig()
     with pytest.raises(ModelError, match="takes no images of 24 pixels"):
-        image_size.fitted(fixed, 24, 3)
+        image_size.fitted(fixed, (24, 24), 3)
 
 
 def test_crops_keep_their_share_of_the_image() -> None:

@@ -130,7 +130,7 @@ def test_a_run_leaves_a_state_dict_that_the_users_own_module_takes(nets: str, tm
     names: dict[str, Any] = {}
     exec(code.replace("your image.jpg", str(file)), names)
     predictor = tunesmith.load(done.folder)
-    batch = predictor.task.encode(predictor.read([str(file)]).rows, predictor.model)
+    batch = predictor.task.encode(predictor.read([str(file)], tmp_path).rows, predictor.model)
     with torch.no_grad():
         inputs = predictor.task.inputs(batch, np.arange(1), predictor.model)
         own = predictor.model.module.eval()(**inputs).logits[0].numpy()

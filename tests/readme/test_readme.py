@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     write_image_model(folder / "models" / "resnet", "resnet")
     photos = write_images(folder / "photos", 40)
-    write_masks(folder / "scans", 40)
+    write_masks(folder / "scans", 30)
     Image.open(next(photos.rglob("*.png"))).save(folder / "new.jpg")
     source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
     with open(source, newline="", encoding="utf-8") as handle:

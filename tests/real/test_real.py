@@ -53,7 +53,7 @@ def test_a_real_language_model_has_the_perplexity_that_it_was_left_with(tmp_path
         "model": str(SHARED / "weights" / "gpt2-books"),
         "data": {"train": str(tmp_path / "few.csv"), "target": "label"},
         "method": "partial",
-        "train": {"epochs": 1},
+        "train": {"epochs": 3},
         "evaluate": {"resamples": 200, "retention": [{"name": "novels", "task": "causal-lm", "data": data}]},
     }
     run = tunesmith.finetune(settings, run=tmp_path / "run")

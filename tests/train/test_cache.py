@@ -127,9 +127,11 @@ def test_the_pass_that_solves_for_the_head_is_kept_for_the_first_epoch(
 ) -> None:
     settings["train"] |= {"epochs": 1}
     _, events = losses(settings | {"method": {"name": "partial", "last": 1}}, tmp_path, kept="auto")
-    assert [type(event).__name__ for event in events[:3]] == ["CacheFilled", "HeadSolved", "StepDone"]
+    assert [type(event).__name__ for event in events[:4]] == [
+        "CacheFilled", "HeadSolved", "StartMeasured", "StepDone",
+    ]  # fmt: skip
     _, events = losses(settings | {"method": "full"}, tmp_path / "full", kept="auto")
-    assert [type(event).__name__ for event in events[:2]] == ["HeadSolved", "StepDone"]
+    assert [type(event).__name__ for event in events[:3]] == ["HeadSolved", "StartMeasured", "StepDone"]
 
 
 def test_every_cut_that_is_kept_is_decided_on_for_whoever_goes_on(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_the_average_is_its_sum() -> None:
     assert int(average.tensors["n"]) == 3
 
 
+@pytest.mark.usefixtures("start_is_no_candidate")
 def test_a_strong_pull_keeps_the_backbone_where_it_was(settings: dict[str, Any], tmp_path: Path) -> None:
     before = load_file(Path(settings["model"]) / "model.safetensors")
     moved = []
@@ -56,6 +57,7 @@ def test_a_strong_pull_keeps_the_backbone_where_it_was(settings: dict[str, Any],
     assert moved[1] < 0.7 * moved[0]
 
 
+@pytest.mark.usefixtures("start_is_no_candidate")
 def test_the_average_is_what_is_validated_and_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     """The run itself measures the kept weights again and fails where their loss is not the validated one."""
     settings["train"] |= {"ema": 0.9}

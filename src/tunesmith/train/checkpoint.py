@@ -84,10 +84,11 @@ class Progress:
 
     def consider(self, metric: float, loss: float, epoch: int) -> bool:
         """Whether weights with these validation figures are the best so far; noted where they are."""
-        known = self.best_metric is not None and self.best_loss is not None
-        # So that what is no number is never better.
-        if known and not (metric, -loss) > (self.best_metric, -self.best_loss):  # type: ignore[operator]  # known
-            return False
+        if self.best_metric is not None and self.best_loss is not None:
+            best = (self.best_metric, -self.best_loss)
+            equal = self.best_epoch == 0 and metric == self.best_metric  # of equals, what has trained
+            if not (equal or (metric, -loss) > best):  # so that what is no number is never better
+                return False
         self.best_metric, self.best_loss, self.best_epoch = metric, loss, epoch
         return True
 
