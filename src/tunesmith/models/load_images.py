@@ -53,10 +53,7 @@ def load_image_classifier(
     Raises:
         ModelError: nothing usable there, a model that reads no images, or weights that do not fit the architecture.
     """
-    if loading.four_bit or loading.reserved:
-        raise ModelError(
-            f"{source} reads images, and 4 bits and virtual tokens are for models that read text.", "Use method=lora."
-        )
+    insist_for_images(source, loading)
     folder = sources.locate(source)
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
@@ -105,6 +102,18 @@ def reload_images(folder: Path, kind: Any = KIND, *, remote_code: bool = False) 
     model.module.eval()
     make_exact(model)
     return model
+
+
+def insist_for_images(source: str, loading: Loading) -> None:
+    """Insist that `loading` asks for nothing that only models for text have.
+
+    Raises:
+        ModelError: it does.
+    """
+    if loading.four_bit or loading.reserved:
+        raise ModelError(
+            f"{source} reads images, and 4 bits and virtual tokens are for models that read text.", "Use method=lora."
+        )
 
 
 def reading_of(model: Model) -> pixels.Reading:

@@ -24,7 +24,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import sources
 from tunesmith.models.image_size import fitted
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
-from tunesmith.models.load_images import channels_of, processor_of, taken_apart
+from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
 from tunesmith.models.pixels import Reading, find_reading
 
 KIND = transformers.AutoModelForSemanticSegmentation
@@ -61,10 +61,7 @@ def load_segmenter(
     Raises:
         ModelError: nothing usable there, a model that gives no maps, or weights that do not fit the architecture.
     """
-    if loading.four_bit or loading.reserved:
-        raise ModelError(
-            f"{source} reads images, and 4 bits and virtual tokens are for models that read text.", "Use method=lora."
-        )
+    insist_for_images(source, loading)
     folder = sources.locate(source)
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)

@@ -111,7 +111,7 @@ class Problem(ABC):
             for table in (first, second)
         )
         return bootstrap.paired_difference(
-            self.primary, self.primary_metric, truth, one, other, **_how(settings, seed, groups)
+            self.primary, self.primary_metric, truth, one, other, **how(settings, seed, groups)
         )
 
     def temperature(self, truth: Array, logits: Array) -> float | None:
@@ -124,7 +124,7 @@ class Problem(ABC):
         """Primary metric of `logits` minus that of `other`, paired by row."""
         return bootstrap.paired_difference(
             self.primary, self.primary_metric, truth, self.answers(logits, None), self.answers(other, None),
-            **_how(settings, seed, groups),
+            **how(settings, seed, groups),
         )  # fmt: skip
 
     @abstractmethod
@@ -210,7 +210,7 @@ class SingleLabel(Problem):
     def intervals(
         self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
     ) -> dict[str, Interval]:
-        return bootstrap.single_label_intervals(truth, self.answers(logits, None), **_how(settings, seed, groups))
+        return bootstrap.single_label_intervals(truth, self.answers(logits, None), **how(settings, seed, groups))
 
 
 class MultiLabel(Problem):
@@ -285,7 +285,7 @@ class MultiLabel(Problem):
         self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
     ) -> dict[str, Interval]:
         return bootstrap.multi_label_intervals(
-            truth.astype(bool), self.answers(logits, None), **_how(settings, seed, groups)
+            truth.astype(bool), self.answers(logits, None), **how(settings, seed, groups)
         )
 
 
@@ -348,14 +348,15 @@ class Regression(Problem):
     def intervals(
         self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
     ) -> dict[str, Interval]:
-        return bootstrap.regression_intervals(truth, self.answers(logits, None), **_how(settings, seed, groups))
+        return bootstrap.regression_intervals(truth, self.answers(logits, None), **how(settings, seed, groups))
 
 
 def _scores(answers: Array, labels: Sequence[str]) -> dict[str, Any]:
     return {f"score_{label}": answers[:, index].tolist() for index, label in enumerate(labels)}
 
 
-def _how(settings: EvaluateSettings, seed: int, groups: Groups) -> dict[str, Any]:
+def how(settings: EvaluateSettings, seed: int, groups: Groups) -> dict[str, Any]:
+    """How intervals are made, as functions of `metrics` take it."""
     return {"seed": seed, "groups": groups, "resamples": settings.resamples, "confidence": settings.confidence}
 
 

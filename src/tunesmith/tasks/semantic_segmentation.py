@@ -30,6 +30,7 @@ from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import mask_outcomes, overlays, tiny_masks
 from tunesmith.tasks.classifying import ByClass, weights_of
+from tunesmith.tasks.problems import how
 from tunesmith.tasks.reading_images import ReadingSettings, ReadsImages, data_uri, encoded, sheet
 
 Side = Annotated[int, Field(ge=8, le=4096)]
@@ -210,7 +211,7 @@ class SemanticSegmentation(ReadsImages):
     def intervals(
         self, examples: Segments, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Mapping[str, Interval]:
-        return segmentation.intervals(mask_outcomes.counts_of(logits, examples.sizes), **_how(settings, seed, groups))
+        return segmentation.intervals(mask_outcomes.counts_of(logits, examples.sizes), **how(settings, seed, groups))
 
     def difference(
         self,
@@ -222,7 +223,7 @@ class SemanticSegmentation(ReadsImages):
         groups: Array | None,
     ) -> Interval:
         first, second = (mask_outcomes.counts_of(one, examples.sizes) for one in (logits, other))
-        return segmentation.difference(self.primary_metric, first, second, **_how(settings, seed, groups))
+        return segmentation.difference(self.primary_metric, first, second, **how(settings, seed, groups))
 
     def temperature(self, examples: Segments, logits: Array) -> None:
         return None
@@ -294,7 +295,7 @@ class SemanticSegmentation(ReadsImages):
     ) -> Interval:
         size = (-1, len(labels), len(labels))
         one, other = (np.array(table.column("counts").to_pylist()).reshape(size) for table in (first, second))
-        return segmentation.difference(self.primary_metric, one, other, **_how(settings, seed, groups))
+        return segmentation.difference(self.primary_metric, one, other, **how(settings, seed, groups))
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Segments]:
         raw, pixels = self.tried_images(rows, model, most)
@@ -320,7 +321,3 @@ def _named(shares: Array, labels: Sequence[str]) -> dict[str, Any]:
     chosen = [[labels[index] for index in np.argsort(-row, kind="stable") if row[index] > 0] for row in shares]
     named = pa.array(chosen, pa.list_(pa.string()))
     return {"prediction": named} | {f"score_{label}": shares[:, index] for index, label in enumerate(labels)}
-
-
-def _how(settings: EvaluateSettings, seed: int, groups: Array | None) -> dict[str, Any]:
-    return {"seed": seed, "groups": groups, "resamples": settings.resamples, "confidence": settings.confidence}
