@@ -16,6 +16,7 @@ from torch import nn
 
 from tunesmith.contracts import Model
 from tunesmith.errors import ModelError
+from tunesmith.models.forward import device_of, evaluated, to
 
 
 def outputs_of(model: Model) -> int:
@@ -40,11 +41,11 @@ def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
     Raises:
         ModelError: the head has no such layer.
     """
-    known: list[Any] = [child for child in _outside(model) if isinstance(child, _Exact)]  # `make_exact` found it before
+    known: list[Any] = [child for child in outside(model) if isinstance(child, _Exact)]  # `make_exact` found it before
     if known:
         return known[-1]  # type: ignore[no-any-return]
     outputs = outputs_of(model)
-    found = [child for child in _outside(model) if isinstance(child, nn.Linear | nn.Conv2d) and _gives(child, outputs)]
+    found = [child for child in outside(model) if isinstance(child, nn.Linear | nn.Conv2d) and _gives(child, outputs)]
     if len(found) > 1:
         found = _deciding(model, found)
     if not found:
@@ -52,7 +53,7 @@ def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
     return found[-1]
 
 
-def _outside(model: Model) -> list[nn.Module]:
+def outside(model: Model) -> list[nn.Module]:
     """The modules of the head."""
     return [child for name, child in model.module.named_modules() if not name.startswith(f"{model.backbone}.")]
 
@@ -61,7 +62,7 @@ def _deciding(model: Model, layers: list[nn.Linear | nn.Conv2d]) -> list[nn.Line
     """Those of `layers` whose outputs change the logits, in the order in which they are called."""
     order: list[nn.Linear | nn.Conv2d] = []
     network: Any = model.module
-    batch = {key: value.to(next(network.parameters()).device) for key, value in model.example.items()}
+    batch = to(model.example, device_of(network))
 
     def logits(layer: nn.Module | None) -> torch.Tensor:
         handles = [one.register_forward_pre_hook(lambda child, _: order.append(child)) for one in layers]
@@ -73,16 +74,10 @@ def _deciding(model: Model, layers: list[nn.Linear | nn.Conv2d]) -> list[nn.Line
             for handle in handles:
                 handle.remove()
 
-    modes = [(child, child.training) for child in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            plain = logits(None)
-            called = list(dict.fromkeys(order))
-            return [one for one in called if not torch.equal(logits(one), plain)]
-    finally:
-        for child, mode in modes:
-            child.training = mode
+    with evaluated(network), torch.no_grad():
+        plain = logits(None)
+        called = list(dict.fromkeys(order))
+        return [one for one in called if not torch.equal(logits(one), plain)]
 
 
 def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:

@@ -91,9 +91,8 @@ def _drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str,
         return {OWN: found.transpose(1, 2), TARGET: torch.from_numpy(classes.astype(np.float32))}
 
     handle = heads.last_layer(model).register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-    rows = np.arange(examples.rows)  # of several views the first, the rows as they are
     try:
-        found = outputs(model.module, examples.lengths[rows], lambda part: given.collate(rows[part]), take, precision)
+        found = outputs(model.module, examples.lengths, given.collate, take, precision)
     finally:
         handle.remove()
     classes = found[TARGET].reshape(-1).astype(np.int64)

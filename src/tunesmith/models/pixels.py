@@ -109,11 +109,7 @@ def read_files(
     digest = hashlib.blake2b("/".join([reading.key, *contents]).encode(), digest_size=16).hexdigest()
     shape, kind = (len(files), *reading.shape), np.dtype(np.uint8 if reading.raw else np.float32)
     fill = partial(_fill, reading, files)
-    if folder is None or not files:
-        values = np.empty(shape, dtype=kind)
-        fill(values)
-    else:
-        values = _mapped(folder / f"{digest}.pixels", shape, kind, fill)
+    values = _filled(folder and folder / f"{digest}.pixels", shape, kind, fill)
     return Pixels(values, reading.scale, reading.shift, targets, digest)
 
 
@@ -132,12 +128,17 @@ def with_masks(
         return Segments(*known, pixels.key, None, None, sizes)
     key, shape = segments.key_of(pixels, masks), (len(masks), *pixels.values.shape[2:])
     fill = partial(segments.resize, masks)
-    if folder is None or not masks:
-        resized = np.empty(shape, dtype=np.uint8)
-        fill(resized)
-    else:
-        resized = _mapped(folder / f"{key}.masks", shape, np.dtype(np.uint8), fill)
+    resized = _filled(folder and folder / f"{key}.masks", shape, np.dtype(np.uint8), fill)
     return Segments(*known, key, masks, resized, sizes)
+
+
+def _filled(file: Path | None, shape: tuple[int, ...], kind: np.dtype[Any], fill: Callable[[Values], None]) -> Values:
+    """An array that `fill` has filled: in the mapped `file`, or in memory where there is none or nothing to keep."""
+    if file is not None and shape[0]:
+        return _mapped(file, shape, kind, fill)
+    values = np.empty(shape, dtype=kind)
+    fill(values)
+    return values
 
 
 def _mapped(file: Path, shape: tuple[int, ...], kind: np.dtype[Any], fill: Callable[[Values], None]) -> Values:

@@ -10,15 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tunesmith.contracts import Batch, Model
 from tunesmith.models.forward import device_of, evaluated, precision, to
+from tunesmith.models.heads import outside
 
 
 def fresh_norms(model: Model) -> list[nn.Module]:
     """The normalisations of the head that have seen nothing yet, as those of a new head."""
-    return [
-        child
-        for name, child in model.module.named_modules()
-        if isinstance(child, _BatchNorm) and not name.startswith(f"{model.backbone}.") and _blank(child)
-    ]
+    return [child for child in outside(model) if isinstance(child, _BatchNorm) and _blank(child)]
 
 
 def _blank(norm: _BatchNorm) -> bool:
