@@ -94,8 +94,8 @@ def conclude(
             opened.ask(raw)
         with timed(timings, "evaluate"):
             how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
-            temperature = task.temperature(validation.examples, validation.logits)
-            sections = measure(how, test, temperature)
+            fitted = task.fitted(validation.examples, validation.logits)
+            sections = measure(how, test, fitted)
             sections |= kept
             sections["metrics"]["validation"] = intervals(how, validation)
             if trained.plan.views > 1:
@@ -114,9 +114,9 @@ def conclude(
     report = _report(ready, trained, sections, timings, place, references)
     with runs.writing(place.predictions):
         place.predictions.parent.mkdir(parents=True, exist_ok=True)
-        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, temperature)
+        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, fitted)
         pyarrow.parquet.write_table(predictions, place.predictions)
-    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, temperature, trained.plan.precision))
+    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, fitted, trained.plan.precision))
     code = task.loading_code(model, str(place.model), len(ready.dataset.columns.inputs))
     runs.write_text(place.model / "README.md", model_card(report, code))
     runs.write_json(place.report, report)
@@ -319,7 +319,7 @@ def _frontier(trained: Trained) -> list[dict[str, Any]]:
     return entries
 
 
-def _own_notes(ready: Prepared, temperature: float | None, precision: str) -> dict[str, Any]:
+def _own_notes(ready: Prepared, fitted: float | None, precision: str) -> dict[str, Any]:
     """What `tunesmith predict` needs beside what the ecosystem's loaders need."""
     return {
         "task": ready.settings.task.model_dump(),
@@ -328,6 +328,6 @@ def _own_notes(ready: Prepared, temperature: float | None, precision: str) -> di
         "coding": dict(ready.dataset.coding),
         "inputs": list(ready.dataset.columns.inputs),
         "targets": list(ready.dataset.columns.targets),
-        "temperature": temperature,
+        "fitted": fitted,
         "precision": precision,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -241,11 +242,12 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
             print(f"{row['id']}\t(none: {row['reason']})")
             continue
         scores = {key.removeprefix("score_"): score for key, score in row.items() if key.startswith("score_")}
-        named = prediction if isinstance(prediction, list) else [prediction]
-        shown = (
-            ", ".join(f"{name} {scores[name]:.3f}" if name in scores else number(name) for name in named) or "(none)"
-        )
-        print(f"{row['id']}\t{shown}")
+        named = Counter(prediction if isinstance(prediction, list) else [prediction])
+        shown = [
+            f"{name} {scores[name]:.3f}" if name in scores else f"{times} × {name}" if times > 1 else number(name)
+            for name, times in named.items()
+        ]
+        print(f"{row['id']}\t{', '.join(shown) or '(none)'}")
 
 
 def show_metrics(found: dict[str, Any]) -> None:

@@ -161,6 +161,9 @@ class Stage:
 
 
 Modality = Literal["text", "image"]
+HeadKind = Literal["linear", "replaced", "new"]
+"""What the head is at the start: "linear" in its last layer, which can be solved for; a trained one, of which some layers are
+"replaced" by new ones; or all "new"."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,9 @@ class Model:
     """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
     adapter: Adapter | None = None
     """Set while adapters stand beside its weights."""
+    head: HeadKind = "linear"
+    head_inside: tuple[str, ...] = ()
+    """Modules of the head that stand inside the backbone."""
     absent: tuple[str, ...] = ()
     """Parameters of the backbone that the files do not hold, and that are new: a pooler, often."""
     four_bit: bool = False
@@ -235,6 +241,7 @@ class Facts:
     native_bf16: bool
     linear_blocks: bool
     """Whether the blocks have linear layers, which adapters go into."""
+    head: HeadKind
     relative_gradients: Callable[[Plan], Mapping[str, float]]
     """Carries out a plan on a copy of the network; then the gradient's length over that of the weights, by stage."""
     settings: TrainSettings
@@ -281,12 +288,16 @@ class Scoring(Protocol):
         """What the network takes, padded."""
         ...
 
+    def read(self, output: Any) -> torch.Tensor:
+        """(rows, …): what loss and outcome read of the network's output, its logits often."""
+        ...
+
     def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
-        """The loss of `logits` for the examples `indices`, as a sum and a count."""
+        """The loss of `logits`, as `read` gives them, for the examples `indices`, as a sum and a count."""
         ...
 
     def outcome(self, logits: torch.Tensor, examples: Any, indices: Indices) -> torch.Tensor:
-        """(len(indices), outputs): what is kept of the network's logits for the examples `indices`, to be scored."""
+        """(len(indices), outputs): what is kept of `logits` for the examples `indices`, to be scored."""
         ...
 
     def decode(self, examples: Any, logits: Array) -> Array:
@@ -377,21 +388,22 @@ class Task(Scoring, Protocol):
         """Outcomes (rows, outputs) for `examples` of always giving the commonest answer of the training rows."""
         ...
 
-    def temperature(self, examples: Any, logits: Array) -> float | None:
-        """What calibrates the probabilities, fitted on validation; None where there are none."""
+    def fitted(self, examples: Any, logits: Array) -> float | None:
+        """The number that is fitted on validation to make answers of outcomes: of classes the temperature, of boxes the
+        score from which one counts. None where there is none."""
         ...
 
-    def details(self, examples: Any, logits: Array, labels: Sequence[str], temperature: float | None) -> dict[str, Any]:
+    def details(self, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         """Further sections of the report: per-class table, confusion, calibration, …"""
         ...
 
     def mistakes(
-        self, rows: pa.Table, examples: Any, logits: Array, labels: Sequence[str], temperature: float | None, most: int
+        self, rows: pa.Table, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None, most: int
     ) -> list[dict[str, Any]]:
         """The worst mistakes, as people can read them."""
         ...
 
-    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
         """id, group and truth where they are known, prediction, scores."""
         ...
 

@@ -101,9 +101,9 @@ class Phase:
     rows: tuple[Row, ...]
     epochs: int = 0
     schedule: Schedule = Schedule()
-    statistics: bool = False
-    """Whether batch-norm follows the batches. Otherwise it keeps the pre-trained statistics, which the solved head knows;
-    then a row's gradient does not depend on the rows beside it."""
+    statistics: Literal["kept", "head", "all"] = "kept"
+    """Whose batch-norm follows the batches where it trains. Elsewhere it keeps the pre-trained statistics, which the solved
+    head knows; then a row's gradient does not depend on the rows beside it. A new head has none to keep."""
     gentle: bool = True
     """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
 

@@ -55,7 +55,7 @@ class Predictor:
         self.inputs: tuple[str, ...] = tuple(notes["inputs"])
         self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
-        self.temperature: float | None = notes["temperature"]
+        self.fitted: float | None = notes["fitted"]
         self.model: Model = self.task.reopen(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 
@@ -135,7 +135,7 @@ class Predictor:
                 stacklevel=3,
             )
         found = logits(self.task, self.model, examples, self.precision)
-        return self.task.predictions(rows, found, self.labels, self.temperature)
+        return self.task.predictions(rows, found, self.labels, self.fitted)
 
     def evaluate(self, source: str) -> dict[str, Any]:
         """The figures on other labelled data, with intervals; kept under RUN/evaluations/ too.
@@ -152,7 +152,7 @@ class Predictor:
             examples = self.task.encode(read.rows, self.model)
             found = logits(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
-            sections = measure(how, Reading(read.rows, examples, found), self.temperature)
+            sections = measure(how, Reading(read.rows, examples, found), self.fitted)
         cut = self.task.truncation(examples, self.model)
         result = {
             "data": source,

@@ -155,6 +155,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         classes=heads.outputs_of(model),
         hidden=heads.width_of(model),
         native_bf16=precision.native_bf16(found.device),
+        head=model.head,
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         relative_gradients=gradients,
         settings=found.settings.train,

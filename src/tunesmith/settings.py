@@ -106,7 +106,7 @@ class TrainSettings(Strict):
     """Of matrix products; bf16 where the machine has it, when it is `auto`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = 0.0
     """Hidden and attention dropout while training; `model` keeps what the model's configuration says."""
-    patience: Annotated[int, Field(gt=0)] = 2
+    patience: Auto | Annotated[int, Field(gt=0)] = "auto"
     """Validations without improvement after which training stops."""
     l2_sp: Annotated[float, Field(ge=0)] = 0.0
     """Strength of the pull back to the pre-trained weights (L2-SP); 0 is none."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.cells import Cells, Place, Unusable
@@ -112,7 +113,8 @@ class _Row:
         return f"{self.split}:{line}" if cell is None or not str(cell).strip() else str(cell)
 
     def _raw(self, values: Sequence[Any]) -> str | None:
-        """The target as text: a scalar as it is, a list as JSON, several columns of 0 and 1 as the names that have 1."""
+        """The target as text: a scalar as it is, a list or a mapping as JSON, several columns of 0 and 1 as the names that
+        have 1."""
         if len(self.targets) > 1:
             cells = [(name, str(values[position]).strip().lower()) for name, position in self.targets]
             if any(cell not in ("0", "1", "true", "false", "0.0", "1.0") for _, cell in cells):
@@ -121,6 +123,20 @@ class _Row:
         value = values[self.targets[0][1]]
         if value is None or isinstance(value, str):
             return value
+        if isinstance(value, Mapping) or _of_mappings(value):
+            return json.dumps(value, ensure_ascii=False, default=_plain)
         if isinstance(value, list):
             return json.dumps([str(part) for part in value])
         return str(value)
+
+
+def _of_mappings(value: Any) -> bool:
+    listed = isinstance(value, list | tuple | np.ndarray)
+    return listed and len(value) > 0 and all(isinstance(part, Mapping) for part in value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds in place of a value that is not its own, as tables have them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -162,7 +162,9 @@ def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: li
     tables, exact, near, uneven = complete(tables, exact, near, settings, wanted.seed, wanted.cache)
     notes = [*notes, *uneven]
     report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes, cells=cells)
-    report |= wanted.targets.described(tables, labels) if wanted.targets else {}
+    described, warnings = wanted.targets.described(tables, labels) if wanted.targets else ({}, [])
+    report |= described
+    report["warnings"] += warnings
     return Dataset(tables, read.problem, labels, columns, report, rejected)
 
 

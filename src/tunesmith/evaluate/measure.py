@@ -35,15 +35,15 @@ class Protocol:
     seed: int
 
 
-def measure(how: Protocol, test: Reading, temperature: float | None) -> dict[str, Any]:
+def measure(how: Protocol, test: Reading, fitted: float | None) -> dict[str, Any]:
     """Sections of the report on one split: metrics with intervals, details, mistakes."""
     task = how.task
     sections: dict[str, Any] = {
         "primary_metric": task.primary_metric,
         "metrics": {"test": intervals(how, test)},
-        **task.details(test.examples, test.logits, how.labels, temperature),
+        **task.details(test.examples, test.logits, how.labels, fitted),
     }
-    mistakes = task.mistakes(test.rows, test.examples, test.logits, how.labels, temperature, how.settings.mistakes)
+    mistakes = task.mistakes(test.rows, test.examples, test.logits, how.labels, fitted, how.settings.mistakes)
     if mistakes:
         sections["mistakes"] = mistakes
     return sections

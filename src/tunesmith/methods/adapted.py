@@ -55,7 +55,7 @@ class Adapted:
         phase = trained(
             "adapters", stages, rates, choices.epochs, facts, part="adapter", upper_factor=self.upper_factor
         )
-        return assemble(self.name, [solved_head(stages), phase], choices, facts, reasons, adapter=adapter)
+        return assemble(self.name, [*solved_head(stages, facts), phase], choices, facts, reasons, adapter=adapter)
 
     def places(self, stages: Sequence[Stage]) -> tuple[str, ...]:
         """The stages that have adapters."""

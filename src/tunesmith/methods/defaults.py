@@ -14,6 +14,12 @@ RATE_AT_384 = 1e-4
 """Rate for all weights of a network of width 384 at batches of 64; wider networks bear less (inverse to the width)."""
 HIGHEST_RATE = 5e-4
 MOST_EPOCHS = 10
+NEW_RATE = 5
+"""Times the rate that pre-trained weights bear."""
+HEAD_TIMES = {"linear": 1, "replaced": 2, "new": 5}
+"""Times the epochs, by what there is of the head at the start: one that is solved for is learned already."""
+PATIENCE, TIRED = 2, 5
+"""Epochs without a gain after which training stops; or a part of the epochs, where these are many."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Choices:
     epochs: int
     learning_rate: float
     batch: BatchShape
+    patience: int
     precision: Literal["bf16", "fp32"]
     reasons: tuple[str, ...]
 
@@ -45,10 +52,16 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    epochs = min(most, round(passes * _epochs(facts, batch)))
+    times = HEAD_TIMES[facts.head]
+    epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
     if wanted.epochs != "auto":
         epochs = wanted.epochs
     else:
+        if facts.head != "linear":
+            reasons.append(
+                f"{times} times the usual epochs, and {NEW_RATE} times the rate for the head: it is {facts.head}, and cannot "
+                "be solved for as a linear layer can."
+            )
         steps = epochs * math.ceil(facts.pieces / batch)
         reasons.append(
             f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows and {max(1, facts.classes)} "
@@ -63,7 +76,13 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
             f"Learning rate {bearable:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows."
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
-    return Choices(epochs, bearable, BatchShape(batch, tokens), _precision(facts, reasons), tuple(reasons))
+    patience = max(PATIENCE, epochs // TIRED) if wanted.patience == "auto" else wanted.patience
+    return Choices(epochs, bearable, BatchShape(batch, tokens), patience, _precision(facts, reasons), tuple(reasons))
+
+
+def new_rate(facts: Facts) -> float:
+    """The learning rate of weights that nothing was learned with yet."""
+    return NEW_RATE * choose(facts).learning_rate
 
 
 def _epochs(facts: Facts, batch: int) -> int:

@@ -39,8 +39,9 @@ class Full:
         choices, decay = choose(facts), self.settings.layer_decay
         top = len(stages) - 1
         rates = {stage.name: choices.learning_rate * decay ** (top - depth) for depth, stage in enumerate(stages)}
-        reasons = ["The head starts from the solution on frozen features; then every stage trains."]
+        start = "The head starts from the solution on frozen features; then every stage trains."
+        reasons = [start if facts.head == "linear" else "Every stage trains from the first step."]
         if decay < 1:
             reasons.append(f"Each stage's rate is {decay:g} of the one above, as method.layer_decay says.")
-        phases = [solved_head(stages), trained("all weights", stages, rates, choices.epochs, facts)]
+        phases = [*solved_head(stages, facts), trained("all weights", stages, rates, choices.epochs, facts)]
         return assemble(self.name, phases, choices, facts, reasons)

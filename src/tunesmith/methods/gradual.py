@@ -42,9 +42,10 @@ class Gradual:
         names = [stage.name for stage in stages]
         lowest = 0 if own.down_to is None else place_of(own.down_to, names, "method.down_to")
         rates = {name: choices.learning_rate / own.factor**depth for depth, name in enumerate(reversed(names))}
-        # The head is solved for, so that the first phase thaws what lies right below it.
-        tops = range(len(names) - 2, lowest - 1, -1) or [len(names) - 1]
-        phases = [solved_head(stages)]
+        # A head that is solved for is at its best before anything thaws, so that the first phase thaws what lies below it.
+        first = len(names) - (2 if facts.head == "linear" else 1)
+        tops = range(first, lowest - 1, -1) or [len(names) - 1]
+        phases = solved_head(stages, facts)
         for top in tops:
             epochs = choices.epochs if top == tops[-1] else own.epochs_a_stage
             thawed = {name: rates[name] for name in names[top:]}

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunesmith.contracts import HeadKind
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Adapter, Guards, Phase
 from tunesmith.settings import TrainSettings
 
+OF_LAST_LAYER = ("mixup", "distil", "replay")
+"""Guards that work on what the head's last layer receives."""
 
-def resolve(wanted: TrainSettings, phases: Sequence[Phase], adapter: Adapter | None) -> tuple[Guards, list[str]]:
+
+def resolve(
+    wanted: TrainSettings, phases: Sequence[Phase], adapter: Adapter | None, head: HeadKind
+) -> tuple[Guards, list[str]]:
     """Which guards the plan has, and why.
 
     Raises:
-        SettingsError: a guard of single weights beside adapters, which leave these as they are.
+        SettingsError: a guard of single weights beside adapters, which leave these as they are; or one that needs a head
+            with a linear last layer.
     """
+    if head != "linear" and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
+        raise SettingsError(
+            f"train.{held[0]} works on what the last layer of the head receives, and this head has no one such layer.",
+            f"Leave train.{held[0]} away.",
+        )
     guards = Guards(
         l2_sp=wanted.l2_sp,
         ema=wanted.ema,

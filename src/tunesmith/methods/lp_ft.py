@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.methods.phases import assemble, solved_head, trained
+from tunesmith.methods.phases import assemble, head_first, trained
 from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
@@ -35,7 +35,7 @@ class LpFt:
             "as the head is no longer what has to move."
         ]
         phases = [
-            solved_head(stages, gentle=False),
+            head_first(stages, facts, max(1, choices.epochs // 2), gentle=False),
             trained("all weights", stages, rates, choices.epochs, facts),
         ]
         return assemble(self.name, phases, choices, facts, reasons)

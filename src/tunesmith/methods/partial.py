@@ -44,7 +44,7 @@ class Partial:
             f"{', '.join(chosen)} train, as method.{'last' if wanted is None else 'stages'} says, at {times} times the rate "
             "that all weights together bear."
         ]
-        phases = [solved_head(stages), trained("chosen stages", stages, rates, choices.epochs, facts)]
+        phases = [*solved_head(stages, facts), trained("chosen stages", stages, rates, choices.epochs, facts)]
         return assemble(self.name, phases, choices, facts, reasons)
 
 

@@ -36,7 +36,7 @@ class _OnePart:
         reasons = [
             f"{self.what} and the whole head train; these few parameters bear ten times the rate of all weights."
         ]
-        phases = [solved_head(stages), trained(self.part, stages, rates, choices.epochs, facts, part=self.part)]
+        phases = [*solved_head(stages, facts), trained(self.part, stages, rates, choices.epochs, facts, part=self.part)]
         return assemble(self.name, phases, choices, facts, reasons, standard_head=False)
 
 

@@ -1,24 +1,34 @@
-"""The pieces that plans are made of: the solved head, and rows for stages that train at given rates."""
+"""The pieces that plans are made of: the head, solved for or trained first, and rows for stages that train at given rates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.contracts import Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
-from tunesmith.methods.defaults import Choices
+from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
 from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule, cut_of
 
 
-def solved_head(stages: Sequence[Stage], *, gentle: bool = True) -> Phase:
-    """The head is solved for on frozen features.
+def solved_head(stages: Sequence[Stage], facts: Facts, *, gentle: bool = True) -> list[Phase]:
+    """The head is solved for on frozen features; nothing where it cannot be, and trains with what else trains.
 
     Args:
         gentle: with a strong penalty, to start training from; otherwise the one that is best on validation.
     """
-    return Phase("head", "solve", tuple(Row(stage.name, None) for stage in stages), gentle=gentle)
+    if facts.head != "linear":
+        return []
+    return [Phase("head", "solve", tuple(Row(stage.name, None) for stage in stages), gentle=gentle)]
+
+
+def head_first(stages: Sequence[Stage], facts: Facts, epochs: int, *, gentle: bool = True) -> Phase:
+    """A phase for the head alone: solved for, or trained for `epochs` on the frozen backbone where it cannot be."""
+    return next(
+        iter(solved_head(stages, facts, gentle=gentle)),
+        trained("head", stages, {HEAD: choose(facts).learning_rate}, epochs, facts),
+    )
 
 
 def trained(
@@ -31,16 +41,33 @@ def trained(
     part: Part = "all",
     schedule: Schedule | None = None,
     upper_factor: float = 1.0,
+    pretrained: bool = True,
 ) -> Phase:
-    """A phase in which the stages named in `rates` train, the head whole, of the others `part`."""
-    wanted = facts.settings
+    """A phase in which the stages named in `rates` train, the head whole, of the others `part`.
+
+    A head that was not solved for has the rate that new weights bear, whatever `rates` say.
+
+    Args:
+        pretrained: whether what is not new has weights, and batch-norm statistics, that are to be kept.
+    """
+    wanted, new = facts.settings, facts.head != "linear"
+    if new and pretrained:
+        rates = {**rates, HEAD: new_rate(facts)}
     rows = []
     for stage in stages:
         own: Part = "all" if stage.name == HEAD else part
         # Adapters are not there yet: they come when the plan is carried out.
         rate = rates.get(stage.name) if own == "adapter" or stage.chosen(own) else None
         rows.append(Row(stage.name, rate, wanted.weight_decay if rate is not None else 0.0, own, upper_factor))
-    return Phase(name, "train", tuple(rows), epochs, schedule or Schedule(wanted.schedule, wanted.warmup))
+    statistics: Literal["kept", "head", "all"] = "kept" if not new else "head"
+    return Phase(
+        name,
+        "train",
+        tuple(rows),
+        epochs,
+        schedule or Schedule(wanted.schedule, wanted.warmup),
+        statistics=statistics if pretrained else "all",
+    )
 
 
 def assemble(
@@ -48,7 +75,7 @@ def assemble(
 ) -> Plan:
     """The plan, with what all methods share."""
     wanted = facts.settings
-    guards, why = resolve(wanted, phases, more.get("adapter"))
+    guards, why = resolve(wanted, phases, more.get("adapter"), facts.head)
     views, cache, varied = _views(phases, facts)
     told = facts.told if any(phase.head == "train" for phase in phases) else ()
     reasons = [*reasons, *choices.reasons, *told, *varied, *why]
@@ -58,7 +85,7 @@ def assemble(
         precision=choices.precision,
         batch=choices.batch,
         clip_norm=wanted.clip_norm,
-        patience=wanted.patience,
+        patience=choices.patience,
         dropout=None if wanted.dropout == "model" else wanted.dropout,
         cache=cache,
         views=views,

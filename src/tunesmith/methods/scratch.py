@@ -7,20 +7,17 @@ training from scratch may take longer.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.errors import SettingsError
-from tunesmith.methods.defaults import choose
+from tunesmith.methods.defaults import NEW_RATE, choose
 from tunesmith.methods.phases import assemble, trained
 from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
 PASSES, MOST = 3, 30
 """Times the epochs of full fine-tuning, and the most."""
-RATE = 5
-"""Times the rate that pre-trained weights bear."""
 
 
 class Scratch:
@@ -43,9 +40,8 @@ class Scratch:
                 f"{held[0]} holds on to the pre-trained network, of which method scratch uses nothing.",
                 "Leave it away.",
             )
-        choices = choose(facts, passes=PASSES, rate=RATE, most=MOST)
+        choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
-        phase = trained("all weights", stages, rates, choices.epochs, facts)
-        phases = [dataclasses.replace(phase, statistics=True)]  # there are none to keep
-        return assemble(self.name, phases, choices, facts, reasons)
+        phase = trained("all weights", stages, rates, choices.epochs, facts, pretrained=False)
+        return assemble(self.name, [phase], choices, facts, reasons)

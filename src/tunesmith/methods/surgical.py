@@ -16,9 +16,12 @@ from pydantic import Field
 from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.partial import bearable
-from tunesmith.methods.phases import assemble, solved_head, trained
+from tunesmith.methods.phases import assemble, head_first, trained
 from tunesmith.plans import HEAD, Plan
 from tunesmith.settings import Strict
+
+HEAD_EPOCHS = 2
+"""Before gradients are measured, where the head cannot be solved for."""
 
 
 class Surgical:
@@ -37,7 +40,7 @@ class Surgical:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
-        head = solved_head(stages)
+        head = head_first(stages, facts, HEAD_EPOCHS)
         # The head that the gradients are measured under is the one that training starts from.
         first = assemble(self.name, [head], choose(facts), facts, [])
         relative = facts.relative_gradients(first)

@@ -50,7 +50,7 @@ class _Virtual:
         ]
         phase = trained("virtual tokens", stages, rates, choices.epochs, facts, part="adapter")
         adapter = Adapter(self.kind, (first,), merge=False, tokens=self.settings.tokens)
-        return assemble(self.name, [solved_head(stages), phase], choices, facts, reasons, adapter=adapter)
+        return assemble(self.name, [*solved_head(stages, facts), phase], choices, facts, reasons, adapter=adapter)
 
 
 class PromptTuning(_Virtual):

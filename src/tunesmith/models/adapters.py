@@ -58,8 +58,8 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     """
     if model.resized and not adapter.merge:
         raise SettingsError(
-            "With method.merge=false the adapters stand beside the original files, whose images have another size than "
-            "task.image_size.",
+            "With method.merge=false the adapters stand beside the original files, but these hold another network: one for "
+            "images of another size, or without such a head.",
             "Set method.merge=true.",
         )
     if adapter.kind in PROMPTS:

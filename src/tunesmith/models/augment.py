@@ -28,6 +28,7 @@ filters: Any = OnDemand("kornia.filters")
 Share = Annotated[float, Field(ge=0, le=1)]
 Matrix = npt.NDArray[np.float64]
 """(3, 3), homogeneous: where a point of the image, in pixels, x before y, comes to lie."""
+Outside = Literal["reflection", "zeros"]
 LARGEST = 30.0
 """Of RandAugment's scale of magnitudes."""
 ASPECT = 4 / 3
@@ -156,9 +157,9 @@ def _policy(wanted: Augment, found: Drawn, height: int, width: int, channels: in
             found.colours.append((kind, strength))
 
 
-def apply(images: torch.Tensor, drawn: Sequence[Drawn]) -> torch.Tensor:
-    """`images` as they were drawn, (images, channels, height, width) from 0 to 1."""
-    found = warp(images, [one.matrix for one in drawn])
+def apply(images: torch.Tensor, drawn: Sequence[Drawn], outside: Outside = "reflection") -> torch.Tensor:
+    """`images` as they were drawn, (images, channels, height, width) from 0 to 1; for `outside` see `warp`."""
+    found = warp(images, [one.matrix for one in drawn], outside=outside)
     for turn in range(max((len(one.colours) for one in drawn), default=0)):
         for kind in COLOURS:
             rows = [row for row, one in enumerate(drawn) if len(one.colours) > turn and one.colours[turn][0] == kind]
@@ -177,12 +178,15 @@ def apply(images: torch.Tensor, drawn: Sequence[Drawn]) -> torch.Tensor:
     return found
 
 
-def warp(images: torch.Tensor, matrices: Sequence[Matrix], *, nearest: bool = False) -> torch.Tensor:
-    """Every image moved by its matrix; what comes from outside is a mirror image of what is inside.
+def warp(
+    images: torch.Tensor, matrices: Sequence[Matrix], *, nearest: bool = False, outside: Outside = "reflection"
+) -> torch.Tensor:
+    """Every image moved by its matrix.
 
     Args:
         images: (images, channels, height, width).
         nearest: for masks, whose values are names and have no middle.
+        outside: what comes from there: a mirror image of what is inside, or black, as a mirrored thing would have no box.
     """
     rows = [row for row, matrix in enumerate(matrices) if not np.array_equal(matrix, np.eye(3))]
     found = images.clone()
@@ -190,8 +194,20 @@ def warp(images: torch.Tensor, matrices: Sequence[Matrix], *, nearest: bool = Fa
         moved = torch.tensor(np.stack([matrices[row][:2] for row in rows]), dtype=images.dtype)
         size = (int(images.shape[2]), int(images.shape[3]))
         mode = "nearest" if nearest else "bilinear"
-        found[rows] = transform.warp_affine(images[rows], moved, size, mode=mode, padding_mode="reflection")
+        found[rows] = transform.warp_affine(images[rows], moved, size, mode=mode, padding_mode=outside)
     return found
+
+
+def moved(corners: Matrix, matrix: Matrix) -> Matrix:
+    """(n, 4): the boxes that hold what the boxes `corners`, (n, 4) in pixels from the image's edge, become.
+
+    Args:
+        matrix: of `Drawn`, between middles of pixels.
+    """
+    ends = corners[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) - 0.5
+    points = np.concatenate([ends, np.ones((len(corners), 4, 1))], axis=2) @ matrix.T
+    places = points[..., :2] / points[..., 2:] + 0.5
+    return np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)
 
 
 def _crop(least: float, height: int, width: int, random: np.random.Generator) -> Matrix:

@@ -24,8 +24,8 @@ def merged_copy(model: Model) -> Model:
 
 def backbone_of(model: Model) -> dict[str, torch.Tensor]:
     """A copy of the backbone's parameters and buffers, by their names inside it; adapters folded in."""
-    held = model.module if model.adapter is None else merged_copy(model).module
-    return {name: tensor.detach().clone() for name, tensor in _tensors(held, model.backbone).items()}
+    held = model if model.adapter is None else merged_copy(model)
+    return {name: tensor.detach().clone() for name, tensor in _tensors(held).items()}
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def borrowed(model: Model, tensors: Tensors) -> Iterator[None]:
     Raises:
         ModelError: a block of `model` has a weight that is not among them, or one of another shape.
     """
-    own = _tensors(model.module, model.backbone)
+    own = _tensors(model)
     blocks = [f"{name.removeprefix(f'{model.backbone}.')}." for name in model.blocks]
     for name, tensor in own.items():
         given = tensors.get(name)
@@ -53,9 +53,11 @@ def borrowed(model: Model, tensors: Tensors) -> Iterator[None]:
         _put(whole, before)
 
 
-def _tensors(module: torch.nn.Module, backbone: str) -> dict[str, torch.Tensor]:
-    held = module.get_submodule(backbone)
-    return {name: tensor.detach() for name, tensor in [*held.named_parameters(), *held.named_buffers()]}
+def _tensors(model: Model) -> dict[str, torch.Tensor]:
+    held = model.module.get_submodule(model.backbone)
+    head = tuple(f"{name.removeprefix(f'{model.backbone}.')}." for name in model.head_inside)
+    everything = [*held.named_parameters(), *held.named_buffers()]
+    return {name: tensor.detach() for name, tensor in everything if not name.startswith(head)}
 
 
 def _put(own: Tensors, given: Tensors) -> None:

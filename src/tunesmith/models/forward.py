@@ -82,7 +82,7 @@ def logits(
         model.module,
         examples.lengths,
         collate or (lambda indices: task.inputs(examples, indices, model)),
-        lambda output, _, indices: {"outcome": task.outcome(output.logits, examples, indices)},
+        lambda output, _, indices: {"outcome": task.outcome(task.read(output), examples, indices)},
         precision_name,
     )
     return task.decode(examples, found["outcome"])

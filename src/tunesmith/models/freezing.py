@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tunesmith.contracts import Stage
-from tunesmith.plans import Phase
+from tunesmith.plans import HEAD, Phase
 
 
 def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> None:
@@ -26,9 +26,11 @@ def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> Non
         for name in stage.parameters:
             parameters[name].requires_grad_(name in trained)
     set_modes(module)
-    if not phase.statistics:
-        for child in module.modules():
-            if isinstance(child, _BatchNorm) and child.track_running_stats:
+    if phase.statistics != "all":
+        head = [stage.parameters for stage in stages if stage.name == HEAD and phase.statistics == "head"]
+        owners = {name.rpartition(".")[0] for names in head for name in names}
+        for name, child in module.named_modules():
+            if isinstance(child, _BatchNorm) and child.track_running_stats and name not in owners:
                 child.eval()
     for stage in stages:
         if rows[stage.name].learning_rate is None:

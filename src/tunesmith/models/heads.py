@@ -41,9 +41,9 @@ def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
     Raises:
         ModelError: the head has no such layer.
     """
-    known: list[Any] = [child for child in outside(model) if isinstance(child, _Exact)]  # `make_exact` found it before
-    if known:
-        return known[-1]  # type: ignore[no-any-return]
+    known: Any = _exact(model)  # `make_exact` found it before
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     outputs = outputs_of(model)
     found = [child for child in outside(model) if isinstance(child, nn.Linear | nn.Conv2d) and _gives(child, outputs)]
     if len(found) > 1:
@@ -55,7 +55,12 @@ def last_layer(model: Model) -> nn.Linear | nn.Conv2d:
 
 def outside(model: Model) -> list[nn.Module]:
     """The modules of the head."""
-    return [child for name, child in model.module.named_modules() if not name.startswith(f"{model.backbone}.")]
+    inside = tuple(f"{name}." for name in model.head_inside)
+    return [
+        child
+        for name, child in model.module.named_modules()
+        if not name.startswith(f"{model.backbone}.") or f"{name}.".startswith(inside)
+    ]
 
 
 def _deciding(model: Model, layers: list[nn.Linear | nn.Conv2d]) -> list[nn.Linear | nn.Conv2d]:
@@ -88,7 +93,10 @@ def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:
 
 
 def width_of(model: Model) -> int:
-    """How many numbers the last layer receives, of a row or of a pixel."""
+    """How many numbers the last layer receives, of a row, of a pixel or of a query."""
+    if model.head != "linear":
+        config: Any = model.module.config
+        return int(getattr(config, "d_model", None) or config.hidden_size)
     layer = last_layer(model)
     return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
 
@@ -116,6 +124,11 @@ class _Exact(nn.Module):
             return found * self.scale + self.offset
 
 
+def _exact(model: Model) -> _Exact | None:
+    """The last layer, where `make_exact` had its say."""
+    return next((child for child in reversed(outside(model)) if isinstance(child, _Exact)), None)
+
+
 class ExactLinear(_Exact, nn.Linear):
     """For rows."""
 
@@ -126,8 +139,8 @@ class ExactConv(_Exact, nn.Conv2d):
 
 def unit_of(model: Model) -> float:
     """What the logits of `model` are measured in: the spread of its targets where they are scores, otherwise 1."""
-    layer = last_layer(model)
-    return layer.scale if isinstance(layer, _Exact) else 1.0
+    layer = _exact(model)
+    return 1.0 if layer is None else layer.scale
 
 
 def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
@@ -142,16 +155,16 @@ def make_exact(model: Model, centre: float = 0.0, spread: float = 1.0) -> None:
 
 def agree(model: Model, one: torch.Tensor, other: torch.Tensor, share: float) -> bool:
     """Whether two sets of logits differ by at most `share` of their size; scores in the unit of their spread."""
-    layer, scale = last_layer(model), unit_of(model)
-    offset = layer.offset if isinstance(layer, _Exact) else 0.0
+    layer, scale = _exact(model), unit_of(model)
+    offset = 0.0 if layer is None else layer.offset
     size = max(1.0, float((other - offset).abs().max()) / scale)
     return float((one - other).abs().max()) / scale <= share * size
 
 
 def fold(model: Model) -> None:
     """Put scale and offset of the last layer into its weights, so that it is a linear layer like any other."""
-    layer = last_layer(model)
-    if isinstance(layer, _Exact):
+    layer: Any = _exact(model)
+    if layer is not None:
         with torch.no_grad():
             layer.weight.mul_(layer.scale)
             if layer.bias is not None:

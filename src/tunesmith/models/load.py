@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,22 @@ def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading, kind
 
 
 def network(
-    kind: Any, folder: str, config: Any, source: str, loading: Loading, *, remote_code: bool, new_head: bool = True
+    kind: Any,
+    folder: str,
+    config: Any,
+    source: str,
+    loading: Loading,
+    *,
+    remote_code: bool,
+    new_head: bool = True,
+    of_head: Callable[[str], bool] = lambda _: False,
 ) -> tuple[Any, tuple[str, ...]]:
     """The network of `folder`, in fp32 or as `loading` wants it; and what its files lack and may lack.
 
     Args:
         kind: transformers' AutoModelFor… class.
         new_head: whether the head may be new; otherwise it must be there.
+        of_head: which tensors of the backbone belong to the head all the same.
 
     Raises:
         ModelError: weights are missing, or those of the backbone have other shapes than the configuration says.
@@ -130,10 +139,14 @@ def network(
         **more,
     )
     prefix = f"{module.base_model_prefix}."
-    wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if str(entry[0]).startswith(prefix))
+
+    def of_backbone(name: str) -> bool:
+        return name.startswith(prefix) and not of_head(name)
+
+    wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if of_backbone(str(entry[0])))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
-    headless = sorted(key for key in info["missing_keys"] if not key.startswith(prefix))
+    headless = sorted(key for key in info["missing_keys"] if not of_backbone(key))
     if headless and not new_head:
         raise ModelError(
             f"The weights of {source} hold no head of a {type(module).__name__} ({headless[0]} is missing).",
@@ -141,9 +154,7 @@ def network(
         )
     # Old checkpoints do not count the batches that batch-norm saw, and nothing reads the count.
     missing = tuple(
-        sorted(
-            key for key in info["missing_keys"] if key.startswith(prefix) and not key.endswith("num_batches_tracked")
-        )
+        sorted(key for key in info["missing_keys"] if of_backbone(key) and not key.endswith("num_batches_tracked"))
     )
     # A pooler is often absent from language-model checkpoints and is trained with the head.
     absent = [key for key in missing if "pooler" not in key]

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from tunesmith import seeds
-from tunesmith.contracts import Loading, Model
+from tunesmith.contracts import HeadKind, Loading, Model
 from tunesmith.data.pixels import cost
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, pixels, sources
@@ -126,19 +126,32 @@ def processor_of(folder: str, remote_code: bool) -> Any:
     return transformers.AutoImageProcessor.from_pretrained(folder, backend=BACKEND, trust_remote_code=remote_code)
 
 
-def taken_apart(module: Any, processor: Any, source: str, remote_code: bool, kind: Any) -> Model:
+def taken_apart(
+    module: Any,
+    processor: Any,
+    source: str,
+    remote_code: bool,
+    kind: Any,
+    *,
+    backbone: str | None = None,
+    head: HeadKind = "linear",
+    head_inside: tuple[str, ...] = (),
+) -> Model:
     """A network that reads images, with its stages and blocks found.
 
     Args:
         source: folder or Hub id.
         kind: transformers' class that opens it.
+        backbone: the part that is pre-trained; what classes of the architecture share when it is None.
+        head, head_inside: see Model.
     """
-    backbone = _backbone(laid_out(module))
+    laid_out(module)
+    backbone = backbone or _backbone(module)
     shape = pixels.find_reading(processor, channels_of(module.config)).shape
     example = {"pixel_values": torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))}
     with clear_errors(source):  # a processor and a network that do not go together show here
         blocks = find_blocks(module, backbone, example)
-        stages = find_stages(module, backbone, blocks, example)
+        stages = find_stages(module, backbone, blocks, example, head_inside)
     return Model(
         module=module,
         processor=processor,
@@ -152,6 +165,8 @@ def taken_apart(module: Any, processor: Any, source: str, remote_code: bool, kin
         modality="image",
         pooling=OWN,
         opens=kind.__name__,
+        head=head,
+        head_inside=head_inside,
         remote_code=remote_code,
     )
 

@@ -11,11 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from PIL import Image
-from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from tunesmith import seeds
@@ -25,18 +22,15 @@ from tunesmith.models import sources
 from tunesmith.models.image_size import fitted
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
-from tunesmith.models.pixels import Reading, find_reading
+from tunesmith.models.pixels import find_reading
+from tunesmith.models.maps import backbone_with_maps, gives_maps
+from tunesmith.models.resizing import whole
 
 KIND = transformers.AutoModelForSemanticSegmentation
 LIGHT_WIDTH = 128
 """Channels of the head that is put on a backbone; the published one has 512, for images by the ten thousand."""
 STRIDE = 16
 """Pixels of an image a pixel of the last map, where a network leaves the choice (Chen et al. 2018, section 4)."""
-KEPT = ("image_mean", "image_std", "rescale_factor", "resample", "do_rescale", "do_normalize")
-"""What a processor that knows masks takes over from one that does not."""
-NEW_NORMS = ("hidden_states_norms", "layernorm")
-BENT = 8.0
-"""Levels, of 255, by which a resized ramp may differ from a ramp on average: what is cropped or padded is further away."""
 
 
 def load_segmenter(
@@ -75,7 +69,7 @@ def load_segmenter(
                     config.use_auxiliary_head = False
                 set_labels(config, labels, "single-label")
                 module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
-            elif type(config) in MODEL_FOR_BACKBONE_MAPPING:
+            elif gives_maps(config):
                 module, absent = _under_light_head(folder, config, labels, loading), ()
             else:
                 raise ModelError(
@@ -83,7 +77,7 @@ def load_segmenter(
                     "Give one that does, such as a SegFormer, MobileNetV2, ResNet, ConvNeXt or Swin (--model).",
                 )
         channels = channels_of(module.config)
-        processor = _whole(processor, channels, size)
+        processor = whole(processor, channels, size, "post_process_semantic_segmentation", SegformerImageProcessorPil)
         height, width = find_reading(processor, channels).shape[1:]
         resized = fitted(module, (height, width), channels)
         model = taken_apart(resized, processor, source, remote_code, KIND)
@@ -100,14 +94,7 @@ def _under_light_head(folder: str, config: Any, labels: Sequence[str], loading: 
     set_labels(light, labels, "single-label")
     module = KIND.from_config(light, attn_implementation=attention()).float()
     if not loading.fresh:
-        kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
-        known, info = kind.from_pretrained(
-            folder, config=light.backbone_config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-        # Norms of the maps that only this head reads are new; what else is missing was to be there.
-        if missing := sorted(name for name in info["missing_keys"] if not name.startswith(NEW_NORMS)):
-            raise ModelError(f"The weights of {folder} do not fit {kind.__name__}: {missing[0]} is missing.")
-        module.backbone.load_state_dict(known.state_dict())
+        module.backbone.load_state_dict(backbone_with_maps(folder, light.backbone_config, loading).state_dict())
     return module
 
 
@@ -117,45 +104,3 @@ def _with_all_maps(config: Any) -> Any:
     every = max(1, len(names) // 4)  # of a ViT, whose maps are all of one size, every third block or so
     config.out_features = names[::-1][: 4 * every : every][::-1]
     return config
-
-
-def _whole(processor: Any, channels: int, size: tuple[int, int] | None) -> Any:
-    """`processor`, or one that does the same, such that it only resizes: what is cropped away has no answer.
-
-    Args:
-        size: (height, width); as much as it made before when it is None.
-
-    Raises:
-        ModelError: it does more than that.
-    """
-    height, width = size or find_reading(processor, channels).shape[1:]
-    if not hasattr(processor, "post_process_semantic_segmentation"):
-        before = find_reading(processor, channels)
-        kept = {name: getattr(processor, name, None) for name in KEPT}
-        processor = SegformerImageProcessorPil(**{name: value for name, value in kept.items() if value is not None})
-        after = find_reading(processor, channels)
-        if not (np.allclose(before.scale, after.scale) and np.allclose(before.shift, after.shift)):
-            raise ModelError(
-                "The model's image processor does something to the values that no processor for masks does.",
-                "Use a checkpoint with another one, or edit its preprocessor_config.json.",
-            )
-    processor.size = {"height": height, "width": width}
-    for name in ("do_center_crop", "do_reduce_labels", "do_pad", "keep_aspect_ratio"):
-        if hasattr(processor, name):
-            setattr(processor, name, False)
-    reading = find_reading(processor, channels)
-    if reading.shape != (channels, height, width) or _bend(reading) > BENT:
-        raise ModelError(
-            f"The image processor ({type(processor).__name__}) does more than to resize images to {width} × {height}.",
-            "Use a checkpoint with another one, or edit its preprocessor_config.json.",
-        )
-    return processor
-
-
-def _bend(reading: Reading) -> float:
-    """By how many levels a ramp from left to right is none any more, on average, once it is processed."""
-    ramp = np.tile(np.linspace(0, 255, 400), (200, 1)).astype(np.uint8)
-    found = reading.values(Image.fromarray(ramp))[0].astype(np.float64)
-    low, high = found.min(), found.max()
-    across = (found - low) / max(high - low, 1e-9) * 255
-    return float(np.abs(across - np.linspace(0, 255, found.shape[1])).mean())

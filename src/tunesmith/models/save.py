@@ -133,7 +133,10 @@ _READ_IMAGES = """
 images = [Image.open(io.BytesIO(base64.b64decode(row[0]))) for row in rows]
 batch = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=trusted)(images, return_tensors="pt")
 with torch.no_grad():
-    logits = model(**batch).logits
+    answer = model(**batch)
+logits = answer.logits
+if hasattr(answer, "pred_boxes"):
+    logits = torch.cat([logits, answer.pred_boxes], dim=-1)
 if logits.ndim == 4:
     step = -(-max(logits.shape[2:]) // SIDE)
     logits = logits[:, :, ::step, ::step]
@@ -254,16 +257,7 @@ def segmentation_code(model: Model, folder: str) -> str:
     trusted = ", trust_remote_code=True" if model.remote_code else ""
     if loader_of(model) == PEFT:
         opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
-        return (
-            "from peft import PeftConfig, PeftModel\n"
-            f"from transformers import AutoImageProcessor, {model.opens}\n"
-            "from transformers.image_utils import load_image\n\n"
-            f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
-            f"base = {model.opens}.from_pretrained(base, {opened})\n"
-            f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
-            f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
-            'image = load_image("your image.jpg")\n'
-            'answer = model(**processor(image, return_tensors="pt"))\n'
+        return _with_adapters(model, folder, opened, trusted) + (
             "print(processor.post_process_semantic_segmentation(answer, [image.size[::-1]])[0])"
         )
     return (
@@ -272,6 +266,39 @@ def segmentation_code(model: Model, folder: str) -> str:
         f'segment = pipeline("image-segmentation", model="{folder}", image_processor=processor{trusted})\n'
         'for part in segment("your image.jpg"):\n'
         '    print(part["label"], part["mask"].size)'
+    )
+
+
+def detection_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that open a saved detector with a public loader."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if loader_of(model) == PEFT:
+        opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+        return _with_adapters(model, folder, opened, trusted) + (
+            "found = processor.post_process_object_detection(answer, 0.5, [image.size[::-1]])[0]\n"
+            'print(found["scores"], found["labels"], found["boxes"])'
+        )
+    return (
+        "from transformers import AutoImageProcessor, pipeline\n\n"
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        f'detect = pipeline("object-detection", model="{folder}", image_processor=processor{trusted})\n'
+        'for one in detect("your image.jpg", threshold=0.5):\n'
+        '    print(one["label"], one["score"], one["box"])'
+    )
+
+
+def _with_adapters(model: Model, folder: str, opened: str, trusted: str) -> str:
+    """The lines that open adapters beside the network that they stand on, and let it read an image."""
+    return (
+        "from peft import PeftConfig, PeftModel\n"
+        f"from transformers import AutoImageProcessor, {model.opens}\n"
+        "from transformers.image_utils import load_image\n\n"
+        f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
+        f"base = {model.opens}.from_pretrained(base, {opened})\n"
+        f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        'image = load_image("your image.jpg")\n'
+        'answer = model(**processor(image, return_tensors="pt"))\n'
     )
 
 
@@ -293,15 +320,9 @@ def _loading_code_of_images(model: Model, folder: str, problem: str, trusted: st
         )
     opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
     return (
-        "from peft import PeftConfig, PeftModel\n"
-        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n"
-        "from transformers.image_utils import load_image\n\n"
-        f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
-        f"base = AutoModelForImageClassification.from_pretrained(base, {opened})\n"
-        f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
-        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
-        'image = processor(load_image("your image.jpg"), return_tensors="pt")\n'
-        "logits = model(**image).logits[0].detach().numpy()\n" + _answer(config.id2label, problem)
+        _with_adapters(model, folder, opened, trusted)
+        + "logits = answer.logits[0].detach().numpy()\n"
+        + _answer(config.id2label, problem)
     )
 
 
@@ -360,7 +381,7 @@ class Reopening:
 
     def compare(self, expected: Array, tolerance: float) -> None:
         """Insist that the reopened model's logits are `expected`, (rows, outputs), or maps of which every few pixels are
-        compared.
+        compared, or boxes with their logits, (rows, queries, numbers).
 
         Raises:
             ModelError: the model does not open, or answers otherwise by more than `tolerance` of the logits' spread.
@@ -373,6 +394,8 @@ class Reopening:
             step = -(-max(expected.shape[2:]) // COMPARED_SIDE)
             expected = expected[:, :, ::step, ::step]
         found = np.array(json.loads(answer.strip().splitlines()[-1])).reshape(expected.shape)
+        if expected.ndim == 3:  # boxes: which of two that are equally sure comes first is chance
+            expected, found = np.sort(expected, axis=1), np.sort(found, axis=1)
         difference = float(np.abs(found - expected).max())
         if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):  # true of NaN too
             raise ModelError(

@@ -24,7 +24,11 @@ ADAPTERS = ("lora_", "ia3_", "vera_lambda_", "prompt_encoder")
 
 
 def find_stages(
-    module: nn.Module, backbone_name: str, blocks: Sequence[str], example: Mapping[str, torch.Tensor]
+    module: nn.Module,
+    backbone_name: str,
+    blocks: Sequence[str],
+    example: Mapping[str, torch.Tensor],
+    head_inside: Sequence[str] = (),
 ) -> tuple[Stage, ...]:
     """Split `module` into stages.
 
@@ -33,6 +37,7 @@ def find_stages(
         backbone_name: the attribute that holds the pre-trained part; the rest is the head.
         blocks: as `blocks.find_blocks` gives them.
         example: a batch that the network accepts, as small as may be.
+        head_inside: modules of the backbone that belong to the head all the same.
 
     Returns:
         embeddings, "block 0" …, final (when it has parameters), head. A parameter that several modules share belongs
@@ -46,7 +51,9 @@ def find_stages(
         owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
         norm = "norm" in owner.lower()
         member = Parameter(name, _numbers(parameter), name.endswith("bias"), norm, is_adapter(name))
-        owned[_stage_of(name, backbone_name, block_stage, reached, len(names))].append(member)
+        place = _stage_of(name, backbone_name, block_stage, reached, len(names))
+        inside = any(name.startswith(f"{one}.") for one in head_inside)
+        owned[len(names) - 1 if inside else place].append(member)
     bare: dict[int, list[str]] = {index: [] for index in owned}
     for name, index in reached.items():
         if next(module.get_submodule(name).parameters(), None) is None:
@@ -56,7 +63,9 @@ def find_stages(
 
 def with_stages(model: Model) -> Model:
     """`model` with its stages found anew, after parameters came or went."""
-    return replace(model, stages=find_stages(model.module, model.backbone, model.blocks, model.example))
+    return replace(
+        model, stages=find_stages(model.module, model.backbone, model.blocks, model.example, model.head_inside)
+    )
 
 
 def is_adapter(name: str) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from tunesmith import seeds
+from tunesmith.data.boxed import Boxed
 from tunesmith.data.pixels import Pixels
 from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import VOID
@@ -18,11 +20,15 @@ from tunesmith.models import augment
 from tunesmith.models.augment import Augment
 
 Indices = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
+VISIBLE = 0.3
+"""Share of a box that must stay in the image, so that one can still tell what it was."""
 
 
 class _Views(Pixels):
     """Example v · rows + i is view v of image i."""
 
+    outside: ClassVar[augment.Outside] = "reflection"
     how: Augment
     views: int
     seed: int
@@ -42,7 +48,7 @@ class _Views(Pixels):
         if drawn:
             raw = self.values[rows[varied]].astype(np.float32)
             low, span = self._range(raw)
-            changed = augment.apply(torch.from_numpy((raw - low) / span), drawn).numpy() * span + low
+            changed = augment.apply(torch.from_numpy((raw - low) / span), drawn, self.outside).numpy() * span + low
             found[varied] = changed * self.scale[:, None, None] + self.shift[:, None, None]
         return found
 
@@ -95,6 +101,44 @@ class VariedSegments(_Views, Segments):
         return float((self.truth(indices) != VOID).mean(axis=(1, 2)).sum())
 
 
+@dataclass(frozen=True)
+class VariedBoxed(_Views, Boxed):
+    """Images with boxes, which move with them; one that mostly leaves the image is no longer to be found."""
+
+    outside: ClassVar[augment.Outside] = "zeros"
+    how: Augment
+    views: int
+    seed: int
+
+    def truth(self, indices: Indices) -> list[tuple[Array, Indices]]:
+        found = super().truth(indices % self.rows)
+        varied, drawn = self._drawn(indices)
+        size = self.values.shape[2:]
+        for place, one in zip(varied, drawn, strict=True):
+            found[place] = _moved(*found[place], one.matrix, (size[0], size[1]))
+        return found
+
+    def count(self, indices: Indices) -> float:
+        return float(sum(max(1, len(boxes)) for boxes, _ in self.truth(indices)))
+
+
+def _moved(boxes: Array, classes: Indices, matrix: augment.Matrix, size: tuple[int, int]) -> tuple[Array, Indices]:
+    """Boxes by centre and size, as shares of an image of `size`, (height, width), moved with it."""
+    height, width = size
+    whole = np.array([width, height, width, height])
+    half = boxes[:, 2:] / 2
+    corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1) * whole
+    found = augment.moved(corners, matrix)
+    inside = np.clip(found, 0, whole)
+    left = _area(inside) >= np.maximum(VISIBLE * _area(found), 1)
+    ends = inside[left] / whole
+    return np.concatenate([(ends[:, :2] + ends[:, 2:]) / 2, ends[:, 2:] - ends[:, :2]], axis=1), classes[left]
+
+
+def _area(corners: Array) -> Array:
+    return np.asarray((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]))
+
+
 def varied(images: Pixels, how: Augment, views: int, seed: int) -> VariedPixels:
     """`images` in so many views."""
     key = _key(images, how, views, seed)
@@ -103,20 +147,14 @@ def varied(images: Pixels, how: Augment, views: int, seed: int) -> VariedPixels:
 
 def varied_segments(images: Segments, how: Augment, views: int, seed: int) -> VariedSegments:
     """`images` in so many views, their masks moved with them."""
-    key = _key(images, how, views, seed)
-    return VariedSegments(
-        images.values,
-        images.scale,
-        images.shift,
-        None,
-        key,
-        images.masks,
-        images.resized,
-        images.sizes,
-        how,
-        views,
-        seed,
-    )
+    own = {one.name: getattr(images, one.name) for one in fields(images)}
+    return VariedSegments(**own | {"key": _key(images, how, views, seed)}, how=how, views=views, seed=seed)
+
+
+def varied_boxed(images: Boxed, how: Augment, views: int, seed: int) -> VariedBoxed:
+    """`images` in so many views, their boxes moved with them."""
+    own = {one.name: getattr(images, one.name) for one in fields(images)}
+    return VariedBoxed(**own | {"key": _key(images, how, views, seed)}, how=how, views=views, seed=seed)
 
 
 def _key(images: Pixels, how: Augment, views: int, seed: int) -> str:

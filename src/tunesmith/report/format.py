@@ -5,6 +5,7 @@ from __future__ import annotations
 SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
+    "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
 NAMES = {
@@ -27,6 +28,13 @@ NAMES = {
     "pseudo_perplexity": "pseudo-perplexity",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
+    "map": "mAP",
+    "map_50": "mAP at IoU 0.5",
+    "map_75": "mAP at IoU 0.75",
+    "map_small": "mAP, small",
+    "map_medium": "mAP, medium",
+    "map_large": "mAP, large",
+    "mar_100": "mean recall",
 }
 
 

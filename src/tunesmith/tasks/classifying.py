@@ -140,6 +140,9 @@ class Classifying(ABC):
         _, near = self.cells.clusters([others, rows], threshold)
         return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
 
+    def read(self, output: Any) -> torch.Tensor:
+        return output.logits.float()  # type: ignore[no-any-return]
+
     def loss(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> Loss:
         targets = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(logits.device)
         own = examples.weights[indices]
@@ -206,13 +209,11 @@ class Classifying(ABC):
     ) -> Interval:
         return self.problem.difference(_truth(examples), logits, other, settings, seed, groups)
 
-    def temperature(self, examples: Examples, logits: Array) -> float | None:
+    def fitted(self, examples: Examples, logits: Array) -> float | None:
         return self.problem.temperature(_truth(examples), logits)
 
-    def details(
-        self, examples: Examples, logits: Array, labels: Sequence[str], temperature: float | None
-    ) -> dict[str, Any]:
-        return self.problem.details(_truth(examples), logits, labels, temperature)
+    def details(self, examples: Examples, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
+        return self.problem.details(_truth(examples), logits, labels, fitted)
 
     def mistakes(
         self,
@@ -220,10 +221,10 @@ class Classifying(ABC):
         examples: Examples,
         logits: Array,
         labels: Sequence[str],
-        temperature: float | None,
+        fitted: float | None,
         most: int,
     ) -> list[dict[str, Any]]:
-        truth, answers = _truth(examples), self.problem.answers(logits, temperature)
+        truth, answers = _truth(examples), self.problem.answers(logits, fitted)
         wrong = self.problem.wrong(truth, answers)
         worst = [int(row) for row in np.argsort(-wrong, kind="stable")[:most] if wrong[row] > 0]
         shown = self.shown(rows.take(np.array(worst, dtype=np.int64)))
@@ -235,11 +236,11 @@ class Classifying(ABC):
     def shown(self, rows: pa.Table) -> list[dict[str, Any]]:
         """A few inputs as the report shows them: `id`, and `text` or `image`."""
 
-    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         if "target" in rows.column_names:
             columns["truth"] = self.problem.spelled(rows.column("target").to_pylist(), labels)
-        return pa.table(columns | self.problem.columns(self.problem.answers(logits, temperature), labels))
+        return pa.table(columns | self.problem.columns(self.problem.answers(logits, fitted), labels))
 
     def compared(
         self,

@@ -73,6 +73,9 @@ class Language(ABC):
         ids, mask, _ = examples.padded(indices, model.processor.pad_token_id)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
+    def read(self, output: Any) -> torch.Tensor:
+        return output.logits  # type: ignore[no-any-return]  # over a whole vocabulary: fp32 comes a few tokens at a time
+
     def outcome(self, logits: torch.Tensor, examples: Asked, indices: Indices) -> torch.Tensor:
         """(len(indices), 1): the loss of each piece, summed over the tokens that it stands for."""
         wanted = torch.from_numpy(examples.wanted_at(indices)).to(logits.device)

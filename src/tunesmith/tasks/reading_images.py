@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
+from pydantic import BeforeValidator
 
 from tunesmith.contracts import Array, Batch, Indices, Model, Variation
 from tunesmith.data import picture
@@ -27,6 +28,8 @@ THUMBNAIL = 96
 """Pixels of the longer side, in the report."""
 SHEET_ROWS, SHEET_VIEWS = 6, 6
 """Of the sheet of varied images."""
+Named = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
+"""A class; YAML reads such as 0 and 1 as numbers."""
 TRIED_SIDE = 256
 """Pixels of the longer side of images that the saved model is tried on."""
 
@@ -50,6 +53,12 @@ class ReadsImages:
         """The images of `rows` as the network takes them."""
         files, contents = (rows.column(name).to_pylist() for name in ("file", "content"))
         return pixels.read_files(reading_of(model), files, contents, targets, self.kept)
+
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        if "file" not in rows.column_names or "file" not in others.column_names:
+            return 0  # a text is no image
+        _, near = self.cells.clusters([others, rows], threshold)
+        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
 
     def truncation(self, examples: Pixels, model: Model) -> None:
         return None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from tunesmith.contracts import Array, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
@@ -31,11 +31,9 @@ from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import mask_outcomes, overlays, tiny_masks
 from tunesmith.tasks.classifying import ByClass, weights_of
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.reading_images import ReadingSettings, ReadsImages, data_uri, encoded, sheet
+from tunesmith.tasks.reading_images import Named, ReadingSettings, ReadsImages, data_uri, encoded, sheet
 
 Side = Annotated[int, Field(ge=8, le=4096)]
-Named = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
-"""YAML reads classes such as 0 and 1 as numbers."""
 METRICS = ("mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy")
 CALIBRATED = 32
 """Training images from which a new head's normalisations take their statistics."""
@@ -106,12 +104,6 @@ class SemanticSegmentation(ReadsImages):
         low, high = (float(end) for end in (self._class_weights.min(), self._class_weights.max()))
         return (f"Pixels count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights).",)
 
-    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
-        if "file" not in rows.column_names or "file" not in others.column_names:
-            return 0  # a text is no image
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
-
     def load_model(
         self,
         source: str | UserModel,
@@ -163,6 +155,9 @@ class SemanticSegmentation(ReadsImages):
             }
             for name, chosen, images in sheet(rows, examples, seen, views)
         ]
+
+    def read(self, output: Any) -> torch.Tensor:
+        return output.logits.float()  # type: ignore[no-any-return]
 
     def loss(self, logits: torch.Tensor, examples: Segments, indices: Indices) -> Loss:
         weights = self._weights(logits.device)
@@ -225,12 +220,10 @@ class SemanticSegmentation(ReadsImages):
         first, second = (mask_outcomes.counts_of(one, examples.sizes) for one in (logits, other))
         return segmentation.difference(self.primary_metric, first, second, **how(settings, seed, groups))
 
-    def temperature(self, examples: Segments, logits: Array) -> None:
+    def fitted(self, examples: Segments, logits: Array) -> None:
         return None
 
-    def details(
-        self, examples: Segments, logits: Array, labels: Sequence[str], temperature: float | None
-    ) -> dict[str, Any]:
+    def details(self, examples: Segments, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         counts = mask_outcomes.counts_of(logits, examples.sizes)
         rows = segmentation.per_class(counts)
         return {
@@ -245,7 +238,7 @@ class SemanticSegmentation(ReadsImages):
         examples: Segments,
         logits: Array,
         labels: Sequence[str],
-        temperature: float | None,
+        fitted: float | None,
         most: int,
     ) -> list[dict[str, Any]]:
         counts = mask_outcomes.counts_of(logits, examples.sizes)
@@ -269,7 +262,7 @@ class SemanticSegmentation(ReadsImages):
             )
         return shown
 
-    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], temperature: float | None) -> pa.Table:
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         if "target" not in rows.column_names:
             answers = [_answer(one, size) for one, size in zip(logits, _sizes(rows).tolist(), strict=True)]

@@ -32,7 +32,7 @@ def relative_gradients(job: Job) -> Mapping[str, float]:
         for part in batches.micro_batches(chosen, job.train.lengths, job.plan.batch.micro_batch_tokens):
             with precision(device, job.plan.precision):
                 output = model.module(**to(job.task.inputs(job.train, part, model), device))
-            loss = job.task.loss(output.logits.float(), job.train, part).sum
+            loss = job.task.loss(job.task.read(output), job.train, part).sum
             (loss / job.train.count(chosen)).backward()  # type: ignore[no-untyped-call]
     found = {}
     parameters = dict(model.module.named_parameters())

@@ -36,7 +36,7 @@ def importance(task: Scoring, model: Model, examples: Examples, seed: int, most:
             for index in chosen:
                 one = np.array([index])
                 # In fp32: casting all weights for one row would take longer than its products.
-                logits = module(**to(task.inputs(examples, one, model), device)).logits.float()
+                logits = task.read(module(**to(task.inputs(examples, one, model), device)))
                 found = torch.autograd.grad(
                     task.loss(logits, examples, one).sum, list(held.values()), allow_unused=True
                 )

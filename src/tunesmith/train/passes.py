@@ -142,7 +142,7 @@ class Passes:
                     "A normalisation that trains was given a single input, which has no variance.",
                     "Raise train.micro_batch_tokens or train.batch_size, or make inputs smaller.",
                 ) from error
-        return output.logits.float(), {view: pooled(found[view], batch) for view in views}
+        return self.task.read(output), {view: pooled(found[view], batch) for view in views}
 
     def _task_loss(self, logits: torch.Tensor, part: Indices, mixed: Mixed | None) -> torch.Tensor:
         loss = self.task.loss(logits, self.examples, part).sum

@@ -132,7 +132,7 @@ def _ignorant(job: Job) -> float:
 def _mean_loss(job: Job, given: Batched, rows: Indices) -> float:
     module, device = job.model.module, device_of(job.model.module)
     with evaluated(module), torch.inference_mode(), precision(device, job.plan.precision):
-        logits = module(**to(given.collate(rows), device)).logits.float()
+        logits = job.task.read(module(**to(given.collate(rows), device)))
         return float(job.task.loss(logits, job.train, rows).sum) / job.train.count(rows)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ TABLE = {
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",
     "masks": "tunesmith.data.readers.image_masks:read",
+    "boxes": "tunesmith.data.readers.box_folders:read",
     "dataset": "tunesmith.data.readers.dataset_folder:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
@@ -72,7 +74,8 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
     """
     path = path_of(where)
     if path.is_dir():
-        kind = _kind_of_folder(path)
+        with reading(where):
+            kind = _kind_of_folder(path)
     elif path.exists():
         kind = path.suffix.lower()
         if kind not in TABLE:
@@ -91,12 +94,17 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Which of TABLE's kinds a folder is: written by `datasets`, images and masks, folders of classes, or a file a split."""
+    """Which of TABLE's kinds a folder is: written by `datasets`, images and boxes or masks, folders of classes, or a file a
+    split."""
+    from tunesmith.data.readers import box_folders  # it reads this file first
+
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "dataset"
+    tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLES for file in path.iterdir())
+    if not tables and box_folders.holds_boxes(path):
+        return "boxes"
     if any(pair_in(one) for one in (path, *path.iterdir()) if one is path or one.name.lower() in SPLITS):
         return "masks"
-    tables = any(file.stem.lower() in SPLITS and file.suffix.lower() in TABLES for file in path.iterdir())
     folders = any(file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
     return "classes" if folders and not tables else "folder"
 
@@ -105,9 +113,21 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks in `folder`, where it holds both."""
     if not folder.is_dir():
         return None
+    images, masks = (folders_in(folder, names) for names in (IMAGES, MASKS))
+    return (images[0], masks[0]) if images and masks else None
+
+
+def folders_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The folders in `folder` that go by one of `names`, which are in small letters, in their order."""
     inside = {one.name.lower(): one for one in sorted(folder.iterdir()) if one.is_dir()}
-    images, masks = (next((inside[name] for name in names if name in inside), None) for names in (IMAGES, MASKS))
-    return (images, masks) if images and masks else None
+    return [inside[name] for name in names if name in inside]
+
+
+def relative(file: Path, start: Path) -> str:
+    """`file` as a cell of a source that lies in `start` names it."""
+    if file.is_relative_to(start):
+        return str(file.relative_to(start))
+    return os.path.relpath(os.path.realpath(file), os.path.realpath(start))  # what .. means depends on links
 
 
 def _guarded(source: Source) -> Iterator[Record | Rejected]:

@@ -1,4 +1,4 @@
-"""What one target is: a class, a mask, …; everything about reading data that depends on it; one file a kind."""
+"""What one target is: a class, a mask, boxes, …; everything about reading data that depends on it; one file a kind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Reading(NamedTuple):
     """How cells become values."""
 
     kind: pa.DataType
-    """Of the values. A target of parts has the part `classes`: the indices of the classes that occur in it."""
+    """Of the values. A target of parts has the part `classes`: the indices of the classes that occur in it; of objects
+    one each."""
     values: Callable[[pa.RecordBatch], Iterator[Any]]
     """From canonical rows, with the column `raw`, to a value or a Reason for each."""
 
@@ -82,8 +83,8 @@ class Targets(Protocol):
         """
         ...
 
-    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
-        """Sections of the audit on the targets of each split, beside how many rows have which class."""
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Sections of the audit on the targets of each split, beside how many rows have which class, and warnings."""
         ...
 
     def reading(self, place: Place, settled: Settled) -> Reading:

@@ -54,8 +54,8 @@ class Classes:
         guesses = () if known else (reading(found, raw.column),)
         return Settled(found, labels, guesses=guesses, notes=_merged_notes(merged(raw.column, found)))
 
-    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
-        return {}
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        return {}, []
 
     def reading(self, place: Place, settled: Settled) -> Reading:
         kind = cast("Problem", settled.problem)
@@ -148,7 +148,7 @@ def class_names(raw: pa.ChunkedArray, problem: Problem, separator: str, source: 
             "so it looks like an id or free text, not a class.",
             "Set data.target to the column of the labels.",
         )
-    return tuple(sorted(names, key=_natural))
+    return tuple(sorted(names, key=natural))
 
 
 def merged(raw: pa.ChunkedArray, problem: Problem) -> list[str]:
@@ -222,6 +222,7 @@ def _all_numbers(texts: Iterable[str]) -> bool:
     return all(_number(text) is not None for text in texts)
 
 
-def _natural(name: str) -> tuple[int, float, str]:
+def natural(name: str) -> tuple[int, float, str]:
+    """What class names are sorted by: numbers by value, and before words."""
     number = _number(name)
     return (1, 0.0, name) if number is None or math.isnan(number) else (0, number, name)

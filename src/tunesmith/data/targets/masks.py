@@ -110,7 +110,7 @@ class Masks:
         }
         return Settled(PROBLEM, labels, coding, tuple(guesses))
 
-    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> dict[str, Any]:
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """`pixels`: by split, the share of the labelled pixels that each class has, and the share that is labelled."""
         found = {}
         for split, rows in tables.items():
@@ -120,7 +120,7 @@ class Masks:
             known = max(1, int(counts[:VOID].sum()))
             shares = {label: float(counts[index] / known) for index, label in enumerate(labels)}
             found[split] = {"labelled": float(known / max(1, int(counts.sum()))), "classes": shares}
-        return {"pixels": found}
+        return {"pixels": found}, []
 
     def reading(self, place: Place, settled: Settled) -> Reading:
         table = dict(map(tuple, settled.coding["values"]))

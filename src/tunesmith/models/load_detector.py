@@ -1,0 +1,264 @@
+"""A pre-trained network that finds things: a detector whose layers for classes are new, or a backbone under a light head.
+
+A backbone that has none gets RT-DETR's (Zhao et al. 2024), small: of the heads that transformers opens it learns fastest, and
+it takes the maps of any backbone that gives several, each half as large as the one before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.backbone_utils import BackboneMixin
+from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
+
+from tunesmith import seeds
+from tunesmith.contracts import Loading, Model
+from tunesmith.errors import ModelError
+from tunesmith.models import adapters, sources
+from tunesmith.models.image_size import fitted
+from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
+from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
+from tunesmith.models.maps import backbone_with_maps, gives_maps
+from tunesmith.models.pixels import find_reading
+from tunesmith.models.resizing import whole
+
+KIND = transformers.AutoModelForObjectDetection
+OF_CLASSES = ("class_embed", "class_labels_classifier", "enc_score_head")
+"""Parts of the names of layers that depend on how many classes there are."""
+LIGHT_WIDTH = 128
+"""Of the head that is put on a backbone; the published one is twice as wide, for images by the hundred thousand."""
+LIGHT_LAYERS = 3
+"""Of its decoder."""
+LEVELS = 3
+"""Maps that it reads at most, the last ones."""
+PRIOR = 0.01
+"""Probability that a new layer gives each class at first (Lin et al. 2017, section 4.1)."""
+STRIDE = 32
+"""Pixels of which the sides of an image are multiples, so that maps fit onto each other."""
+AREA = 320 * 320
+"""Pixels of an image under a new head, at most, where nothing else is asked for."""
+FEWEST_QUERIES = 100
+"""Of a light head; half as many again as an image has boxes where that is more."""
+
+
+def load_detector(
+    source: str,
+    labels: Sequence[str],
+    *,
+    seed: int,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
+    remote_code: bool = False,
+    size: tuple[int, int] | None = None,
+    usual: tuple[int, int] = (480, 640),
+    most: int = 0,
+) -> Model:
+    """The standard object-detection class of the model's architecture, in fp32, with new layers for classes or a new head.
+
+    Args:
+        source: folder or Hub id.
+        labels: class names.
+        seed: draws the new weights.
+        loading: new weights throughout, perhaps.
+        remote_code: whether Python code beside the weights may run.
+        size: (height, width) of what the network is given; when it is None what a detector's processor says, and for a
+            backbone about `usual`, (height, width) of images, made smaller.
+        most: boxes in one image.
+
+    Raises:
+        ModelError: nothing usable there, a model without several maps, or weights that do not fit the architecture.
+    """
+    insist_for_images(source, loading)
+    folder = sources.locate(source)
+    with quiet(), clear_errors(source):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        trained = type(config) in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING
+        if not trained and not gives_maps(config):
+            raise ModelError(
+                f"The model {source} ({config.model_type}) gives no maps that a detector could read.",
+                "Give a detector (DETR, YOLOS, RT-DETR, D-FINE) or a backbone such as a ResNet, ConvNeXt or Swin (--model).",
+            )
+        processor = processor_of(folder, remote_code)
+        channels = channels_of(config)
+        size = size or (None if trained else smaller(usual))
+        processor = whole(processor, channels, size, "post_process_object_detection", RTDetrImageProcessorPil)
+        height, width = find_reading(processor, channels).shape[1:]
+        if height % STRIDE or width % STRIDE:
+            raise ModelError(
+                f"Images of {width} × {height} pixels do not fit: sides must be multiples of {STRIDE}.",
+                f"Set task.image_size to [{_multiple(height)}, {_multiple(width)}].",
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(seed, "head"))
+            if trained:
+                module = _with_new_classes(folder, config, labels, source, loading, remote_code)
+            else:
+                module = _under_light_head(folder, config, labels, loading, (height, width), most)
+        resized = fitted(module, (height, width), channels)
+        inside = _head_inside(resized) if trained else ()
+        model = taken_apart(
+            resized,
+            processor,
+            source,
+            remote_code,
+            KIND,
+            backbone=None if trained else _backbone_in(resized),
+            head="replaced" if trained else "new",
+            head_inside=inside,
+        )
+    # Adapters stand beside the files of the very network, and PEFT names the parts of a head from outside.
+    other = resized is not module or not trained or bool(inside)
+    return dataclasses.replace(model, folder=folder, resized=other)
+
+
+def reload_detector(folder: Path, *, remote_code: bool = False) -> Model:
+    """The detector that `save` wrote to `folder`, in fp32 and eval mode.
+
+    Raises:
+        ModelError: the folder does not hold such a model.
+    """
+    where = str(folder)
+    with quiet(), clear_errors(where):
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=remote_code)
+        adapted = (folder / "adapter_config.json").is_file()
+        module = KIND.from_pretrained(
+            adapters.base_of(folder) if adapted else where,
+            config=config,
+            attn_implementation=attention(),
+            use_safetensors=True,
+            dtype=torch.float32,
+            trust_remote_code=remote_code,
+            ignore_mismatched_sizes=True,  # beside an adapter lies the base of other classes
+        )
+        processor, inside = processor_of(where, remote_code), _head_inside(module)
+        model = taken_apart(module.float(), processor, where, remote_code, KIND, head="replaced", head_inside=inside)
+        model = adapters.read(folder, model) if adapted else model
+    model.module.eval()
+    return model
+
+
+def queries_of(model: Model) -> int:
+    """How many boxes the network gives for an image."""
+    config: Any = model.module.config
+    return int(getattr(config, "num_queries", None) or config.num_detection_tokens)
+
+
+def smaller(usual: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of about the shape `usual`, of AREA pixels at most, in multiples of STRIDE."""
+    height, width = usual
+    factor = min(1.0, math.sqrt(AREA / (height * width)))
+    return _multiple(height * factor), _multiple(width * factor)
+
+
+def _multiple(side: float) -> int:
+    return max(2, round(side / STRIDE)) * STRIDE
+
+
+def _with_new_classes(
+    folder: str, config: Any, labels: Sequence[str], source: str, loading: Loading, remote_code: bool
+) -> Any:
+    """The detector in `folder`, all as it was but for the layers that depend on the classes."""
+    set_labels(config, labels, "single-label")
+    for name in ("anchor_image_size", "eval_size"):  # images of one size only would do
+        if getattr(config, name, None) is not None:
+            setattr(config, name, None)
+    before = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
+    module, _ = network(
+        KIND, folder, config, source, loading, remote_code=remote_code, of_head=lambda name: _of_classes(name)
+    )
+    if loading.fresh or before != config.id2label:
+        for name, child in module.named_modules():
+            if _of_classes(name) and isinstance(child, nn.Linear):
+                _reset(child, len(labels))
+    return module
+
+
+def _reset(layer: nn.Linear, classes: int) -> None:
+    """New weights; where each class has a probability of its own, all of them small, as nearly all queries find nothing."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.constant_(layer.bias, math.log(PRIOR / (1 - PRIOR)) if layer.out_features == classes else 0.0)
+
+
+def _of_classes(name: str) -> bool:
+    return any(part in name for part in OF_CLASSES)
+
+
+def _head_inside(module: Any) -> tuple[str, ...]:
+    """The layers for classes that stand inside the part that is the backbone."""
+    prefix = f"{module.base_model_prefix}."
+    found = [name for name, _ in module.named_modules() if name.startswith(prefix) and _of_classes(name)]
+    return tuple(name for name in found if not any(name.startswith(f"{other}.") for other in found))
+
+
+def _under_light_head(
+    folder: str, config: Any, labels: Sequence[str], loading: Loading, size: tuple[int, int], most: int
+) -> Any:
+    """The backbone in `folder`, its last maps read by a small RT-DETR.
+
+    Raises:
+        ModelError: its maps do not halve from one to the next.
+    """
+    names = [name for name in config.stage_names if name != "stem"]
+    config.out_features = names
+    backbone = backbone_with_maps(folder, config, loading)
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros((1, channels_of(config), *size))).feature_maps
+    chosen = [len(maps) - 1]
+    while len(chosen) < LEVELS and chosen[0] and _halves(maps[chosen[0] - 1], maps[chosen[0]]):
+        chosen.insert(0, chosen[0] - 1)
+    if len(chosen) < 2:
+        raise ModelError(
+            f"The maps of {type(backbone).__name__} are all of one size, and a light detection head reads several.",
+            "Give a backbone whose maps get smaller with depth (ResNet, ConvNeXt, Swin), or a detector such as YOLOS.",
+        )
+    config.out_features = [names[place] for place in chosen]
+    strides = [size[0] // maps[place].shape[2] for place in chosen]
+    cells = sum(maps[place].shape[2] * maps[place].shape[3] for place in chosen)
+    light = transformers.RTDetrConfig(
+        backbone_config=config,
+        freeze_backbone_batch_norms=False,  # a copy of another class could not follow batches from scratch
+        encoder_in_channels=[maps[place].shape[1] for place in chosen],
+        feat_strides=strides,
+        encoder_hidden_dim=LIGHT_WIDTH,
+        encode_proj_layers=[len(chosen) - 1],
+        encoder_ffn_dim=2 * LIGHT_WIDTH,
+        encoder_attention_heads=4,
+        hidden_expansion=0.5,
+        d_model=LIGHT_WIDTH,
+        num_queries=min(cells, max(FEWEST_QUERIES, most + most // 2)),
+        decoder_in_channels=[LIGHT_WIDTH] * len(chosen),
+        num_feature_levels=len(chosen),
+        decoder_layers=LIGHT_LAYERS,
+        decoder_ffn_dim=2 * LIGHT_WIDTH,
+        decoder_attention_heads=4,
+        num_denoising=0,  # it would make the loss of an image depend on those beside it
+        anchor_image_size=None,
+    )
+    set_labels(light, labels, "single-label")
+    module = KIND.from_config(light, attn_implementation=attention()).float()
+    place = _backbone_in(module)
+    if not loading.fresh:
+        held = module.get_submodule(place)
+        known = {name: tensor for name, tensor in backbone.state_dict().items() if name in held.state_dict()}
+        held.load_state_dict(known)
+    for name, child in module.named_modules():
+        # transformers draws the factors of RT-DETR's own around 0, so that nothing would pass.
+        if isinstance(child, nn.BatchNorm2d) and not name.startswith(f"{place}."):
+            nn.init.ones_(child.weight)
+    return module
+
+
+def _halves(one: torch.Tensor, following: torch.Tensor) -> bool:
+    """Whether the map `following` is half as large as `one`."""
+    return bool(one.shape[2] == 2 * following.shape[2] and one.shape[3] == 2 * following.shape[3])
+
+
+def _backbone_in(module: Any) -> str:
+    """The name of the pre-trained backbone inside a detector."""
+    return str(next(name for name, child in module.named_modules() if isinstance(child, BackboneMixin)))
