@@ -1,7 +1,8 @@
 """probe: the backbone stays as it is; only a head is found, by solving for it where its last layer is linear.
 
-Features are computed once; the regularisation strength and the pooling are chosen on validation. There are no
-gradient epochs then. A head of another kind, as detectors have, trains by gradient on the frozen backbone. Source: linear probes, Alain & Bengio 2016; the solver is described in models/solver.py.
+Features are computed once; the regularisation strength and the pooling are chosen on validation. There are no gradient
+epochs then. A head of another kind, as detectors have, trains by gradient on the frozen backbone. Source: linear probes,
+Alain & Bengio 2016; the solver is described in models/solver.py.
 """
 
 from __future__ import annotations

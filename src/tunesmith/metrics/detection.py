@@ -7,29 +7,39 @@ matched once, and every resample only weighs images. Tests hold the figures agai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.metrics.checks import check_rows
+from tunesmith.metrics.checks import check_classes, check_finite, check_rows
 from tunesmith.metrics.interval import Interval
 from tunesmith.metrics.resampling import Groups, percentiles, weigh
 
 Array = npt.NDArray[Any]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Intersection over union from which a found box is a hit."""
+HALF, THREE_QUARTERS = 0, 5
+"""Places of 0.5 and 0.75 among the thresholds."""
 RECALLS = np.linspace(0, 1, 101)
 """At which precision is read."""
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Square pixels."""
-MOST = 100
+"""Square pixels; both ends belong to a range, so that a box may be in two of them."""
+MOST_FOUND = 100
 """Found boxes of one class and image that count, the surest ones."""
-MOST_RESAMPLES = 300
-"""Each costs a pass over all boxes for each class, size and threshold."""
-HALF, THREE_QUARTERS = 0, 5
-"""Places of 0.5 and 0.75 among the thresholds."""
+MOST_DRAWN = 500_000
+"""Weights of found boxes held at once: with 4 MB of them a sum over boxes is read from the cache."""
+FIGURES = {
+    "map": ("precision", "all", slice(None)),
+    "map_50": ("precision", "all", slice(HALF, HALF + 1)),
+    "map_75": ("precision", "all", slice(THREE_QUARTERS, THREE_QUARTERS + 1)),
+    "map_small": ("precision", "small", slice(None)),
+    "map_medium": ("precision", "medium", slice(None)),
+    "map_large": ("precision", "large", slice(None)),
+    "mar_100": ("recall", "all", slice(None)),
+}
+"""What each metric is the mean of, for boxes of which size, over which thresholds."""
 
 
 class Boxes(NamedTuple):
@@ -76,48 +86,62 @@ class Matched:
     def __len__(self) -> int:
         return int(self.truths.shape[1])
 
+    def only(self, area: str) -> Matched:
+        """The same of boxes of one size."""
+        one = [self.areas.index(area)]
+        return replace(self, areas=(area,), hits=self.hits[one], counted=self.counted[one], truths=self.truths[one])
 
-def match(truth: Sequence[Boxes], found: Sequence[Found], classes: int, *, areas: bool = True) -> Matched:
+
+def match(truth: Sequence[Boxes], found: Sequence[Found], classes: int, areas: bool = True) -> Matched:
     """Match what was found with what is true, image by image and class by class.
 
     Args:
         areas: whether boxes of different sizes are looked at by themselves too.
 
     Raises:
-        DataError: no images, or not as many of one as of the other.
+        DataError: no images, not as many of one as of the other, a class that is none, or a number that is not finite.
     """
+    _check(truth, found, classes)
     names = tuple(AREAS) if areas else ("all",)
     bounds = np.array([AREAS[name] for name in names])
     truths = np.zeros((len(names), len(truth), classes), dtype=np.int64)
-    parts: list[list[Array]] = [[] for _ in range(5)]
+    none = np.zeros(0, dtype=np.int64)
+    nothing = np.zeros((len(names), len(THRESHOLDS), 0), dtype=bool)
+    parts: list[list[Array]] = [[none], [none], [none.astype(np.float64)], [nothing], [nothing]]
     for image, (true, own) in enumerate(zip(truth, found, strict=True)):
         beyond = _beyond(true.corners, bounds) | true.ignored
         for label in range(classes):
             chosen = np.flatnonzero(true.classes == label)
             truths[:, image, label] = (~beyond[:, chosen]).sum(axis=1)
             places = np.flatnonzero(own.classes == label)
-            places = places[np.argsort(-own.scores[places], kind="stable")][:MOST]
+            places = places[np.argsort(-own.scores[places], kind="stable")][:MOST_FOUND]
             if not len(places):
                 continue
             hits, void = _matched(
                 own.corners[places], true.corners[chosen], true.ignored[chosen], beyond[:, chosen], bounds
             )
-            ones = np.ones(len(places), dtype=np.int64)
-            for part, values in zip(parts, (image * ones, label * ones, own.scores[places], hits, ~void), strict=True):
+            same = np.ones(len(places), dtype=np.int64)
+            new = (image * same, label * same, own.scores[places], hits, ~void)
+            for part, values in zip(parts, new, strict=True):
                 part.append(values)
-    if not parts[0]:
-        none = np.zeros(0, dtype=np.int64)
-        empty = np.zeros((len(names), len(THRESHOLDS), 0), dtype=bool)
-        return Matched(names, none, none, none.astype(np.float64), empty, empty, truths)
-    image_, label_, scores, hits_, counted = (np.concatenate(part, axis=-1) for part in parts)
-    order = np.lexsort((np.arange(len(scores)), -scores, label_))
-    return Matched(names, image_[order], label_[order], scores[order], hits_[..., order], counted[..., order], truths)
+    images, labels, scores, hit, counted = (np.concatenate(part, axis=-1) for part in parts)
+    # Of equal scores the earlier image comes first, as in cocoapi: both sorts are stable.
+    order = np.lexsort((-scores, labels))
+    return Matched(names, images[order], labels[order], scores[order], hit[..., order], counted[..., order], truths)
+
+
+def _check(truth: Sequence[Boxes], found: Sequence[Found], classes: int) -> None:
+    check_rows(np.empty(len(truth)), np.empty(len(found)))
+    for boxes, what in ((truth, "true"), (found, "found")):
+        check_classes(np.concatenate([one.classes for one in boxes]), classes, what)
+        check_finite(np.concatenate([one.corners for one in boxes]), f"corners of {what} boxes")
+    check_finite(np.concatenate([one.scores for one in found]), "scores of found boxes")
 
 
 def _matched(found: Array, true: Array, crowd: Array, beyond: Array, bounds: Array) -> tuple[Array, Array]:
     """Of the found boxes of one class and image, surest first: which are hits, and which are neither hit nor miss.
 
-    Each takes the true box that it overlaps most with, of those that are left; one to be ignored only where there is no other.
+    Each takes the true box that it overlaps most with, of those that are left; one to be ignored only if there is no other.
 
     Args:
         crowd: (true,), and
@@ -127,27 +151,20 @@ def _matched(found: Array, true: Array, crowd: Array, beyond: Array, bounds: Arr
         (areas, thresholds, found) each.
     """
     shape = (len(bounds), len(THRESHOLDS), len(found))
-    hits, void = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    outside = np.broadcast_to(_beyond(found, bounds)[:, None], shape)
-    if not len(true):
-        return hits, outside.copy()
+    hits = np.zeros(shape, dtype=bool)
+    void = np.repeat(_beyond(found, bounds)[:, None], len(THRESHOLDS), axis=1)
     overlaps = overlap(found, true, crowd)
     least = np.minimum(THRESHOLDS, 1 - 1e-10)[None, :, None]
     taken = np.zeros((*shape[:2], len(true)), dtype=bool)
-    ignored = np.broadcast_to(beyond[:, None], taken.shape)
-    for place, row in enumerate(overlaps):
-        near = (row >= least) & (~taken | crowd)
-        if not near.any():
-            void[..., place] = outside[..., place]
-            continue
-        real = near & ~ignored
-        pool = np.where(real.any(axis=2, keepdims=True), real, near)
-        backwards = np.where(pool, row, -1.0)[..., ::-1]  # of equals the last, as cocoapi has it
+    for place in np.flatnonzero((overlaps >= THRESHOLDS[0]).any(axis=1)).tolist():
+        near = (overlaps[place] >= least) & (~taken | crowd)
+        real = near & ~beyond[:, None]
+        some, hit = near.any(axis=2), real.any(axis=2)
+        pool = np.where(hit[..., None], real, near)
+        backwards = np.where(pool, overlaps[place], -1.0)[..., ::-1]  # of equals the last, as cocoapi has it
         best = len(true) - 1 - backwards.argmax(axis=2)
-        some = pool.any(axis=2)
-        on_ignored = np.take_along_axis(ignored, best[..., None], axis=2)[..., 0]
-        hits[..., place] = some & ~on_ignored
-        void[..., place] = np.where(some, on_ignored, outside[..., place])
+        hits[..., place] = hit
+        void[..., place] = np.where(some, ~hit, void[..., place])
         area, threshold = np.nonzero(some)
         taken[area, threshold, best[area, threshold]] = True
     return hits, void
@@ -155,7 +172,7 @@ def _matched(found: Array, true: Array, crowd: Array, beyond: Array, bounds: Arr
 
 def _beyond(corners: Array, bounds: Array) -> Array:
     """(areas, boxes): whether a box is smaller or larger than the areas' bounds, (areas, 2)."""
-    size = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    size = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     return np.asarray((size < bounds[:, :1]) | (size > bounds[:, 1:]))
 
 
@@ -166,36 +183,51 @@ def overlap(found: Array, true: Array, crowd: Array) -> Array:
     shared = np.clip(high - low, 0, None).prod(axis=2)
     own, other = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (found, true))
     whole = np.where(crowd[None], own[:, None], own[:, None] + other[None] - shared)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0))
 
 
-def precisions(matched: Matched, weights: Array, areas: Sequence[str] | None = None) -> tuple[Array, Array]:
-    """Average precision and recall, (resamples, areas, thresholds, classes) each; NaN where nothing is to be found.
+def average_precision(matched: Matched, weights: Array) -> Array:
+    """(resamples, areas, thresholds, classes): precision, as it is at 101 recalls; NaN where nothing is to be found.
 
     Args:
         weights: (resamples, images) how often each image was drawn.
-        areas: those that are wanted; all that were matched when it is None.
     """
-    wanted = matched.areas if areas is None else areas
-    classes = matched.truths.shape[2]
-    found = np.full((2, len(weights), len(wanted), len(THRESHOLDS), classes), np.nan)
-    for place, area in enumerate(matched.areas.index(name) for name in wanted):
-        truths = weights @ matched.truths[area].astype(np.float64)
-        for label in range(classes):
-            own = np.flatnonzero(matched.label == label)
-            drawn = weights[:, matched.image[own]]
-            everything = np.cumsum(drawn, axis=1)
-            for threshold in range(len(THRESHOLDS)):
-                counted = matched.counted[area, threshold, own]
-                seen = everything if counted.all() else np.cumsum(drawn * counted, axis=1)
-                hits = np.flatnonzero(matched.hits[area, threshold, own])
-                both = _at_recalls(np.cumsum(drawn[:, hits], axis=1), seen[:, hits], truths[:, label])
-                found[:, :, place, threshold, label] = both
-    return found[0], found[1]
+    truths = _weighted(weights, matched.truths)
+    found = np.full((len(weights), *matched.hits.shape[:2], truths.shape[2]), np.nan)
+    for label in range(truths.shape[2]):
+        own = np.flatnonzero(matched.label == label)
+        hits, counted = matched.hits[..., own], matched.counted[..., own]
+        block = max(1, MOST_DRAWN // max(1, len(own)))
+        for start in range(0, len(weights), block):
+            some = slice(start, start + block)
+            drawn = weights[some][:, matched.image[own]]
+            found[some, ..., label] = _of_class(drawn, hits, counted, truths[some, :, label])
+    return found
 
 
-def _at_recalls(hits: Array, seen: Array, truths: Array) -> tuple[Array, Array]:
-    """(resamples,) average precision and final recall.
+def _of_class(drawn: Array, hits: Array, counted: Array, truths: Array) -> Array:
+    """(resamples, areas, thresholds) average precision of one class.
+
+    Args:
+        drawn: (resamples, found) weights, of the surest box first.
+        hits, counted: (areas, thresholds, found), as in Matched.
+        truths: (resamples, areas) the weight of what is to be found.
+    """
+    result = np.empty((len(drawn), *hits.shape[:2]))
+    for area, rows in enumerate(counted):
+        for threshold, row in enumerate(rows):
+            # Without crowds, boxes of all sizes count alike at every threshold, and are summed once.
+            if threshold == 0 or (row != rows[threshold - 1]).any():
+                places = np.flatnonzero(row)
+                seen = np.cumsum(drawn[:, places], axis=1)
+            own = np.flatnonzero(hits[area, threshold])
+            found = np.cumsum(drawn[:, own], axis=1)
+            result[:, area, threshold] = _interpolated(found, seen[:, np.searchsorted(places, own)], truths[:, area])
+    return result
+
+
+def _interpolated(hits: Array, seen: Array, truths: Array) -> Array:
+    """(resamples,) the mean over RECALLS of the greatest precision at that recall or a higher one.
 
     Precision is only looked at where there is a hit: elsewhere it is lower than at the hit before.
 
@@ -204,39 +236,49 @@ def _at_recalls(hits: Array, seen: Array, truths: Array) -> tuple[Array, Array]:
         truths: (resamples,) the weight of what is to be found.
     """
     known = truths > 0
-    if not hits.shape[1]:
-        none = np.where(known, 0.0, np.nan)
-        return none, none
     precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = np.divide(hits, truths[:, None], out=np.zeros_like(hits), where=known[:, None])
-    # One search for all resamples: each has a stretch of its own, far from the others.
-    apart = 2.0 * np.arange(len(hits))[:, None]
-    places = np.searchsorted((recall + apart).ravel(), (RECALLS + apart).ravel()).reshape(len(hits), -1)
-    places -= hits.shape[1] * np.arange(len(hits))[:, None]
-    padded = np.concatenate([precision, np.zeros((len(hits), 1))], axis=1)
-    read = np.take_along_axis(padded, np.clip(places, 0, hits.shape[1]), axis=1)
-    return np.where(known, read.mean(axis=1), np.nan), np.where(known, recall[:, -1], np.nan)
+    # A hit stands for the recalls that it reaches and the hit before does not.
+    reached = np.searchsorted(RECALLS, recall, side="right")
+    new = np.diff(reached, axis=1, prepend=0)
+    return np.where(known, (precision * new).sum(axis=1) / len(RECALLS), np.nan)
 
 
-def _figures(matched: Matched, weights: Array, areas: Sequence[str] | None = None) -> dict[str, Array]:
-    """Metrics by name, (resamples,) each; NaN where nothing is to be found."""
-    precision, recall = precisions(matched, weights, areas)
-    found = {
-        "map": _mean(precision[:, 0]),
-        "map_50": _mean(precision[:, 0, HALF : HALF + 1]),
-        "map_75": _mean(precision[:, 0, THREE_QUARTERS : THREE_QUARTERS + 1]),
-        "mar_100": _mean(recall[:, 0]),
+def recall(matched: Matched, weights: Array) -> Array:
+    """(resamples, areas, thresholds, classes): share of the true boxes that is found; NaN where nothing is to be found.
+
+    Args:
+        weights: (resamples, images) how often each image was drawn.
+    """
+    area, threshold, own = np.nonzero(matched.hits)
+    counts = np.zeros((*matched.hits.shape[:2], *matched.truths.shape[1:]))
+    np.add.at(counts, (area, threshold, matched.image[own], matched.label[own]), 1)
+    found = _weighted(weights, counts)
+    truths = _weighted(weights, matched.truths)[:, :, None]
+    return np.asarray(np.divide(found, truths, out=np.full_like(found, np.nan), where=truths > 0))
+
+
+def _weighted(weights: Array, counts: Array) -> Array:
+    """(resamples, …, classes) of counts (…, images, classes)."""
+    return np.tensordot(weights, counts.astype(np.float64), axes=(1, counts.ndim - 2))
+
+
+def _figures(matched: Matched, weights: Array) -> dict[str, Array]:
+    """Metrics by name, (resamples,) each, of the sizes that were matched; NaN where nothing is to be found."""
+    measured = {"precision": average_precision(matched, weights), "recall": recall(matched, weights)}
+    return {
+        name: _mean(measured[kind][:, matched.areas.index(area), thresholds])
+        for name, (kind, area, thresholds) in FIGURES.items()
+        if area in matched.areas
     }
-    sizes = (matched.areas if areas is None else areas)[1:]
-    return found | {f"map_{name}": _mean(precision[:, place]) for place, name in enumerate(sizes, 1)}
 
 
-def _mean(values: Array) -> Array:
+def _mean(measured: Array) -> Array:
     """(resamples,): the mean over thresholds and those classes that are there; NaN without any."""
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0.0).sum(axis=(1, 2)), known.sum(axis=(1, 2))
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    known = ~np.isnan(measured)
+    sums, counts = np.where(known, measured, 0.0).sum(axis=(1, 2)), known.sum(axis=(1, 2))
+    return np.asarray(np.divide(sums, counts, out=np.full(len(measured), np.nan), where=counts > 0))
 
 
 def values(matched: Matched) -> dict[str, float]:
@@ -248,12 +290,9 @@ def values(matched: Matched) -> dict[str, float]:
 def intervals(
     matched: Matched, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """Every metric with its interval, images drawn anew."""
-    check_rows(matched.truths[0])
-    count = min(resamples, MOST_RESAMPLES)
-    drawn = weigh(lambda weights: _figures(matched, weights), len(matched), seed, groups, count)
-    defined = {name: value[~np.isnan(value)] for name, value in drawn.items()}
-    return percentiles(values(matched), defined, confidence)
+    """Every metric with its interval, images drawn anew; a resample without true boxes for a metric is left out of it."""
+    drawn = weigh(lambda weights: _figures(matched, weights), len(matched), seed, groups, resamples)
+    return percentiles(values(matched), _defined(drawn), confidence)
 
 
 def difference(
@@ -266,56 +305,76 @@ def difference(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Metric `name`, over boxes of all sizes, of `first` minus that of `second`, both on the same drawn images."""
+    """Metric `name` of `first` minus that of `second`, both on the same drawn images; 0 where neither is defined."""
     check_rows(first.truths[0], second.truths[0])
+    _, area, _ = FIGURES[name]
+    both = [matched.only(area) for matched in (first, second)]
 
     def apart(weights: Array) -> dict[str, Array]:
-        one, other = (_figures(matched, weights, ["all"])[name] for matched in (first, second))
+        one, other = (_figures(matched, weights)[name] for matched in both)
         return {name: one - other}
 
-    drawn = weigh(apart, len(first), seed, groups, min(resamples, MOST_RESAMPLES))[name]
     value = float(apart(np.ones((1, len(first))))[name][0])
-    return percentiles({name: value}, {name: drawn[~np.isnan(drawn)]}, confidence).get(name, Interval(0.0, 0.0, 0.0))
+    drawn = weigh(apart, len(first), seed, groups, resamples)
+    return percentiles({name: value}, _defined(drawn), confidence).get(name, Interval(0.0, 0.0, 0.0))
+
+
+def _defined(drawn: dict[str, Array]) -> dict[str, Array]:
+    return {name: value[~np.isnan(value)] for name, value in drawn.items()}
 
 
 def per_class(matched: Matched, threshold: float) -> list[dict[str, Any]]:
-    """For each class: AP, AP at an overlap of half, and at that overlap precision, recall and F1 of boxes of this score or more."""
-    precision, _ = precisions(matched, np.ones((1, len(matched))), ["all"])
-    truths, rows = matched.truths[0].sum(axis=0), []
-    for label, count in enumerate(truths.tolist()):
-        sure = (matched.label == label) & (matched.scores >= threshold) & matched.counted[0, HALF]
-        hits = int(matched.hits[0, HALF, sure].sum())
+    """For each class, 0 where undefined: AP, and at an overlap of half AP, and precision, recall, F1 from a score on.
+
+    Boxes of a lower score are taken after those of a higher one, so that leaving them out changes no match.
+
+    Args:
+        threshold: the score from which on a box is counted in precision, recall and F1.
+    """
+    average = np.nan_to_num(average_precision(matched.only("all"), np.ones((1, len(matched))))[0, 0])
+    all_sizes = matched.areas.index("all")
+    hits, counted = matched.hits[all_sizes, HALF], matched.counted[all_sizes, HALF]
+    rows = []
+    for label, truths in enumerate(matched.truths[all_sizes].sum(axis=0).tolist()):
+        sure = (matched.label == label) & (matched.scores >= threshold)
+        right, many = int((hits & sure).sum()), int((counted & sure).sum())
         rows.append(
             {
-                "ap": float(np.nan_to_num(precision[0, 0, :, label]).mean()),
-                "ap_50": float(np.nan_to_num(precision[0, 0, HALF, label])),
-                "precision": _ratio(hits, int(sure.sum())),
-                "recall": _ratio(hits, count),
-                "f1": _ratio(2 * hits, int(sure.sum()) + count),
-                "support": count,
+                "ap": float(average[:, label].mean()),
+                "ap_50": float(average[HALF, label]),
+                "precision": _ratio(right, many),
+                "recall": _ratio(right, truths),
+                "f1": _ratio(2 * right, many + truths),
+                "support": truths,
             }
         )
     return rows
 
 
 def best_threshold(matched: Matched) -> float:
-    """The score from which on boxes of all classes together have the best F1, at an overlap of half; 0.5 without a hit."""
-    counted = matched.counted[0, HALF]
+    """The score from which on boxes of all classes together have the best F1, at an overlap of half; 0.5 without a hit.
+
+    It lies midway between the last box that is worth it and the next, or zero where that is the last of all.
+    """
+    all_sizes = matched.areas.index("all")
+    counted = matched.counted[all_sizes, HALF]
     order = np.argsort(-matched.scores[counted], kind="stable")
-    scores, hits = matched.scores[counted][order], matched.hits[0, HALF, counted][order].cumsum()
+    scores = matched.scores[counted][order]
+    hits = matched.hits[all_sizes, HALF, counted][order].cumsum()
     if not len(scores) or not hits[-1]:
         return 0.5
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + matched.truths[0].sum())
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + matched.truths[all_sizes].sum())
     f1[:-1][scores[1:] == scores[:-1]] = 0.0  # no score lies between equals
     best = int(f1.argmax())
-    following = scores[best + 1] if best + 1 < len(scores) else 0.0
-    return float((scores[best] + following) / 2)
+    return float((scores[best] + np.append(scores, 0.0)[best + 1]) / 2)
 
 
-def hits_in(truth: Boxes, found: Found) -> int:
-    """How many found boxes of one image are true ones, at an overlap of half."""
+def tally(truth: Boxes, found: Found) -> tuple[int, int, int]:
+    """Of one image, at an overlap of half: how many boxes were found, how many missed, and how many were too many."""
     classes = int(max([*truth.classes.tolist(), *found.classes.tolist()], default=-1)) + 1
-    return int(match([truth], [found], classes, areas=False).hits[0, HALF].sum())
+    matched = match([truth], [found], classes, areas=False)
+    hits, counted = int(matched.hits[0, HALF].sum()), int(matched.counted[0, HALF].sum())
+    return hits, int(matched.truths.sum()) - hits, counted - hits
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -22,8 +22,8 @@ from tunesmith.models import sources
 from tunesmith.models.image_size import fitted
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
-from tunesmith.models.pixels import find_reading
 from tunesmith.models.maps import backbone_with_maps, gives_maps
+from tunesmith.models.pixels import find_reading
 from tunesmith.models.resizing import whole
 
 KIND = transformers.AutoModelForSemanticSegmentation

@@ -115,7 +115,8 @@ class VariedBoxed(_Views, Boxed):
         varied, drawn = self._drawn(indices)
         size = self.values.shape[2:]
         for place, one in zip(varied, drawn, strict=True):
-            found[place] = _moved(*found[place], one.matrix, (size[0], size[1]))
+            boxes, classes = found[place]
+            found[place] = _moved(boxes, classes, one.matrix, (size[0], size[1]))
         return found
 
     def count(self, indices: Indices) -> float:

@@ -29,7 +29,7 @@ PARTS = 2 + CORNERS
 
 
 def answers_of(output: Any) -> torch.Tensor:
-    """(images, layers, queries, outputs + 4), fp32: logits and boxes, the last layer first, and those before it that learn too.
+    """(images, layers, queries, outputs + 4), fp32: logits and boxes; the last layer, then those before that learn too.
 
     Args:
         output: of any detector; those of RT-DETR's kind give what each layer of the decoder finds, and what it starts from.
@@ -74,13 +74,11 @@ def surest(last: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor
 
 
 def constant(examples: Boxed, shares: Array, box: Array, outputs: int, queries: int) -> Array:
-    """Outcomes of giving every image the same: in each of the queries the probabilities `shares`, (classes,), at `box`, (4,)."""
+    """Outcomes of giving every image the same: in each query the probabilities `shares`, (classes,), at `box`, (4,)."""
     assert examples.boxes is not None
     classes = len(shares)
-    if outputs > classes:
-        logits = np.log(np.append(shares, max(1 - shares.sum(), 1e-6)))
-    else:
-        logits = np.log(shares / (1 - shares))
+    nothing = max(1 - float(shares.sum()), 1e-6)
+    logits = np.log(np.append(shares, nothing) if outputs > classes else shares / (1 - shares))
     one = torch.from_numpy(np.concatenate([logits, box]).astype(np.float32))
     answers = one.expand(1, 1, queries, -1)
     rows = [kept(answers, examples.truth(np.array([row])), classes) for row in range(examples.rows)]
@@ -124,8 +122,8 @@ def true_in(examples: Boxed) -> list[Boxes]:
 
 
 def in_pixels(boxes: npt.NDArray[np.float64], size: Array) -> npt.NDArray[np.float64]:
-    """(n, 4) corners in an image of `size`, (height, width), of boxes by centre and size as shares of it; cut to the image."""
+    """(n, 4) corners in an image of `size`, (height, width), of boxes by centre and size as shares of it; cut to it."""
     height, width = size
     half = boxes[:, 2:] / 2
     corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-    return np.clip(corners, 0, 1) * np.array([width, height, width, height])
+    return np.asarray(np.clip(corners, 0, 1) * np.array([width, height, width, height]))

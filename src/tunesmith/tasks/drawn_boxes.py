@@ -1,4 +1,4 @@
-"""Boxes as people look at them: drawn into the image, each class in a colour of its own, with its name where there is room."""
+"""Boxes as people look at them: drawn into the image, each class in a colour of its own, its name where there is room."""
 
 from __future__ import annotations
 

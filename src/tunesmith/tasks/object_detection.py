@@ -50,7 +50,7 @@ class ObjectDetection(ReadsImages):
         classes: list[Named] | str | None = None
         """Names of the classes by index, or a file with one a line, where boxes name them by number."""
         box_format: Literal["auto", "corners", "xywh"] = "auto"
-        """What four numbers in a list are: two corners, or left, top, width and height; `auto` goes by what they are called."""
+        """What four numbers in a list are: two corners, or left, top, width and height; `auto` goes by their name."""
         image_size: Auto | Side | tuple[Side, Side] = "auto"
         """Pixels of what the network is given, one side or [height, width]; images are resized to it, nothing is cropped.
         `auto`: as a detector's processor says; for a backbone about the shape of the images, of 100,000 pixels at most."""
@@ -129,15 +129,13 @@ class ObjectDetection(ReadsImages):
         """What of the network is new, and what it cannot do."""
         height, width = model.example["pixel_values"].shape[2:]
         what = (
-            f"The backbone of {model.source} has no head that finds things: a small RT-DETR's, with new weights, is put on it."
+            f"{model.source} has no head that finds things: a small RT-DETR's, with new weights, is put on it."
             if model.head == "new"
             else "The layers that tell classes apart are new, unless the checkpoint's classes are these; all else is kept."
         )
         told = [what, f"Images are resized to {width} × {height} pixels (task.image_size)."]
         if self._most > queries_of(model):
-            told.append(
-                f"An image has {self._most:,} boxes, and the network finds {queries_of(model):,} at most: some are never found."
-            )
+            told.append(f"An image has {self._most:,} boxes, and the network finds {queries_of(model):,} at most.")
         return tuple(told)
 
     def calibrate(self, model: Model, train: Boxed) -> None:
@@ -161,7 +159,7 @@ class ObjectDetection(ReadsImages):
         for name, chosen, images in sheet(rows, examples, seen, views):
             drawn = []
             for image, (boxes, classes) in zip(images, seen.truth(chosen), strict=True):
-                corners = box_outcomes.in_pixels(boxes, (image.height, image.width))
+                corners = box_outcomes.in_pixels(boxes, np.array([image.height, image.width]))
                 drawn.append(drawn_boxes.drawn(image, corners, classes, [""] * len(boxes), 2 * THUMBNAIL))
             found.append({"id": name, "images": [_uri(one) for one in drawn]})
         return found
@@ -241,29 +239,27 @@ class ObjectDetection(ReadsImages):
         assert fitted is not None
         truth = box_outcomes.true_in(examples)
         found = [sure(one, fitted) for one in box_outcomes.found_in(logits, examples.sizes)]
-        hits = [detection.hits_in(one, other) for one, other in zip(truth, found, strict=True)]
-        missed = np.array([(~one.ignored).sum() - hit for one, hit in zip(truth, hits, strict=True)])
-        many = np.array([len(one.scores) - hit for one, hit in zip(found, hits, strict=True)])
+        tallies = [detection.tally(one, other) for one, other in zip(truth, found, strict=True)]
+        wrong = np.array([missed + many for _, missed, many in tallies])
         shown = []
-        for row in np.argsort(-(missed + many), kind="stable")[:most].tolist():
-            if not missed[row] + many[row]:
+        for row in np.argsort(-wrong, kind="stable")[:most].tolist():
+            if not wrong[row]:
                 break
             cells = rows.slice(row, 1).select(["id", "input", "file"]).to_pylist()[0]
             image = picture.converted(picture.read(Path(cells["file"])), 3)
-            said = [f"{labels[index]} {score:.2f}" for index, score in zip(*found[row][1:], strict=True)]
+            pairs = zip(found[row].classes, found[row].scores, strict=True)
+            said = [f"{labels[index]} {score:.2f}" for index, score in pairs]
             named = [labels[index] for index in truth[row].classes]
             panels = [
-                drawn_boxes.drawn(image, *truth[row][:2], named),
-                drawn_boxes.drawn(image, *found[row][:2], said),
+                drawn_boxes.drawn(image, truth[row].corners, truth[row].classes, named),
+                drawn_boxes.drawn(image, found[row].corners, found[row].classes, said),
             ]
             shown.append(
                 {
                     "id": cells["id"],
                     "file": cells["input"],
                     "panels": [_uri(one) for one in panels],
-                    "found": int(hits[row]),
-                    "missed": int(missed[row]),
-                    "too_many": int(many[row]),
+                    **dict(zip(("found", "missed", "too_many"), tallies[row], strict=True)),
                 }
             )
         return shown
