@@ -220,7 +220,7 @@ def show_audit(found: dict[str, Any]) -> None:
     )
     for guess in columns["guesses"]:
         _console.print(f"Guessed: {guess}", soft_wrap=True, markup=False)
-    for sentence in [*verdict.sizes(found), *verdict.pixels(found)]:
+    for sentence in [*verdict.sizes(found), *verdict.contents(found)]:
         _console.print(sentence, soft_wrap=True, markup=False)
     repeats = found["duplicates"]
     _console.print(f"Repeats: {repeats['exact']:,} exact, {repeats['near']:,} nearly the same.")

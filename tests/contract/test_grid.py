@@ -15,6 +15,7 @@ from tunesmith import prepare, settings, tasks
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import logits
+from tunesmith.plans import HEAD
 from tunesmith.registry import look_up
 from tunesmith.train import checkpoint
 from tunesmith.train.events import Trained
@@ -53,7 +54,10 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     if rows:  # after the last step, which need not be the best one
         last = checkpoint.newest(job.checkpoints)
         assert last is not None
-        assert any(not torch.equal(inside[name], last.weights[name]) for name in inside if name in trains)
+        known = inside
+        if {row.stage for row in rows} == {HEAD}:  # of a head that cannot be solved for
+            known = {name: before[name] for name in trains}
+        assert any(not torch.equal(known[name], last.weights[name]) for name in known if name in trains)
     assert set(plan.stages) == {stage.name for stage in ready.model.stages}
     found = logits(ready.task, trained.model, ready.validation, "fp32")
     assert np.isfinite(found).all()

@@ -207,7 +207,7 @@ def test_wrong_settings_are_one_sentence(rows: dict[str, Any], tmp_path: Path, m
 
 @pytest.mark.parametrize("more", [{"cutmix": 1}, {"r_drop": 1, "dropout": 0.1}])
 def test_guards_of_whole_labels_are_refused(rows: dict[str, Any], tmp_path: Path, more: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=rf"train.{next(iter(more))} is for labels of whole inputs"):
+    with pytest.raises(SettingsError, match=rf"train.{next(iter(more))} is for tasks that give each input one answer"):
         tunesmith.finetune({**rows, "method": "full", "train": {**TRAIN, **more}}, run=tmp_path / "run")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tunesmith.contracts import Model
 from tunesmith.errors import ModelError
@@ -135,6 +136,16 @@ class ExactLinear(_Exact, nn.Linear):
 
 class ExactConv(_Exact, nn.Conv2d):
     """For pixels."""
+
+
+class Cosine(_Exact, nn.Linear):
+    """For vectors that are compared: their cosines to prototypes, then the vector itself, of length 1."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
+        """(rows, width) to (rows, outputs + width), fp32."""
+        with torch.autocast(input.device.type, enabled=False):
+            vector = functional.normalize(input.float(), dim=1)
+            return torch.cat([vector @ functional.normalize(self.weight, dim=1).T, vector], dim=1)
 
 
 def unit_of(model: Model) -> float:

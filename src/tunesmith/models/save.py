@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import adapters, heads, quantised, sources, user_network
+from tunesmith.models import adapters, embedder, heads, quantised, sources, user_network
 from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
 from tunesmith.run import writing
 from tunesmith.settings import UserModel
@@ -30,6 +30,8 @@ from tunesmith.settings import UserModel
 PIPELINE = "pipeline"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
 PEFT = "peft"
+EMBEDDER = "auto-model"
+"""A bare network, whose vectors are compared."""
 STATE_DICT = "state-dict"
 """Of a network of the user's own, which its own function builds."""
 POOLING_MODES = {
@@ -50,6 +52,8 @@ def loader_of(model: Model) -> str:
         return PEFT
     if isinstance(model.source, UserModel):
         return STATE_DICT
+    if isinstance(model.module, embedder.Embedder):
+        return EMBEDDER
     return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
 
 
@@ -73,6 +77,8 @@ def save(model: Model, folder: Path) -> None:
             config.save_pretrained(temporary)
         elif isinstance(model.source, UserModel):
             user_network.write(model, temporary)
+        elif isinstance(model.module, embedder.Embedder):
+            embedder.write(model, temporary)
         elif isinstance(model.module, PooledClassifier):
             _save_modules(model.module, model, temporary)
         else:
@@ -165,6 +171,7 @@ model = PeftModel.from_pretrained(base, folder).eval()
 """
     + _READ_IMAGES,
     ("image", STATE_DICT): user_network.OPEN,
+    ("image", EMBEDDER): embedder.OPEN,
     ("text", PIPELINE): """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -13,6 +13,7 @@ import torch
 
 from tunesmith import seeds
 from tunesmith.data.boxed import Boxed
+from tunesmith.data.identified import Identified
 from tunesmith.data.pixels import Pixels
 from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import VOID
@@ -156,6 +157,21 @@ def varied_boxed(images: Boxed, how: Augment, views: int, seed: int) -> VariedBo
     """`images` in so many views, their boxes moved with them."""
     own = {one.name: getattr(images, one.name) for one in fields(images)}
     return VariedBoxed(**own | {"key": _key(images, how, views, seed)}, how=how, views=views, seed=seed)
+
+
+@dataclass(frozen=True)
+class VariedIdentified(_Views, Identified):
+    """Images with identities, in several views."""
+
+    how: Augment
+    views: int
+    seed: int
+
+
+def varied_identified(images: Identified, how: Augment, views: int, seed: int) -> VariedIdentified:
+    """`images` in so many views."""
+    own = {one.name: getattr(images, one.name) for one in fields(images)}
+    return VariedIdentified(**own | {"key": _key(images, how, views, seed)}, how=how, views=views, seed=seed)
 
 
 def _key(images: Pixels, how: Augment, views: int, seed: int) -> str:

@@ -12,6 +12,8 @@ from tunesmith.report.format import bounds, metric_name, value
 from tunesmith.report.verdict import BASELINES, confidence, lengths, verdict
 
 LABELS_SHOWN = 50
+HUB = {"image-similarity": "image-feature-extraction"}
+"""What the Hub calls tasks of other names."""
 
 
 def model_card(report: Mapping[str, Any], loading_code: str) -> str:
@@ -95,8 +97,10 @@ def _metadata(report: Mapping[str, Any]) -> dict[str, Any]:
     metric = report["primary_metric"]
     name = report["model"]["name"]
     found: dict[str, Any] = {
-        "library_name": "transformers" if report["model"]["loader"] == "pipeline" else report["model"]["loader"],
-        "pipeline_tag": report["task"],
+        "library_name": "transformers"
+        if report["model"]["loader"] in ("pipeline", "auto-model")
+        else report["model"]["loader"],
+        "pipeline_tag": HUB.get(report["task"], report["task"]),
         "tags": ["tunesmith", report["task"], report["method"]],
         "metrics": [metric],
     }

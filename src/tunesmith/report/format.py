@@ -5,6 +5,7 @@ from __future__ import annotations
 SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
+    "recall_at_1", "recall_at_5", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -35,6 +36,11 @@ NAMES = {
     "map_medium": "mAP, medium",
     "map_large": "mAP, large",
     "mar_100": "mean recall",
+    "recall_at_1": "recall at 1",
+    "recall_at_5": "recall at 5",
+    "map_at_r": "MAP@R",
+    "eer": "equal error rate",
+    "tar_at_far_1": "accepted at 1 % false",
 }
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from tunesmith import run as runs
 from tunesmith.report import figures, frontier, retained
 from tunesmith.report import format as formats
-from tunesmith.report.verdict import BASELINES, METHODS, confidence, lengths, ordered, pixels, sizes, verdict
+from tunesmith.report.verdict import BASELINES, METHODS, confidence, contents, lengths, ordered, sizes, verdict
 
 LARGEST_MATRIX = 25
 """Classes up to which the confusion matrix can be read as a picture."""
@@ -63,7 +63,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         matrix=_matrix(report),
         confused=_confused(report),
         groups=_row_groups(report["plan"]["phases"]),
-        sizes=[*sizes(audit), *pixels(audit)],
+        sizes=[*sizes(audit), *contents(audit)],
     )
 
 
@@ -106,6 +106,9 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
         )
     if report.get("scatter"):
         found["scatter"] = figures.scatter(report["scatter"])
+    if "verification" in report:
+        points = [tuple(point) for point in report["verification"]["roc"]]
+        found["roc"] = figures.lines([("pairs", points)], "different pairs accepted", "same pairs accepted")
     found |= retained.drawings(report)
     counts = audit.get("classes", {}).get("train", {})
     if 0 < len(counts) <= LARGEST_MATRIX:

@@ -122,7 +122,7 @@ def sizes(audit: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def pixels(audit: Mapping[str, Any]) -> list[str]:
+def _pixels(audit: Mapping[str, Any]) -> list[str]:
     """How much of the training images each class has; nothing where targets are no masks."""
     found = audit.get("pixels", {}).get("train")
     if found is None:
@@ -131,6 +131,26 @@ def pixels(audit: Mapping[str, Any]) -> list[str]:
     shown = ", ".join(f"{label} {share(amount, 1)}" for label, amount in shares[:SHARES_SHOWN])
     more = f" and {len(shares) - SHARES_SHOWN} more" if len(shares) > SHARES_SHOWN else ""
     return [f"Pixels of the train split: {shown}{more}; {share(found['labelled'], 1)} of all are labelled."]
+
+
+def contents(audit: Mapping[str, Any]) -> list[str]:
+    """What targets that are more than a class or a score hold."""
+    return [*_pixels(audit), *_boxes(audit), *_identities(audit)]
+
+
+def _boxes(audit: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Boxes of the {name} split: {found['boxes']:,}, {found['a_image']['min']:.0f} to {found['a_image']['max']:.0f} an image."
+        for name, found in audit.get("boxes", {}).items()
+    ]
+
+
+def _identities(audit: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Identities of the {name} split: {found['identities']:,}, {found['images']['min']:.0f} to "
+        f"{found['images']['max']:.0f} images each."
+        for name, found in audit.get("identities", {}).items()
+    ]
 
 
 def ordered(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

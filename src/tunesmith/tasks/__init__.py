@@ -2,6 +2,7 @@
 
 TABLE = {
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
+    "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",

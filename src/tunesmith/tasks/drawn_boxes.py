@@ -17,6 +17,8 @@ LINE = 2
 """Pixels."""
 SIZE = 11
 """Of letters."""
+MIDDLE = 140
+"""Of 255: what is lighter than that bears black letters."""
 
 
 def drawn(
@@ -38,5 +40,11 @@ def drawn(
         width = pen.textlength(name, font=font)
         if name and width + 2 * LINE <= right - left:
             pen.rectangle((left, top, left + width + 2 * LINE, top + SIZE + LINE), fill=colour(index))
-            pen.text((left + LINE, top), name, fill="white", font=font)
+            pen.text((left + LINE, top), name, fill=_readable(colour(index)), font=font)
     return small
+
+
+def _readable(ground: tuple[int, int, int]) -> str:
+    """Black on what is light, white on what is dark (by the luma of ITU-R BT.601)."""
+    red, green, blue = ground
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > MIDDLE else "white"

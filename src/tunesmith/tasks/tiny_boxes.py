@@ -55,6 +55,6 @@ def write_boxes(folder: Path, rows: int = 60, seed: int = 0) -> Path:
         Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB").save(folder / name)
         images.append({"id": number, "file_name": name, "width": SIDE, "height": SIDE})
     whole = {"images": images, "annotations": found, "categories": [{"id": i, "name": n} for i, n in enumerate(NAMES)]}
-    file = folder / "boxes.json"
+    file = folder / "train.json"
     file.write_text(json.dumps(whole))
     return file

@@ -60,10 +60,10 @@ class Progress:
     cache: dict[str, Any] | None = None
     """stage, bytes, hits of the activation cache; None where it was not used."""
 
-    def add_step(self, loss_sum: float, loss_count: float) -> None:
+    def add_step(self, loss_sum: float, loss_count: float, rows: float) -> None:
         self.step += 1
         self.step_in_epoch += 1
-        self.rows_seen += loss_count
+        self.rows_seen += rows
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 

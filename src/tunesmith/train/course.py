@@ -175,12 +175,13 @@ class Course:
             for indices in job.steps(epoch)[progress.step_in_epoch :]:
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
-                progress.add_step(done.loss_sum, done.count)
+                rows = float(job.seen.weights[indices].sum())  # a loss may count parts of rows
+                progress.add_step(done.loss_sum, done.count, rows)
                 self._average()
                 if done.halved_to:
                     yield MicroBatchHalved(done.halved_to)
                 number, mean = progress.steps_before + progress.step, done.loss_sum / done.count
-                yield StepDone(number, self.planned_steps, epoch + 1, mean, rates, done.count)
+                yield StepDone(number, self.planned_steps, epoch + 1, mean, rates, rows)
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()

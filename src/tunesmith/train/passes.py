@@ -57,7 +57,7 @@ class Passes:
         for name in ("cutmix", "r_drop"):
             if getattr(self.guards, name) and self.examples.targets is None:
                 raise SettingsError(
-                    f"train.{name} is for labels of whole inputs, and this task has labels of their parts.",
+                    f"train.{name} is for tasks that give each input one answer, and this one does not.",
                     "Leave it away.",
                 )
         if self.guards.cutmix and self.guards.distil:

@@ -1,0 +1,342 @@
+"""image-similarity: which images show the same thing, a person, a product or an animal, among things that were never seen.
+
+The network gives each image a vector, and vectors are compared by their cosine. It is taught to put images of one identity
+near a prototype and away from all others, by a margin (ArcFace, Deng et al. 2019, equation 3, or CosFace, Wang et al. 2018,
+equation 4): a loss of each image by itself, which is the same however a step is cut. All figures are about identities that
+no training row shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from tunesmith.contracts import Array, Batched, Features, Head, Indices, Loading, Loss, Model, Solved
+from tunesmith.data import load as data
+from tunesmith.data.identified import Identified, identified
+from tunesmith.data.targets.identities import PROBLEM, Identities
+from tunesmith.errors import ModelError
+from tunesmith.metrics import verification
+from tunesmith.metrics.interval import Interval
+from tunesmith.models import embedder
+from tunesmith.models.activations import HEAD_INPUT, features
+from tunesmith.models.heads import outputs_of, width_of
+from tunesmith.models.pooling import OWN
+from tunesmith.models.varied import varied_identified
+from tunesmith.plans import Phase, Plan
+from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
+from tunesmith.tasks import tiny_identities, tiny_images
+from tunesmith.tasks.problems import how
+from tunesmith.tasks.reading_images import ReadingSettings, ReadsImages, data_uri, sheet, thumbnail
+
+LEAST_SCALE = 10.0
+"""Of cosines in the loss, where there are few identities."""
+MARGINS = {"arcface": 0.3, "cosface": 0.2}
+"""Less than the papers', which have thousands of images for each of their identities."""
+
+
+class ImageSimilarity(ReadsImages):
+    """Images with identities."""
+
+    name = "image-similarity"
+    keeps_head = False
+
+    class Settings(ReadingSettings):
+        """Settings under `task:`."""
+
+        loss: Literal["arcface", "cosface"] = "arcface"
+        """How the margin is taken: from the angle to the prototype, or from its cosine."""
+        margin: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
+        """By how much an image must be nearer to its own prototype; 0.3 radians for arcface, 0.2 for cosface when `auto`."""
+        scale: Auto | Annotated[float, Field(gt=0)] = "auto"
+        """Of cosines in the loss; by the number of identities when it is `auto` (Zhang et al. 2019, equation 7)."""
+        image_size: Auto | Annotated[int, Field(ge=8, le=4096)] = "auto"
+        """Pixels of the square images that the network is given; `auto`: as many as its processor says."""
+        metric: Literal["recall_at_1", "map_at_r", "auroc", "verification_accuracy"] = "recall_at_1"
+        """The primary metric, by which the best weights and the report's verdict go."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.taught: tuple[str, ...] = ()
+
+    @staticmethod
+    def tiny(folder: Path) -> dict[str, Any]:
+        return {
+            "model": str(tiny_images.write_vit(folder / "model")),
+            "data": str(tiny_identities.write_identities(folder / "things")),
+        }
+
+    def adopt(self, problem: str) -> None:
+        assert problem == PROBLEM
+
+    @property
+    def targets(self) -> Identities:
+        """How identities are read."""
+        return Identities()
+
+    @property
+    def primary_metric(self) -> str:
+        return str(self.settings.metric)
+
+    def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
+        self.kept = cache / "pixels"
+        found = data.load(settings, cache, seed, self.targets, self.cells)
+        self.taught = tuple(sorted(set(found.splits["train"].column("target").to_pylist())))
+        return found
+
+    def told(self) -> tuple[str, ...]:
+        return (
+            f"{len(self.taught):,} identities are taught, each with a prototype, at a margin of {self._margin():g} "
+            f"({self.settings.loss}) and a scale of {self._scale():.3g}; figures are about others.",
+        )
+
+    def _margin(self) -> float:
+        wanted = self.settings.margin
+        return MARGINS[self.settings.loss] if wanted == "auto" else wanted
+
+    def _scale(self) -> float:
+        wanted = self.settings.scale
+        if wanted == "auto":
+            return max(LEAST_SCALE, math.sqrt(2) * math.log(max(2, len(self.taught) - 1)))
+        return wanted
+
+    def load_model(
+        self,
+        source: str | UserModel,
+        labels: Sequence[str],
+        *,
+        seed: int,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
+        remote_code: bool = False,
+    ) -> Model:
+        if isinstance(source, UserModel):
+            raise ModelError(
+                "model.python builds networks that end in classes, and this task wants vectors.",
+                "Give a folder or Hub id.",
+            )
+        side = None if self.settings.image_size == "auto" else self.settings.image_size
+        return embedder.load_embedder(
+            source, self.taught, seed=seed, loading=loading, remote_code=remote_code, side=side
+        )
+
+    def calibrate(self, model: Model, train: Identified) -> None:
+        return  # prototypes are solved for, and have no statistics
+
+    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        model = embedder.reload_embedder(folder, remote_code=remote_code)
+        config: Any = model.module.config
+        self.taught = tuple(config.id2label[index] for index in range(outputs_of(model)))
+        return model
+
+    def encode(self, rows: pa.Table, model: Model) -> Identified:
+        names = rows.column("target").to_pylist() if "target" in rows.column_names else None
+        return identified(self.pixels(rows, model, None), names, self.taught)
+
+    def varied(self, examples: Identified, views: int, seed: int) -> Identified:
+        return varied_identified(examples, self.augment, views, seed)
+
+    def shown_views(self, rows: pa.Table, examples: Identified, views: int, seed: int) -> list[dict[str, Any]]:
+        seen = self.varied(examples, views, seed)
+        return [
+            {"id": name, "images": [data_uri(image) for image in images]}
+            for name, _, images in sheet(rows, examples, seen, views)
+        ]
+
+    def read(self, output: Any) -> torch.Tensor:
+        return output.logits.float()  # type: ignore[no-any-return]
+
+    def loss(self, logits: torch.Tensor, examples: Identified, indices: Indices) -> Loss:
+        assert examples.taught is not None
+        target = torch.from_numpy(examples.taught[examples.owner[indices]]).to(logits.device)
+        cosines = logits[:, : len(self.taught)]
+        own = cosines.gather(1, target[:, None])
+        nearer = self._nearer(own) - own
+        scores = self._scale() * cosines.scatter_add(1, target[:, None], nearer)
+        return Loss(functional.cross_entropy(scores, target, reduction="sum"), examples.count(indices))
+
+    def _nearer(self, own: torch.Tensor) -> torch.Tensor:
+        """The cosines to the own prototypes as the loss has them: smaller, by the margin."""
+        margin = self._margin()
+        if self.settings.loss == "cosface":
+            return own - margin
+        angle = own.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+        # Beyond half a turn less the margin the cosine would grow again; there it falls on, in a straight line.
+        return torch.where(angle < math.pi - margin, (angle + margin).cos(), own - margin * math.sin(margin))
+
+    def outcome(self, logits: torch.Tensor, examples: Identified, indices: Indices) -> torch.Tensor:
+        return logits if examples.identity is None else logits[:, len(self.taught) :]
+
+    def decode(self, examples: Identified, logits: Array) -> Array:
+        return logits
+
+    def solve_head(
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
+    ) -> Solved:
+        """Prototypes that are the means of what they stand for (Qi et al. 2018, section 3.3)."""
+        examples: Identified = train.examples
+        assert examples.taught is not None
+        if not kept.by_split:
+            for name, given in (("train", train), ("validation", validation)):
+                found = features(model, [HEAD_INPUT], given.examples.lengths, given.collate, plan.precision)[HEAD_INPUT]
+                kept.by_split[name] = {OWN: _unit(found)}
+        sums = np.zeros((len(self.taught), width_of(model)))
+        np.add.at(sums, examples.taught, kept.by_split["train"][OWN])
+        head = Head(OWN, _unit(sums), np.zeros(len(self.taught)))
+        score = self.score(validation.examples, kept.by_split["validation"][OWN])[self.primary_metric]
+        return Solved(head, head, {OWN: score})
+
+    def solved_on(self, examples: Identified) -> int:
+        return examples.rows
+
+    def score(self, examples: Identified, logits: Array) -> Mapping[str, float]:
+        assert examples.identity is not None
+        found = verification.values(verification.compare(logits, examples.identity))
+        loss = verification.loss(logits, examples.identity)
+        return {"loss": loss, self.primary_metric: found.get(self.primary_metric, 0.0)}
+
+    def commonest(self, train: Identified, examples: Identified, model: Model) -> Array:
+        """The same vector for all."""
+        width = width_of(model)
+        return np.full((examples.rows, width), width**-0.5, dtype=np.float32)
+
+    def _compared(self, examples: Identified, logits: Array) -> verification.Compared:
+        assert examples.identity is not None
+        return verification.compare(logits, examples.identity)
+
+    def intervals(
+        self, examples: Identified, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Mapping[str, Interval]:
+        return verification.intervals(self._compared(examples, logits), **how(settings, seed, groups))
+
+    def difference(
+        self,
+        examples: Identified,
+        logits: Array,
+        other: Array,
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        first, second = (self._compared(examples, one) for one in (logits, other))
+        return verification.difference(self.primary_metric, first, second, **how(settings, seed, groups))
+
+    def fitted(self, examples: Identified, logits: Array) -> float:
+        return verification.threshold(self._compared(examples, logits))
+
+    def details(
+        self, examples: Identified, logits: Array, labels: Sequence[str], fitted: float | None
+    ) -> dict[str, Any]:
+        assert examples.identity is not None
+        compared = self._compared(examples, logits)
+        return {
+            "verification": {
+                "threshold": fitted,
+                "identities": len(np.unique(examples.identity)),
+                "taught": len(self.taught),
+                "roc": [[round(end, 4) for end in point] for point in verification.roc(compared)],
+            }
+        }
+
+    def mistakes(
+        self,
+        rows: pa.Table,
+        examples: Identified,
+        logits: Array,
+        labels: Sequence[str],
+        fitted: float | None,
+        most: int,
+    ) -> list[dict[str, Any]]:
+        """Images whose nearest is of another identity, the surest first: the image, that one, and the nearest of its own."""
+        assert examples.identity is not None
+        found = []
+        for query in range(examples.rows):
+            near = logits @ logits[query]
+            near[query] = -np.inf
+            own = examples.identity == examples.identity[query]
+            best, right = int(near.argmax()), int(np.where(own, near, -np.inf).argmax())
+            if not own[best] and np.isfinite(near[right]) and right != query and own.sum() > 1:
+                found.append((float(near[best]), query, best, right, float(near[right])))
+        shown = []
+        for score, query, best, right, own_score in sorted(found, reverse=True)[:most]:
+            cells = rows.take([query, best, right]).select(["id", "input", "file", "target"]).to_pylist()
+            shown.append(
+                {
+                    "id": cells[0]["id"],
+                    "file": cells[0]["input"],
+                    "panels": [thumbnail(Path(one["file"])) for one in cells],
+                    "identities": [one["target"] for one in cells],
+                    "similarity": score,
+                    "own_similarity": own_score,
+                }
+            )
+        return shown
+
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
+        """`embedding`; of rows with an identity their nearest other row, of others the nearest identity that was taught."""
+        assert fitted is not None
+        columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
+        if "target" in rows.column_names:
+            ids = rows.column("id").to_pylist()
+            nearest, similarity = _nearest(logits)
+            columns |= {"truth": rows.column("target"), "prediction": [ids[row] for row in nearest]}
+            vectors = logits
+        else:
+            cosines, vectors = logits[:, : len(self.taught)], logits[:, len(self.taught) :]
+            nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
+            columns |= {"prediction": [self.taught[index] for index in nearest]}
+        return pa.table(
+            columns
+            | {
+                "similarity": similarity.astype(np.float64),
+                "same": similarity >= fitted,
+                "embedding": pa.array(list(vectors.astype(np.float32)), pa.list_(pa.float32())),
+            }
+        )
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        identity = np.unique(np.asarray(first.column("truth").to_pylist(), dtype=str), return_inverse=True)[1]
+        one, other = (
+            verification.compare(np.array(table.column("embedding").to_pylist(), dtype=np.float32), identity)
+            for table in (first, second)
+        )
+        return verification.difference(self.primary_metric, one, other, **how(settings, seed, groups))
+
+    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Identified]:
+        raw, pixels = self.tried_images(rows, model, most)
+        return raw, identified(pixels, None, self.taught)
+
+    def loading_code(self, model: Model, folder: str, inputs: int) -> str:
+        return embedder.loading_code(model, folder)
+
+
+def _unit(vectors: Array) -> Array:
+    """(rows, width) of length 1."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+
+def _nearest(vectors: Array) -> tuple[Indices, Array]:
+    """(rows,) the most similar other row of each, and how similar it is; itself where it is the only one."""
+    nearest, similarity = [], []
+    for row, vector in enumerate(vectors):
+        near = vectors @ vector
+        if len(near) > 1:
+            near[row] = -np.inf
+        nearest.append(int(near.argmax()))
+        similarity.append(float(near.max()))
+    return np.array(nearest, dtype=np.int64), np.array(similarity)
