@@ -19,8 +19,8 @@ from tunesmith.tasks.tiny_images import write_images, write_processor
 from tunesmith.tasks.tiny_masks import write_masks
 
 __all__ = [
-    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_image_model", "write_images",
-    "write_boxes", "write_identities", "write_masks", "write_model", "write_rows",
+    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_boxes", "write_identities",
+    "write_image_model", "write_images", "write_masks", "write_model", "write_rows",
 ]  # fmt: skip
 
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}

@@ -65,7 +65,7 @@ def test_numbers_are_classes_and_a_file_beside_them_says_their_names(tmp_path: P
     pixels = found.audit["pixels"]["train"]
     assert pixels["labelled"] == pytest.approx(0.75)
     assert sum(pixels["classes"].values()) == pytest.approx(1)
-    assert "Pixels of the train split: road" in verdict.pixels(found.audit)[0]
+    assert "Pixels of the train split: road" in verdict.contents(found.audit)[0]
 
 
 def test_masks_of_two_values_are_a_thing_on_nothing(tmp_path: Path) -> None:

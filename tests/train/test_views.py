@@ -16,6 +16,7 @@ from tiny import write_image_model, write_images
 from tunesmith import prepare
 from tunesmith.errors import SettingsError
 from tunesmith.models import augment
+from tunesmith.tasks import reading_images
 from tunesmith.train import cache
 from tunesmith.train.course import Job
 from tunesmith.train.events import CacheFilled, StepDone, Trained
@@ -131,3 +132,15 @@ def test_without_the_library_it_is_refused_before_training(
     monkeypatch.setattr(augment.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="needs kornia"):
         begin(images, tmp_path)
+
+
+def test_few_images_are_varied_lightly_where_that_is_left_open(
+    images: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images["task"] = {"name": "image-classification", "augment": "auto"}
+    few = begin(images, tmp_path / "few")
+    assert any("as they are fewer than 5,000: turned by up to 5 degrees" in reason for reason in few.plan.reasons)
+    assert not any("mirrored" in reason for reason in few.plan.reasons)
+    monkeypatch.setattr(reading_images, "FEW", 10)
+    many = begin(images, tmp_path / "many")
+    assert many.plan.views == 1

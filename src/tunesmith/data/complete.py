@@ -91,7 +91,7 @@ def _why_none_left(split: str, strata: Indices, together: Indices) -> tuple[str,
         why = f"most of the {classes:,} classes have a single row, and training needs that one"
     else:
         of = f"{clusters:,} cluster{'' if clusters == 1 else 's'}"
-        why = f"the {len(strata):,} rows belong together in {of} of near-duplicates or groups"
+        why = f"the {len(strata):,} rows belong together in {of} of near-duplicates, groups or identities"
     return f"No row is left for the {split} split: {why}.", "Give more rows, or bring the splits yourself."
 
 
@@ -104,8 +104,9 @@ def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
 
 
 def _strata(table: pa.Table) -> Indices:
-    """The class of each row; for several labels the rarest one; for scores the decile; one for all without a target."""
-    if "target" not in table.column_names:
+    """The class of each row; for several labels the rarest one; for scores the decile; one for all without a target, and
+    where it is a name, by which splits part."""
+    if "target" not in table.column_names or _of_names(table, "target"):
         return np.zeros(table.num_rows, dtype=np.int64)
     target = classes_in(table.column("target"))
     if pa.types.is_floating(target.type):
@@ -121,8 +122,15 @@ def _strata(table: pa.Table) -> Indices:
 
 
 def _together(table: pa.Table, near: Indices) -> Indices:
-    """Clusters that neither a group nor near-duplicates cross: what is linked by either belongs together."""
-    if "group" not in table.column_names:
-        return near
-    groups = np.unique(np.asarray(table.column("group").to_pylist(), dtype=str), return_inverse=True)[1]
-    return duplicates.joined(near, groups)
+    """Clusters that no group, no target that is a name, and no near-duplicates cross: what is linked by any of them belongs
+    together."""
+    found = near
+    for column in ("group", "target"):
+        if column in table.column_names and _of_names(table, column):
+            names = np.asarray(table.column(column).to_pylist(), dtype=str)
+            found = duplicates.joined(found, np.unique(names, return_inverse=True)[1])
+    return found
+
+
+def _of_names(table: pa.Table, column: str) -> bool:
+    return bool(pa.types.is_string(table.schema.field(column).type))

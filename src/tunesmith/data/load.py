@@ -35,7 +35,7 @@ Indices = npt.NDArray[np.int64]
 class Dataset:
     """Splits ready for a task, with the columns id, line, those of the cells (input first), target, group.
 
-    There is no target where rows are read without one, and a group only where one was named.
+    There is no target where rows are read without one, and a group only where one was named, or where the target is one.
     """
 
     splits: dict[str, pa.Table]
@@ -76,7 +76,7 @@ def load(
     settled = targets.settle(raw["train"], read.problem)
     columns = replace(read.columns, guesses=(*read.columns.guesses, *settled.guesses))
     parsed = {
-        split: _parsed(one, targets.reading(raw[split].place, settled), cache / f"{split}.arrow", split)
+        split: _parsed(one, targets, targets.reading(raw[split].place, settled), cache / f"{split}.arrow", split)
         for split, one in splits.items()
     }
     notes += settled.notes
@@ -192,7 +192,7 @@ def load_labelled(
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
     place = Place(chosen.folder, cache / "labelled.targets", settings)
-    parsed = _parsed(read, targets.reading(place, settled), cache / "labelled.arrow", "test")
+    parsed = _parsed(read, targets, targets.reading(place, settled), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:
         _refuse_empty(parsed, chosen.name)
     return parsed
@@ -231,9 +231,11 @@ def opened(settings: DataSettings) -> dict[str, Source]:
     return {name: found[name] for name in SPLITS if name in found}
 
 
-def _parsed(read: Canonical, reading: Reading, path: Path, split: str) -> Canonical:
-    """`read` with its raw targets made into values; rows without a good one are set aside."""
+def _parsed(read: Canonical, targets: Targets, reading: Reading, path: Path, split: str) -> Canonical:
+    """`read` with its raw targets made into values, which are groups too where rows of one belong together and no others
+    are named; rows without a good one are set aside."""
     names = [name for name in read.rows.column_names if name != "raw"]
+    made = ["target", "group"] if targets.apart and "group" not in names else ["target"]
     rejected = list(read.rejected)
 
     def usable() -> Iterator[tuple[Any, ...]]:
@@ -243,9 +245,10 @@ def _parsed(read: Canonical, reading: Reading, path: Path, split: str) -> Canoni
                 if isinstance(value, Reason):
                     rejected.append(Rejected(split, row[1], str(value), excerpt(row[2])))
                 else:
-                    yield *row, value
+                    yield *row, *[value] * len(made)
 
-    schema = pa.schema([read.rows.schema.field(name) for name in names] + [("target", reading.kind)])
+    fields = [read.rows.schema.field(name) for name in names]
+    schema = pa.schema(fields + [(name, reading.kind) for name in made])
     return Canonical(store(usable(), schema, path), rejected)
 
 

@@ -140,7 +140,8 @@ def contents(audit: Mapping[str, Any]) -> list[str]:
 
 def _boxes(audit: Mapping[str, Any]) -> list[str]:
     return [
-        f"Boxes of the {name} split: {found['boxes']:,}, {found['a_image']['min']:.0f} to {found['a_image']['max']:.0f} an image."
+        f"Boxes of the {name} split: {found['boxes']:,}, {found['a_image']['min']:.0f} to {found['a_image']['max']:.0f} an "
+        "image."
         for name, found in audit.get("boxes", {}).items()
     ]
 

@@ -78,10 +78,10 @@ class ImageClassification(ReadsImages, Classifying):
         return self.pixels(rows, model, self.answers(rows, model))
 
     def varied(self, examples: Pixels, views: int, seed: int) -> Pixels:  # type: ignore[override]
-        return varied(examples, self.augment, views, seed)
+        return varied(examples, self.augment(examples), views, seed)
 
     def shown_views(self, rows: pa.Table, examples: Pixels, views: int, seed: int) -> list[dict[str, Any]]:  # type: ignore[override]
-        seen = varied(examples, self.augment, views, seed)
+        seen = varied(examples, self.augment(examples), views, seed)
         return [
             {"id": name, "images": [data_uri(image) for image in images]}
             for name, _, images in sheet(rows, examples, seen, views)

@@ -104,9 +104,8 @@ class ImageSimilarity(ReadsImages):
 
     def _scale(self) -> float:
         wanted = self.settings.scale
-        if wanted == "auto":
-            return max(LEAST_SCALE, math.sqrt(2) * math.log(max(2, len(self.taught) - 1)))
-        return wanted
+        usual = max(LEAST_SCALE, math.sqrt(2) * math.log(max(2, len(self.taught) - 1)))
+        return usual if wanted == "auto" else float(wanted)
 
     def load_model(
         self,
@@ -141,7 +140,7 @@ class ImageSimilarity(ReadsImages):
         return identified(self.pixels(rows, model, None), names, self.taught)
 
     def varied(self, examples: Identified, views: int, seed: int) -> Identified:
-        return varied_identified(examples, self.augment, views, seed)
+        return varied_identified(examples, self.augment(examples), views, seed)
 
     def shown_views(self, rows: pa.Table, examples: Identified, views: int, seed: int) -> list[dict[str, Any]]:
         seen = self.varied(examples, views, seed)

@@ -151,10 +151,10 @@ class ObjectDetection(ReadsImages):
         return boxed(self.pixels(rows, model, None), targets, _sizes(rows))
 
     def varied(self, examples: Boxed, views: int, seed: int) -> Boxed:
-        return varied_boxed(examples, self.augment, views, seed)
+        return varied_boxed(examples, self.augment(examples), views, seed)
 
     def shown_views(self, rows: pa.Table, examples: Boxed, views: int, seed: int) -> list[dict[str, Any]]:
-        seen = varied_boxed(examples, self.augment, views, seed)
+        seen = varied_boxed(examples, self.augment(examples), views, seed)
         found = []
         for name, chosen, images in sheet(rows, examples, seen, views):
             drawn = []

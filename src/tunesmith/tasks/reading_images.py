@@ -30,6 +30,8 @@ SHEET_ROWS, SHEET_VIEWS = 6, 6
 """Of the sheet of varied images."""
 Named = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
 """A class; YAML reads such as 0 and 1 as numbers."""
+FEW = 5_000
+"""Training images, of which some see each often enough to learn it by heart."""
 TRIED_SIDE = 256
 """Pixels of the longer side of images that the saved model is tried on."""
 
@@ -37,8 +39,8 @@ TRIED_SIDE = 256
 class ReadingSettings(Strict):
     """Settings that every task of the family has."""
 
-    augment: Literal["none", "light", "strong"] | Augment = "none"
-    """How training images are varied: a name, or a mapping of what is to be done."""
+    augment: Literal["none", "auto", "light", "strong"] | Augment = "none"
+    """How training images are varied: a name, or a mapping of what is to be done. `auto`: lightly where they are few."""
 
 
 class ReadsImages:
@@ -64,15 +66,18 @@ class ReadsImages:
         return None
 
     def variation(self, examples: Any) -> Variation | None:
-        how = self.augment
+        how = self.augment(examples)
         if not how.changes:
             return None
         insist_installed()
-        return Variation(how.views, f"Training images are varied: {described(how)}.")
+        few = f", as they are fewer than {FEW:,}" if self.settings.augment == "auto" else ""
+        return Variation(how.views, f"Training images are varied{few}: {described(how)}.")
 
-    @property
-    def augment(self) -> Augment:
+    def augment(self, examples: Pixels) -> Augment:
+        """How the training images `examples` are varied. Nothing is mirrored unasked: left and right may mean something."""
         wanted = self.settings.augment
+        if wanted == "auto":
+            wanted = "light" if examples.rows < FEW else "none"
         return wanted if isinstance(wanted, Augment) else SETS[wanted]
 
     def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:

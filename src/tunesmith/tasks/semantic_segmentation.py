@@ -141,10 +141,10 @@ class SemanticSegmentation(ReadsImages):
         return with_masks(self.pixels(rows, model, None), masks, _sizes(rows), self.kept)
 
     def varied(self, examples: Segments, views: int, seed: int) -> Segments:
-        return varied_segments(examples, self.augment, views, seed)
+        return varied_segments(examples, self.augment(examples), views, seed)
 
     def shown_views(self, rows: pa.Table, examples: Segments, views: int, seed: int) -> list[dict[str, Any]]:
-        seen = varied_segments(examples, self.augment, views, seed)
+        seen = varied_segments(examples, self.augment(examples), views, seed)
         return [
             {
                 "id": name,

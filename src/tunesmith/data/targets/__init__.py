@@ -1,4 +1,4 @@
-"""What one target is: a class, a mask, boxes, …; everything about reading data that depends on it; one file a kind."""
+"""What one target is: a class, a mask, boxes, a name, …; all about reading data that depends on it; one file a kind."""
 
 from __future__ import annotations
 
@@ -71,6 +71,8 @@ class Targets(Protocol):
     """Names that a column of targets goes by."""
     preferred: Sequence[str]
     """Those of them that win where several are there, best first."""
+    apart: bool
+    """Whether rows of one target belong together, so that splits part them by it; such targets are strings."""
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         """What the training cells show.
@@ -84,7 +86,11 @@ class Targets(Protocol):
         ...
 
     def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Sections of the audit on the targets of each split, beside how many rows have which class, and warnings."""
+        """Sections of the audit on the targets of each split, beside how many rows have which class, and warnings.
+
+        Raises:
+            DataError: nothing can be learned from what a split is left with.
+        """
         ...
 
     def reading(self, place: Place, settled: Settled) -> Reading:

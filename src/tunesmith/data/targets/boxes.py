@@ -48,6 +48,7 @@ class Boxes:
         "objects", "object", "annotations", "annotation", "boxes", "bboxes", "bbox", "labels", "label", "target",
     )  # fmt: skip
     preferred: Sequence[str] = ("objects", "boxes")
+    apart = False
 
     def __init__(self, classes: Sequence[str] | str | None, box_format: BoxFormat = "auto") -> None:
         """`classes`: names by index, or a file of them; those in the training rows when absent. `box_format`: how four

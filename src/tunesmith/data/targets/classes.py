@@ -34,6 +34,7 @@ class Classes:
         "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
     )  # fmt: skip
     preferred: Sequence[str] = ("label", "labels")
+    apart = False
 
     def __init__(self, problem: Problem | None) -> None:
         """`problem`: which of them it is; read off the cells when it is None."""

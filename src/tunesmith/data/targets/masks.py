@@ -65,6 +65,7 @@ class Masks:
         "mask", "masks", "label", "labels", "segmentation", "annotation", "mask_path", "seg_map", "target",
     )  # fmt: skip
     preferred: Sequence[str] = ("mask", "label")
+    apart = False
 
     def __init__(self, classes: Sequence[str] | str | None, ignore: Sequence[int]) -> None:
         """`classes`: names by index, or a file of them; looked for beside the data when absent. `ignore`: values that mean

@@ -1,0 +1,234 @@
+"""Whether two rows show the same thing: what vectors of length 1 say of it, about identities that were never taught.
+
+Every row asks all others. What it finds, and how similar the others are, is worked out once; a resample only weighs the rows
+that ask, so that rows, and whole identities, can be drawn anew.
+
+Shared by all functions:
+    embeddings: (rows, width) of length 1.
+    identity: (rows,) whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.metrics.checks import check_finite, check_rows
+from tunesmith.metrics.interval import Interval
+from tunesmith.metrics.resampling import Groups, percentiles, weigh
+
+Array = npt.NDArray[Any]
+BINS = 500
+"""Of similarities from -1 to 1."""
+FEW = 5
+FALSE_ACCEPTS = 0.01
+BLOCK = 4_000_000
+"""Similarities held at once."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What each row finds when it asks all others."""
+
+    asks: Array
+    """(rows,) whether there is another row of its identity."""
+    first: Array
+    """(rows,) whether the most similar other row is of its identity."""
+    fifth: Array
+    """(rows,) whether one of the five most similar is."""
+    precision_at_r: Array
+    """(rows,) MAP@R (Musgrave et al. 2020, section 3.2): of the R most similar, R being how many there are to find."""
+    same: Array
+    """(rows, BINS) how many others of its identity are so similar, and"""
+    others: Array
+    """(rows, BINS) how many of other identities."""
+
+    def __len__(self) -> int:
+        return len(self.asks)
+
+
+def compare(embeddings: Array, identity: Array) -> Compared:
+    """Let every row ask all others.
+
+    Raises:
+        DataError: no rows, other lengths, or what is no number.
+    """
+    check_rows(embeddings, identity)
+    check_finite(embeddings, "embeddings")
+    count = len(embeddings)
+    vectors = embeddings.astype(np.float32)
+    sizes = np.bincount(np.unique(identity, return_inverse=True)[1])
+    deepest = int(min(count - 1, max(FEW, sizes.max() - 1)))
+    parts: list[list[Array]] = [[] for _ in range(5)]
+    step = max(1, BLOCK // count)
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        near = vectors[rows] @ vectors.T
+        alike = identity[rows, None] == identity[None]
+        itself = np.arange(len(rows)), rows
+        alike[itself] = False
+        places = np.clip(((near.astype(np.float64) + 1) / 2 * BINS).astype(np.int64), 0, BINS - 1)
+        places += BINS * np.arange(len(rows))[:, None]
+        same = np.bincount(places[alike], minlength=len(rows) * BINS)
+        everything = np.bincount(places.ravel(), minlength=len(rows) * BINS)
+        everything[places[itself]] -= 1
+        near[itself] = -np.inf
+        wanted = alike.sum(axis=1)
+        hits = np.take_along_axis(alike, _nearest(near, deepest), axis=1)
+        found: list[Array] = [hits[:, :1].any(axis=1), hits[:, :FEW].any(axis=1), _precision(hits, wanted)]
+        found += [one.reshape(len(rows), BINS).astype(np.float32) for one in (same, everything - same)]
+        for part, values_ in zip(parts, found, strict=True):
+            part.append(values_)
+    first, fifth, precision, same, others = (np.concatenate(part) for part in parts)
+    return Compared(same.sum(axis=1) > 0, first, fifth, precision, same, others)
+
+
+def _nearest(near: Array, count: int) -> Array:
+    """(rows, count) the most similar columns, most similar first; of equals those that come first."""
+    if not count:
+        return np.zeros((len(near), 0), dtype=np.int64)
+    some = np.sort(np.argpartition(-near, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
+
+
+def _precision(hits: Array, wanted: Array) -> Array:
+    """(rows,): the sum of the precisions at each hit among the first R answers, divided by R."""
+    ranks = np.arange(1, hits.shape[1] + 1)
+    inside = hits & (ranks <= wanted[:, None])
+    return np.asarray((inside * hits.cumsum(axis=1) / ranks).sum(axis=1) / np.maximum(wanted, 1))
+
+
+def _figures(compared: Compared, weights: Array) -> dict[str, Array]:
+    """Metrics by name, (resamples,) each; NaN where they are not defined."""
+    asks = weights * compared.asks
+    total = asks.sum(axis=1)
+
+    def mean(values_: Array) -> Array:
+        return np.asarray(np.divide(asks @ values_, total, out=np.full(len(weights), np.nan), where=total > 0))
+
+    accepted, false = _rates(weights @ compared.same, weights @ compared.others)
+    both = ~np.isnan(accepted[:, -1] + false[:, -1])  # there are pairs of either kind
+    eer, _ = _crossing(accepted, false)
+    steps = np.diff(false, axis=1)
+    at = (false <= FALSE_ACCEPTS).sum(axis=1) - 1  # the last place with few enough
+    at = np.clip(at, 0, accepted.shape[1] - 2)
+    rows = np.arange(len(weights))
+    low, high = false[rows, at], false[rows, at + 1]
+    share = np.clip(np.divide(FALSE_ACCEPTS - low, high - low, out=np.zeros_like(low), where=high > low), 0, 1)
+    tar = accepted[rows, at] + share * (accepted[rows, at + 1] - accepted[rows, at])
+    return {
+        "recall_at_1": mean(compared.first),
+        "recall_at_5": mean(compared.fifth),
+        "map_at_r": mean(compared.precision_at_r),
+        "auroc": (steps * (accepted[:, 1:] + accepted[:, :-1]) / 2).sum(axis=1),
+        "verification_accuracy": ((accepted + 1 - false) / 2).max(axis=1),
+        "eer": np.where(both, eer, np.nan),
+        "tar_at_far_1": np.where(both, tar, np.nan),
+    }
+
+
+def _rates(same: Array, others: Array) -> tuple[Array, Array]:
+    """(resamples, BINS + 1) each, as the similarity that is asked for falls: same pairs accepted, and different ones."""
+
+    def share(counts: Array) -> Array:
+        sums = np.cumsum(counts[:, ::-1], axis=1, dtype=np.float64)
+        whole = sums[:, -1:]
+        found = np.divide(sums, whole, out=np.full_like(sums, np.nan), where=whole > 0)
+        return np.concatenate([np.where(whole > 0, 0.0, np.nan), found], axis=1)
+
+    return share(same), share(others)
+
+
+def _crossing(accepted: Array, false: Array) -> tuple[Array, Array]:
+    """Where as many same pairs are refused as different ones are accepted: the rate, and the place among the bins' ends."""
+    gap = false - (1 - accepted)  # climbs from -1 to 1
+    place = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)
+    rows = np.arange(len(gap))
+    before, after = gap[rows, place - 1], gap[rows, place]
+    share = np.divide(-before, after - before, out=np.zeros_like(before), where=after > before)
+    return false[rows, place - 1] + share * (false[rows, place] - false[rows, place - 1]), place - 1 + share
+
+
+def values(compared: Compared) -> dict[str, float]:
+    """Every metric by name; one is absent where there are no pairs that it needs."""
+    found = _figures(compared, np.ones((1, len(compared))))
+    return {name: float(value[0]) for name, value in found.items() if not np.isnan(value[0])}
+
+
+def intervals(
+    compared: Compared, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
+) -> dict[str, Interval]:
+    """Every metric with its interval, rows (or groups of them) drawn anew."""
+    drawn = weigh(lambda weights: _figures(compared, weights), len(compared), seed, groups, resamples)
+    defined = {name: value[~np.isnan(value)] for name, value in drawn.items()}
+    return percentiles(values(compared), defined, confidence)
+
+
+def difference(
+    name: str,
+    first: Compared,
+    second: Compared,
+    *,
+    seed: int,
+    groups: Groups = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Metric `name` of `first` minus that of `second`, both on the same drawn rows."""
+    check_rows(first.asks, second.asks)
+
+    def apart(weights: Array) -> dict[str, Array]:
+        one, other = (_figures(compared, weights)[name] for compared in (first, second))
+        return {name: one - other}
+
+    drawn = weigh(apart, len(first), seed, groups, resamples)[name]
+    value = float(apart(np.ones((1, len(first))))[name][0])
+    return percentiles({name: value}, {name: drawn[~np.isnan(drawn)]}, confidence).get(name, Interval(0.0, 0.0, 0.0))
+
+
+def threshold(compared: Compared) -> float:
+    """The similarity of the equal error rate; 0 where there are no pairs of one kind."""
+    accepted, false = _rates(*_whole(compared))
+    if np.isnan(accepted).any() or np.isnan(false).any():
+        return 0.0
+    _, place = _crossing(accepted, false)
+    return float(1 - 2 * place[0] / BINS)
+
+
+def roc(compared: Compared, points: int = 200) -> list[tuple[float, float]]:
+    """Shares of different and of same pairs that are accepted, as the similarity that is asked for falls."""
+    accepted, false = _rates(*_whole(compared))
+    if np.isnan(accepted).any() or np.isnan(false).any():
+        return []
+    at = np.linspace(0, 1, points)
+    # Of equal shares of false accepts the best counts.
+    ends = np.maximum.accumulate(accepted[0])
+    known, place = np.unique(false[0][::-1], return_index=True)
+    return [(float(x), float(y)) for x, y in zip(at, np.interp(at, known, ends[::-1][place]), strict=True)]
+
+
+def _whole(compared: Compared) -> tuple[Array, Array]:
+    return compared.same.sum(axis=0, dtype=np.float64)[None], compared.others.sum(axis=0, dtype=np.float64)[None]
+
+
+def loss(embeddings: Array, identity: Array, temperature: float = 0.1) -> float:
+    """The soft nearest neighbour loss (Frosst et al. 2019, equation 1) over rows that have another of their identity."""
+    count, total, asked = len(embeddings), 0.0, 0
+    vectors = embeddings.astype(np.float32)
+    step = max(1, BLOCK // count)
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        near = (vectors[rows] @ vectors.T).astype(np.float64) / temperature
+        near[np.arange(len(rows)), rows] = -np.inf
+        alike = identity[rows, None] == identity[None]
+        alike[np.arange(len(rows)), rows] = False
+        some = alike.any(axis=1)
+        everything = np.logaddexp.reduce(near[some], axis=1)
+        own = np.logaddexp.reduce(np.where(alike[some], near[some], -np.inf), axis=1)
+        total += float((everything - own).sum())
+        asked += int(some.sum())
+    return total / asked if asked else 0.0

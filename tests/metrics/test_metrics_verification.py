@@ -1,0 +1,112 @@
+"""Same or not: against brute force, bounds, and what must not matter."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from tunesmith.errors import DataError
+from tunesmith.metrics import verification
+from tunesmith.metrics.verification import compare, difference, intervals, loss, roc, threshold, values
+
+
+def some(seed: int, rows: int = 60, identities: int = 12, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    identity = random.integers(0, identities, rows)
+    found = random.normal(size=(identities, width))[identity] + random.normal(size=(rows, width))
+    return found / np.linalg.norm(found, axis=1, keepdims=True), identity
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_figures_are_those_of_all_pairs(seed: int) -> None:
+    vectors, identity = some(seed)
+    near = vectors @ vectors.T
+    first, fifth, precision = [], [], []
+    for row in range(len(vectors)):
+        order = [int(other) for other in np.argsort(-near[row], kind="stable") if other != row]
+        hits = identity[order] == identity[row]
+        if not hits.any():
+            continue
+        first.append(hits[0])
+        fifth.append(hits[:5].any())
+        wanted = int(hits.sum())
+        precision.append(sum(hits[: k + 1].mean() for k in range(wanted) if hits[k]) / wanted)
+    pairs = np.triu_indices(len(vectors), 1)
+    same, score = identity[pairs[0]] == identity[pairs[1]], near[pairs]
+    false, accepted, _ = roc_curve(same, score)
+    found = values(compare(vectors, identity))
+    assert found["recall_at_1"] == pytest.approx(np.mean(first))
+    assert found["recall_at_5"] == pytest.approx(np.mean(fifth))
+    assert found["map_at_r"] == pytest.approx(np.mean(precision))
+    assert found["auroc"] == pytest.approx(roc_auc_score(same, score), abs=2e-3)
+    assert found["eer"] == pytest.approx(false[np.abs(false - (1 - accepted)).argmin()], abs=0.02)
+    assert found["verification_accuracy"] == pytest.approx(((accepted + 1 - false) / 2).max(), abs=0.01)
+    assert found["tar_at_far_1"] == pytest.approx(np.interp(0.01, false, accepted), abs=0.05)
+    at = threshold(compare(vectors, identity))
+    assert (score[same] < at).mean() == pytest.approx((score[~same] >= at).mean(), abs=0.03)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, identity = some(5)
+    whole, wanted = values(compare(vectors, identity)), loss(vectors, identity)
+    monkeypatch.setattr(verification, "BLOCK", 130)
+    assert values(compare(vectors, identity)) == whole
+    assert loss(vectors, identity) == pytest.approx(wanted)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_figures_are_shares_and_turning_all_vectors_changes_nothing(seed: int) -> None:
+    vectors, identity = some(seed, rows=30, identities=8)
+    found = values(compare(vectors, identity))
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["recall_at_5"] >= found["recall_at_1"]
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(6, 6)))[0]
+    turned = values(compare(vectors @ turn, identity))
+    for name in ("recall_at_1", "recall_at_5", "map_at_r"):
+        assert turned[name] == pytest.approx(found[name], abs=0.04)
+    points = roc(compare(vectors, identity))
+    assert points[-1] == (1, 1)
+    assert all(later[1] >= earlier[1] for earlier, later in itertools.pairwise(points))
+
+
+def test_what_is_perfect_what_is_alone_and_what_is_all_one() -> None:
+    identity = np.repeat(np.arange(4), 3)
+    perfect = values(compare(np.eye(4)[identity], identity))
+    assert perfect.pop("eer") == 0
+    assert perfect == pytest.approx(dict.fromkeys(perfect, 1))
+    assert len(perfect) == 6
+    alone = compare(np.eye(4), np.arange(4))
+    assert values(alone) == {}
+    assert (threshold(alone), roc(alone), loss(np.eye(4), np.arange(4))) == (0.0, [], 0.0)
+    one = values(compare(np.eye(4), np.zeros(4, dtype=int)))
+    assert set(one) == {"recall_at_1", "recall_at_5", "map_at_r"}
+    with pytest.raises(DataError):
+        compare(np.zeros((0, 4)), np.zeros(0, dtype=int))
+
+
+def test_intervals_hold_their_values_and_nothing_differs_from_itself() -> None:
+    vectors, identity = some(7, rows=120, identities=20)
+    compared = compare(vectors, identity)
+    known = intervals(compared, seed=0, groups=identity, resamples=300)
+    assert {name: one.value for name, one in known.items()} == values(compared)
+    assert all(one.low <= one.value <= one.high for one in known.values())
+    same = difference("recall_at_1", compared, compared, seed=0, resamples=50)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    noise = np.random.default_rng(0).normal(size=vectors.shape)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    assert difference("map_at_r", compared, compare(noise, identity), seed=0, groups=identity, resamples=200).low > 0
+
+
+def test_the_loss_is_that_of_the_neighbours() -> None:
+    vectors, identity = some(3, rows=20, identities=5)
+    near = np.exp(vectors @ vectors.T / 0.1)
+    np.fill_diagonal(near, 0)
+    same = identity[:, None] == identity[None]
+    own, asks = (near * same).sum(axis=1), same.sum(axis=1) > 1
+    assert loss(vectors, identity) == pytest.approx(-np.log(own[asks] / near.sum(axis=1)[asks]).mean(), rel=1e-4)
