@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from tunesmith.errors import DataError
 from tunesmith.metrics import verification
-from tunesmith.metrics.verification import compare, difference, intervals, loss, roc, threshold, values
+from tunesmith.metrics.verification import Compared, compare, difference, intervals, loss, roc, threshold, values
 
 
 def some(seed: int, rows: int = 60, identities: int = 12, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +76,35 @@ def test_figures_are_shares_and_turning_all_vectors_changes_nothing(seed: int) -
     assert all(later[1] >= earlier[1] for earlier, later in itertools.pairwise(points))
 
 
+def test_of_equals_the_first_rows_count_as_nearest() -> None:
+    near = np.full((2, 3000), 0.5, dtype=np.float32)
+    near[1, 2000] = 0.7
+    assert verification._nearest(near, 3).tolist() == [[0, 1, 2], [2000, 0, 1]]
+    identity = np.arange(3000) // 3
+    all_one = values(compare(np.tile([1.0, 0.0], (3000, 1)), identity))
+    assert all_one["recall_at_1"] == pytest.approx(3 / 3000)  # rows 0, 1 and 2 find 1, 0 and 0
+    assert all_one["auroc"] == all_one["eer"] == 0.5
+
+
+@given(st.lists(st.integers(0, 3), min_size=60, max_size=60).filter(any))
+def test_weights_are_as_good_as_asking_again(times: list[int]) -> None:
+    vectors, identity = some(6)
+    whole = compare(vectors, identity)
+    rows = np.repeat(np.arange(60), times)
+    again = values(Compared(**{one.name: getattr(whole, one.name)[rows] for one in fields(Compared)}))
+    weighed = verification._figures(whole, np.array([times], dtype=np.float64))
+    assert {name: value[0] for name, value in weighed.items() if not np.isnan(value[0])} == pytest.approx(again)
+
+
+def test_the_threshold_lies_midway_where_pairs_are_told_apart() -> None:
+    identity = np.repeat(np.arange(20), 5)
+    vectors = np.eye(20)[identity] + 0.02 * np.random.default_rng(0).normal(size=(100, 20))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    near, same = vectors @ vectors.T, identity[:, None] == identity
+    middle = (near[same].min() + near[~same].max()) / 2
+    assert threshold(compare(vectors, identity)) == pytest.approx(middle, abs=2 / verification.BINS)
+
+
 def test_what_is_perfect_what_is_alone_and_what_is_all_one() -> None:
     identity = np.repeat(np.arange(4), 3)
     perfect = values(compare(np.eye(4)[identity], identity))
@@ -110,3 +140,7 @@ def test_the_loss_is_that_of_the_neighbours() -> None:
     same = identity[:, None] == identity[None]
     own, asks = (near * same).sum(axis=1), same.sum(axis=1) > 1
     assert loss(vectors, identity) == pytest.approx(-np.log(own[asks] / near.sum(axis=1)[asks]).mean(), rel=1e-4)
+    far = np.eye(2)[[0, 1, 0, 1]], np.array([0, 0, 1, 1])
+    assert loss(*far, temperature=0.001) == pytest.approx(1000)  # exp of it is no number
+    with pytest.raises(DataError):
+        loss(np.zeros((0, 4)), np.zeros(0, dtype=int))

@@ -78,7 +78,8 @@ def compare(embeddings: Array, identity: Array) -> Compared:
         near[itself] = -np.inf
         wanted = alike.sum(axis=1)
         hits = np.take_along_axis(alike, _nearest(near, deepest), axis=1)
-        found: list[Array] = [hits[:, :1].any(axis=1), hits[:, :FEW].any(axis=1), _precision(hits, wanted)]
+        found: list[Array] = [np.asarray(hits[:, :deep].any(axis=1)) for deep in (1, FEW)]
+        found.append(_precision(hits, wanted))
         found += [one.reshape(len(rows), BINS).astype(np.float32) for one in (same, everything - same)]
         for part, values_ in zip(parts, found, strict=True):
             part.append(values_)
@@ -92,7 +93,11 @@ def _nearest(near: Array, count: int) -> Array:
         return np.zeros((len(near), 0), dtype=np.int64)
     some = np.sort(np.argpartition(-near, count - 1, axis=1)[:, :count], axis=1)
     order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+    found = np.take_along_axis(some, order, axis=1)
+    # Which of the equals at its border a partition takes depends on the processor; vectors that are all one have only such.
+    tied = (near >= np.take_along_axis(near, found[:, -1:], axis=1)).sum(axis=1) > count
+    found[tied] = np.argsort(-near[tied], axis=1, kind="stable")[:, :count]
+    return found
 
 
 def _precision(hits: Array, wanted: Array) -> Array:
@@ -144,13 +149,18 @@ def _rates(same: Array, others: Array) -> tuple[Array, Array]:
 
 
 def _crossing(accepted: Array, false: Array) -> tuple[Array, Array]:
-    """Where as many same pairs are refused as different ones are accepted: the rate, and the place among the bins' ends."""
-    gap = false - (1 - accepted)  # climbs from -1 to 1
+    """Where as many same pairs are refused as different ones are accepted: the rate, and the place among the bins' ends.
+
+    Where that holds over a range, as it does of pairs that are told apart without a mistake, the place is its middle.
+    """
+    gap = np.round(false - (1 - accepted), 12)  # climbs from -1 to 1
     place = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)
     rows = np.arange(len(gap))
     before, after = gap[rows, place - 1], gap[rows, place]
     share = np.divide(-before, after - before, out=np.zeros_like(before), where=after > before)
-    return false[rows, place - 1] + share * (false[rows, place] - false[rows, place - 1]), place - 1 + share
+    rate = false[rows, place - 1] + share * (false[rows, place] - false[rows, place - 1])
+    further = np.maximum((gap <= 0).sum(axis=1) - 1 - place, 0)
+    return rate, place - 1 + share + further / 2
 
 
 def values(compared: Compared) -> dict[str, float]:
@@ -216,19 +226,29 @@ def _whole(compared: Compared) -> tuple[Array, Array]:
 
 
 def loss(embeddings: Array, identity: Array, temperature: float = 0.1) -> float:
-    """The soft nearest neighbour loss (Frosst et al. 2019, equation 1) over rows that have another of their identity."""
+    """The soft nearest neighbour loss (Frosst et al. 2019, equation 1) over rows that have another of their identity.
+
+    Raises:
+        DataError: no rows, or other lengths.
+    """
+    check_rows(embeddings, identity)
     count, total, asked = len(embeddings), 0.0, 0
     vectors = embeddings.astype(np.float32)
     step = max(1, BLOCK // count)
     for start in range(0, count, step):
         rows = np.arange(start, min(start + step, count))
-        near = (vectors[rows] @ vectors.T).astype(np.float64) / temperature
+        near = vectors[rows] @ vectors.T / np.float32(temperature)
         near[np.arange(len(rows)), rows] = -np.inf
         alike = identity[rows, None] == identity[None]
         alike[np.arange(len(rows)), rows] = False
         some = alike.any(axis=1)
-        everything = np.logaddexp.reduce(near[some], axis=1)
-        own = np.logaddexp.reduce(np.where(alike[some], near[some], -np.inf), axis=1)
-        total += float((everything - own).sum())
+        own = _log_sum(np.where(alike[some], near[some], np.float32(-np.inf)))
+        total += float((_log_sum(near[some]) - own).sum())
         asked += int(some.sum())
     return total / asked if asked else 0.0
+
+
+def _log_sum(logits: Array) -> Array:
+    """(rows,): log of the sum of exp over columns; many times faster than np.logaddexp.reduce."""
+    peak = logits.max(axis=1, keepdims=True)
+    return np.asarray(peak[:, 0] + np.log(np.exp(logits - peak).sum(axis=1, dtype=np.float64)))

@@ -40,6 +40,8 @@ POOLER = "pooler."
 class Embedder(nn.Module):
     """A backbone, how its output becomes a vector, and prototypes."""
 
+    base_model_prefix = BACKBONE  # PEFT asks for it, as of transformers' own
+
     def __init__(self, backbone: Any, how: str, width: int, identities: Sequence[str]) -> None:
         super().__init__()
         self.backbone = backbone
