@@ -242,6 +242,8 @@ class Facts:
     linear_blocks: bool
     """Whether the blocks have linear layers, which adapters go into."""
     head: HeadKind
+    head_hidden: int
+    """The head's own width, by which its rate goes where it cannot be solved for."""
     relative_gradients: Callable[[Plan], Mapping[str, float]]
     """Carries out a plan on a copy of the network; then the gradient's length over that of the weights, by stage."""
     settings: TrainSettings

@@ -556,3 +556,34 @@ def test_boxes_become_shares_of_the_image() -> None:
     assert boxed(pixels, values, sizes).key == found.key
     without = boxed(pixels, None, sizes)
     assert (without.boxes, without.key, without.count(np.array([0, 2]))) == (None, "key", 2)
+
+
+def test_boxes_of_an_image_of_another_size_are_set_aside(tmp_path: Path) -> None:
+    names = numbered(20)
+    draw(tmp_path, names)
+    file = coco(tmp_path / "rows.json", on_each(names), names)
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image |= {"width": WIDTH, "height": HEIGHT}
+    content["images"][3] |= {"width": 2 * WIDTH, "height": 2 * HEIGHT}
+    content["images"][4] |= {"width": HEIGHT, "height": WIDTH}
+    file.write_text(json.dumps(content))
+    found = read(file)
+    reasons = {row.reason for row in found.rejected}
+    assert len(found.rejected) == 2
+    assert f"boxes of {2 * WIDTH} × {2 * HEIGHT} pixels for an image of {WIDTH} × {HEIGHT}" in reasons
+
+
+def test_voc_that_was_copied_goes_by_its_own_name(tmp_path: Path) -> None:
+    names = numbered(12)
+    draw(tmp_path, names)
+    for name in names:
+        voc(tmp_path / f"{Path(name).stem}.xml", [("cat", 2, 3, 12, 11)], file_name=names[0])
+    assert sorted(targets(read(tmp_path))) == names
+
+
+def test_coco_of_windows_finds_its_images(tmp_path: Path) -> None:
+    names = [f"images/{name}" for name in numbered(12)]
+    draw(tmp_path, names)
+    file = coco(tmp_path / "rows.json", on_each(names), [name.replace("/", "\\") for name in names])
+    assert len(targets(read(file))) == 12

@@ -23,7 +23,7 @@ STAGES = [Stage(name, (Parameter(f"{name}.weight", 10, bias=False, norm=False),)
 
 
 def facts(relative: dict[str, float]) -> Facts:
-    return Facts(1000, 1000, 2, 32, False, True, "linear", lambda _: relative, TrainSettings())
+    return Facts(1000, 1000, 2, 32, False, True, "linear", 32, lambda _: relative, TrainSettings())
 
 
 @pytest.mark.parametrize(

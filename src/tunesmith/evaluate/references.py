@@ -81,6 +81,11 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     limit = (
         max(1, model.limit - kept_free) if probing is None and found.keeps_head else min(model.limit, original.limit)
     )
+    if probing is not None and model.head != "linear":
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} is about {named.name}, whose head cannot be solved for anew.",
+            "Name another task for it, such as image-classification, with data of that kind.",
+        )
     model = dataclasses.replace(model, limit=limit)
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
     examples = {name: found.encode(split, model) for name, split in rows.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -59,8 +60,8 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
     else:
         if facts.head != "linear":
             reasons.append(
-                f"{times} times the usual epochs, and {NEW_RATE} times the rate for the head: it is {facts.head}, and cannot "
-                "be solved for as a linear layer can."
+                f"{times} times the usual epochs, and for the head {NEW_RATE} times the rate of its width: it is "
+                f"{facts.head}, and cannot be solved for as a linear layer can."
             )
         steps = epochs * math.ceil(facts.pieces / batch)
         reasons.append(
@@ -82,7 +83,7 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
 
 def new_rate(facts: Facts) -> float:
     """The learning rate of weights that nothing was learned with yet."""
-    return NEW_RATE * choose(facts).learning_rate
+    return NEW_RATE * choose(dataclasses.replace(facts, hidden=facts.head_hidden)).learning_rate
 
 
 def _epochs(facts: Facts, batch: int) -> int:

@@ -110,7 +110,7 @@ def match(truth: Sequence[Boxes], found: Sequence[Found], classes: int, areas: b
     parts: list[list[Array]] = [[none], [none], [none.astype(np.float64)], [nothing], [nothing]]
     for image, (true, own) in enumerate(zip(truth, found, strict=True)):
         beyond = _beyond(true.corners, bounds) | true.ignored
-        for label in range(classes):
+        for label in np.unique(np.concatenate([true.classes, own.classes])).tolist():
             chosen = np.flatnonzero(true.classes == label)
             truths[:, image, label] = (~beyond[:, chosen]).sum(axis=1)
             places = np.flatnonzero(own.classes == label)

@@ -22,6 +22,7 @@ from tunesmith import seeds
 from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import adapters, sources
+from tunesmith.models.heads import ExactLinear
 from tunesmith.models.image_size import fitted
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
@@ -30,6 +31,10 @@ from tunesmith.models.pixels import find_reading
 from tunesmith.models.resizing import whole
 
 KIND = transformers.AutoModelForObjectDetection
+REFUSED = ("lw_detr", "rf_detr", "pp_ocr", "pp_doclayout")
+"""How the names of architectures begin that train in a way of their own (several groups of queries), or find no boxes."""
+HEADS = ("bbox_embed", "bbox_predictor", "bbox_head", "class_embed", "class_labels_classifier", "score_head")
+"""Parts of the names of the layers that give boxes and classes."""
 OF_CLASSES = ("class_embed", "class_labels_classifier", "enc_score_head")
 """Parts of the names of layers that depend on how many classes there are."""
 LIGHT_WIDTH = 128
@@ -79,6 +84,11 @@ def load_detector(
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         trained = type(config) in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING
+        if str(config.model_type).startswith(REFUSED):
+            raise ModelError(
+                f"The model {source} ({config.model_type}) trains in a way of its own, which is not known here.",
+                "Give a DETR, YOLOS, RT-DETR or D-FINE, or a backbone (--model).",
+            )
         if not trained and not gives_maps(config):
             raise ModelError(
                 f"The model {source} ({config.model_type}) gives no maps that a detector could read.",
@@ -89,7 +99,7 @@ def load_detector(
         size = size or (None if trained else smaller(usual))
         processor = whole(processor, channels, size, "post_process_object_detection", RTDetrImageProcessorPil)
         height, width = find_reading(processor, channels).shape[1:]
-        if height % STRIDE or width % STRIDE:
+        if not trained and (height % STRIDE or width % STRIDE):
             raise ModelError(
                 f"Images of {width} × {height} pixels do not fit: sides must be multiples of {STRIDE}.",
                 f"Set task.image_size to [{_multiple(height)}, {_multiple(width)}].",
@@ -97,10 +107,10 @@ def load_detector(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             if trained:
-                module = _with_new_classes(folder, config, labels, source, loading, remote_code)
+                module = _in_full(_with_new_classes(folder, config, labels, source, loading, remote_code))
             else:
-                module = _under_light_head(folder, config, labels, loading, (height, width), most)
-        resized = fitted(module, (height, width), channels)
+                module = _in_full(_under_light_head(folder, config, labels, loading, (height, width), most))
+        resized = _in_full(fitted(module, (height, width), channels))
         inside = _head_inside(resized) if trained else ()
         model = taken_apart(
             resized,
@@ -137,7 +147,8 @@ def reload_detector(folder: Path, *, remote_code: bool = False) -> Model:
             ignore_mismatched_sizes=True,  # beside an adapter lies the base of other classes
         )
         processor, inside = processor_of(where, remote_code), _head_inside(module)
-        model = taken_apart(module.float(), processor, where, remote_code, KIND, head="replaced", head_inside=inside)
+        whole_ = _in_full(module.float())
+        model = taken_apart(whole_, processor, where, remote_code, KIND, head="replaced", head_inside=inside)
         model = adapters.read(folder, model) if adapted else model
     model.module.eval()
     return model
@@ -160,11 +171,27 @@ def _multiple(side: float) -> int:
     return max(2, round(side / STRIDE)) * STRIDE
 
 
+def _name_classes(config: Any, labels: Sequence[str]) -> None:
+    """Tell the configuration how many classes there are, of which there may be one alone."""
+    set_labels(config, labels, "single-label")
+    config.problem_type = None  # transformers opens no configuration with a single class of this kind
+
+
+def _in_full(module: Any) -> Any:
+    """`module`, whose heads compute in full precision: bf16 would round a box to 256ths of the image."""
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Linear) and any(part in name for part in HEADS):
+            child.__class__ = ExactLinear
+    return module
+
+
 def _with_new_classes(
     folder: str, config: Any, labels: Sequence[str], source: str, loading: Loading, remote_code: bool
 ) -> Any:
     """The detector in `folder`, all as it was but for the layers that depend on the classes."""
-    set_labels(config, labels, "single-label")
+    _name_classes(config, labels)
+    if loading.fresh and hasattr(config, "freeze_backbone_batch_norms"):
+        config.freeze_backbone_batch_norms = False  # a copy of another class could not follow batches
     for name in ("anchor_image_size", "eval_size"):  # images of one size only would do
         if getattr(config, name, None) is not None:
             setattr(config, name, None)
@@ -238,13 +265,12 @@ def _under_light_head(
         num_denoising=0,  # it would make the loss of an image depend on those beside it
         anchor_image_size=None,
     )
-    set_labels(light, labels, "single-label")
+    _name_classes(light, labels)
     module = KIND.from_config(light, attn_implementation=attention()).float()
     place = _backbone_in(module)
     if not loading.fresh:
-        held = module.get_submodule(place)
-        known = {name: tensor for name, tensor in backbone.state_dict().items() if name in held.state_dict()}
-        held.load_state_dict(known)
+        held = next(child for child in module.modules() if isinstance(child, BackboneMixin))
+        held.load_state_dict(backbone.state_dict())
     for name, child in module.named_modules():
         # transformers draws the factors of RT-DETR's own around 0, so that nothing would pass.
         if isinstance(child, nn.BatchNorm2d) and not name.startswith(f"{place}."):
@@ -259,4 +285,6 @@ def _halves(one: torch.Tensor, following: torch.Tensor) -> bool:
 
 def _backbone_in(module: Any) -> str:
     """The name of the pre-trained backbone inside a detector."""
-    return str(next(name for name, child in module.named_modules() if isinstance(child, BackboneMixin)))
+    name, found = next((name, child) for name, child in module.named_modules() if isinstance(child, BackboneMixin))
+    inner = str(getattr(found, "base_model_prefix", ""))  # as other classes of the architecture name what they share
+    return f"{name}.{inner}" if inner and hasattr(found, inner) else str(name)

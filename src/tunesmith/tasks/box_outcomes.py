@@ -1,8 +1,8 @@
 """What a detector answers: one tensor of all that learns, and what is kept of it for an image.
 
-What is kept is a row of numbers: the loss, what it counts, and for each of the `KEPT` surest boxes its score, class, and
-place, all at most about 1, so that rounding means the same for them as for logits. Of images without truth all boxes of the
-last layer are kept, with their logits.
+What is kept is a row of numbers: the loss, what it counts, and of the surest boxes, as many as there are queries, the score,
+class, and place, all at most about 1, so that rounding means the same for them as for logits. Of images without truth all
+boxes of the last layer are kept, with their logits.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from tunesmith.contracts import Array
 from tunesmith.data.boxed import Boxed
 from tunesmith.metrics.detection import Boxes, Found
 from tunesmith.tasks.set_loss import CORNERS, Truth, set_losses
 
-KEPT = 100
-"""Boxes an image: as many as COCO's figures look at."""
 SCALE = 255.0
 """What class indices are divided by."""
 PARTS = 2 + CORNERS
@@ -43,16 +40,15 @@ def answers_of(output: Any) -> torch.Tensor:
 
 
 def kept(answers: torch.Tensor, truth: Sequence[Truth], classes: int) -> torch.Tensor:
-    """(images, 2 + KEPT · PARTS): the outcomes of images whose truth is known."""
+    """(images, 2 + queries · PARTS): the outcomes of images whose truth is known."""
     losses = set_losses(answers, truth, classes)
     counts = losses.new_tensor([max(1, len(boxes)) for boxes, _ in truth])
     return torch.cat([losses[:, None], counts[:, None], packed(*surest(answers[:, 0], classes))], dim=1)
 
 
 def packed(scores: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(images, KEPT · PARTS): what `surest` gives, one box after the other, with zeros for those that are not there."""
-    parts = torch.cat([scores[..., None], labels[..., None] / SCALE, boxes], dim=-1)
-    return functional.pad(parts, (0, 0, 0, KEPT - scores.shape[1])).flatten(1)
+    """(images, queries · PARTS): what `surest` gives, one box after the other."""
+    return torch.cat([scores[..., None], labels[..., None] / SCALE, boxes], dim=-1).flatten(1)
 
 
 def surest(last: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,11 +60,11 @@ def surest(last: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor
     logits, boxes = last[..., :-CORNERS], last[..., -CORNERS:]
     if logits.shape[-1] > classes:
         scores, labels = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
-        found, query = scores.topk(min(KEPT, scores.shape[1]), dim=1)
+        found, query = scores.sort(dim=1, descending=True)
         labels = labels.gather(1, query)
     else:
         flat = logits.sigmoid().flatten(1)
-        found, place = flat.topk(min(KEPT, flat.shape[1]), dim=1)
+        found, place = flat.topk(last.shape[1], dim=1)
         query, labels = torch.div(place, classes, rounding_mode="floor"), place % classes
     return found, labels, boxes.gather(1, query[..., None].expand(-1, -1, CORNERS))
 
@@ -96,7 +92,7 @@ def found_in(outcomes: Array, sizes: Array) -> list[Found]:
     Args:
         sizes: (images, 2) height and width.
     """
-    parts = outcomes[:, 2:].astype(np.float64).reshape(len(outcomes), KEPT, PARTS)
+    parts = outcomes[:, 2:].astype(np.float64).reshape(len(outcomes), -1, PARTS)
     return [
         Found(in_pixels(one[:, 2:], size), np.rint(one[:, 1] * SCALE).astype(np.int64), one[:, 0])
         for one, size in zip((part[part[:, 0] > 0] for part in parts), sizes, strict=True)

@@ -34,7 +34,8 @@ def drawn(
     small.thumbnail((side, side))
     scale = np.tile([small.width / image.width, small.height / image.height], 2)
     pen, font = ImageDraw.Draw(small), ImageFont.load_default(SIZE)
-    for box, index, name in zip(corners * scale, classes.tolist(), names, strict=True):
+    lines = [" ".join(name.split()) for name in names]
+    for box, index, name in zip(corners * scale, classes.tolist(), lines, strict=True):
         left, top, right, bottom = (round(float(end)) for end in box)
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour(index), width=LINE)
         width = pen.textlength(name, font=font)

@@ -21,7 +21,7 @@ from tunesmith.data import load as data
 from tunesmith.data import picture
 from tunesmith.data.boxed import Boxed, boxed
 from tunesmith.data.targets.boxes import PROBLEM, Boxes
-from tunesmith.errors import ModelError
+from tunesmith.errors import DataError, ModelError
 from tunesmith.metrics import detection
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import save
@@ -63,6 +63,7 @@ class ObjectDetection(ReadsImages):
         self._usual = (480, 640)
         self._most = 0
         self._told: tuple[str, ...] = ()
+        self._threshold = 0.5
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -86,6 +87,13 @@ class ObjectDetection(ReadsImages):
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
         self.kept = cache / "pixels"
         found = data.load(settings, cache, seed, self.targets, self.cells)
+        for split, rows in found.splits.items():
+            if not any(rows.column("target").combine_chunks().field("classes").value_lengths().to_pylist()):
+                raise DataError(
+                    f"The {split} split has no box that counts, so nothing could be "
+                    f"{'learned from' if split == 'train' else 'measured on'} it.",
+                    "Bring splits with boxes (data.validation, data.test), or leave them away to have them cut.",
+                )
         rows = found.splits["train"]
         height, width = np.median(_sizes(rows), axis=0)
         self._usual = (round(float(height)), round(float(width)))
@@ -207,7 +215,10 @@ class ObjectDetection(ReadsImages):
     def intervals(
         self, examples: Boxed, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Mapping[str, Interval]:
-        return detection.intervals(self._matched(examples, logits), **how(settings, seed, groups))
+        matched = self._matched(examples, logits)
+        if not matched.truths.any():
+            raise DataError("These images have no box that counts, so nothing can be measured on them.", "Give others.")
+        return detection.intervals(matched, **how(settings, seed, groups))
 
     def difference(
         self, examples: Boxed, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
@@ -216,7 +227,8 @@ class ObjectDetection(ReadsImages):
         return detection.difference(self.primary_metric, first, second, **how(settings, seed, groups))
 
     def fitted(self, examples: Boxed, logits: Array) -> float:
-        return detection.best_threshold(self._matched(examples, logits, areas=False))
+        self._threshold = detection.best_threshold(self._matched(examples, logits, areas=False))
+        return self._threshold
 
     def details(self, examples: Boxed, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         assert fitted is not None
@@ -299,7 +311,7 @@ class ObjectDetection(ReadsImages):
         return raw, boxed(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)))
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return save.detection_code(model, folder)
+        return save.detection_code(model, folder, self._threshold)
 
 
 def sure(found: detection.Found, threshold: float) -> detection.Found:

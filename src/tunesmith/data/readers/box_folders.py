@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from tunesmith.data import picture
 from tunesmith.data.readers import IMAGES, SPLITS, Record, Source, coco_file, folders_in, json_file, pair_in, relative
@@ -147,8 +148,19 @@ def _records(root: Path, folder: Path, names: Sequence[str]) -> Iterator[Record 
         except voc.NotAnnotated as wrong:
             yield Rejected("", number, str(wrong), excerpt(files[name].name))
             continue
-        image = pictures.get(PureWindowsPath(found.file_name).name) or pictures.get(name)
-        yield number, [name, relative(image, root) if image else found.file_name or name, found.objects]
+        # What the XML names may be of before its file was renamed, or copied from another.
+        image = pictures.get(name) or pictures.get(PureWindowsPath(found.file_name).name)
+        yield number, [name, relative(image, root) if image else found.file_name or name, _cell(found)]
+
+
+def _cell(found: voc.Annotated) -> dict[str, Any]:
+    """The objects of an image as lists side by side."""
+    beside = {
+        "box": [{side: one[side] for side in voc.SIDES} for one in found.objects],
+        "label": [one["label"] for one in found.objects],
+        "difficult": [one["difficult"] for one in found.objects],
+    }
+    return beside | ({"size": list(found.size)} if found.size else {})
 
 
 def _pictures(root: Path, folder: Path) -> dict[str, Path]:

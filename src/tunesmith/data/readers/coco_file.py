@@ -55,6 +55,8 @@ def source(value: Mapping[str, Any], where: str, start: Path) -> Source:
                 continue
             objects = _objects(by_image.get(one, []), categories)
             if isinstance(objects, dict):
+                size = [image.get("width"), image.get("height")]
+                objects |= {"size": size} if all(isinstance(side, int) and side > 0 for side in size) else {}
                 yield number, [one, str(base / names[one]), objects]
             else:
                 yield Rejected("", number, objects, excerpt(names[one]))
@@ -72,7 +74,7 @@ def _names(images: Sequence[Any], where: str) -> dict[str, str]:
         if not isinstance(image, dict) or image.get("id") is None:
             continue
         one, name = str(image["id"]), image.get("file_name")
-        name = name.strip() if isinstance(name, str) else ""
+        name = name.strip().replace("\\", "/") if isinstance(name, str) else ""  # as it is written on Windows
         if one in names:
             both = " and ".join(shown or "one without a file_name" for shown in (names[one], name))
             raise DataError(f"{where} gives the id {one} to two images: {both}.", "Give each image an id of its own.")

@@ -17,6 +17,8 @@ class Annotated(NamedTuple):
     file_name: str
     """Of the image, as it is written there; may be empty, or name nothing."""
     objects: list[Object]
+    size: tuple[int, int] | None
+    """Width and height of the image, where they are there."""
 
 
 class NotAnnotated(Exception):
@@ -32,7 +34,9 @@ def read(file: Path) -> Annotated:
     root = _root(file)
     if root.tag != "annotation":
         raise NotAnnotated(f"XML of <{root.tag}>, where <annotation> is expected")
-    return Annotated((root.findtext("filename") or "").strip(), [_object(one) for one in root.findall("object")])
+    sides = [(root.findtext(f"size/{name}") or "").strip() for name in ("width", "height")]
+    size = (int(sides[0]), int(sides[1])) if all(side.isdecimal() and int(side) for side in sides) else None
+    return Annotated((root.findtext("filename") or "").strip(), [_object(one) for one in root.findall("object")], size)
 
 
 def _root(file: Path) -> ElementTree.Element:

@@ -59,6 +59,15 @@ def boxes_of(cell: str | None, box_format: BoxFormat) -> list[Box] | Reason:
         return Reason(str(wrong))
 
 
+def size_of(cell: str | None) -> tuple[int, int] | None:
+    """Width and height of the image that a readable cell is about, where it says so: `{"size": [640, 480], …}`."""
+    found = json.loads(cell) if cell else None
+    size = found.get("size") if isinstance(found, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        return None
+    return size[0], size[1]
+
+
 def _read(found: Any, box_format: BoxFormat) -> list[Box] | Reason:
     if isinstance(found, dict):
         if found and all(value is None for value in found.values()):  # what a table makes of an empty cell

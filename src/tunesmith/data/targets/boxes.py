@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from tunesmith.data.cells import Place
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
-from tunesmith.data.targets.box_cells import Box, BoxFormat, Corners, boxes_of
+from tunesmith.data.targets.box_cells import Box, BoxFormat, Corners, boxes_of, size_of
 from tunesmith.data.targets.classes import natural
 from tunesmith.data.targets.masks import read_classes
 from tunesmith.errors import DataError, SettingsError
@@ -102,7 +102,13 @@ class Boxes:
             cells = (rows.column(name).to_pylist() for name in ("raw", "width", "height"))
             for cell, width, height in zip(*cells, strict=True):
                 read = boxes_of(cell, self.box_format)
-                yield read if isinstance(read, Reason) else self._value(read, index, width, height)
+                if isinstance(read, Reason):
+                    yield read
+                elif (size := size_of(cell)) not in (None, (width, height)):
+                    # Scaled since, or turned by its EXIF: nobody knows where the boxes would lie.
+                    yield Reason(f"boxes of {_times(size)} pixels for an image of {_times((width, height))}")
+                else:
+                    yield self._value(read, index, width, height)
 
         return Reading(KIND, values)
 
@@ -139,6 +145,10 @@ class Boxes:
             "cut": cut,
             "set_aside": set_aside,
         }
+
+
+def _times(size: tuple[int, int] | None) -> str:
+    return " × ".join(map(str, size or ()))
 
 
 def _inside(corners: Corners, width: int, height: int) -> Corners | Reason:
