@@ -156,7 +156,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         hidden=heads.backbone_width(model),
         native_bf16=precision.native_bf16(found.device),
         head=model.head,
-        head_hidden=heads.head_width(model),
+        head_hidden=heads.width_of(model),
         linear_blocks=bool(adapters.targets(model, [stage.name for stage in model.stages])),
         relative_gradients=gradients,
         settings=found.settings.train,

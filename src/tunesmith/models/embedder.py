@@ -30,7 +30,7 @@ from tunesmith.models.load_images import channels_of, insist_for_images, process
 from tunesmith.models.pixels import find_reading
 
 KIND = transformers.AutoModel
-BACKBONE, HEAD = "backbone", "head"
+BACKBONE = "backbone"
 POOLED, FIRST, MEAN = "pooled", "first", "mean"
 PROTOTYPES = "prototypes.safetensors"
 """In the folder of a saved model: a vector of length 1 for each identity that it was taught, in the order of its labels."""

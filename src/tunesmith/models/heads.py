@@ -96,17 +96,10 @@ def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:
 def width_of(model: Model) -> int:
     """How many numbers the last layer receives, of a row, of a pixel or of a query."""
     if model.head != "linear":
-        return head_width(model)
+        config: Any = model.module.config
+        return int(getattr(config, "d_model", None) or config.hidden_size)
     layer = last_layer(model)
     return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-
-
-def head_width(model: Model) -> int:
-    """How wide the head is: what its last layer receives, where it has one alone."""
-    if model.head == "linear":
-        return width_of(model)
-    config: Any = model.module.config
-    return int(getattr(config, "d_model", None) or config.hidden_size)
 
 
 def backbone_width(model: Model) -> int:

@@ -107,9 +107,9 @@ def load_detector(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             if trained:
-                module = _in_full(_with_new_classes(folder, config, labels, source, loading, remote_code))
+                module = _with_new_classes(folder, config, labels, source, loading, remote_code)
             else:
-                module = _in_full(_under_light_head(folder, config, labels, loading, (height, width), most))
+                module = _under_light_head(folder, config, labels, loading, (height, width), most)
         resized = _in_full(fitted(module, (height, width), channels))
         inside = _head_inside(resized) if trained else ()
         model = taken_apart(

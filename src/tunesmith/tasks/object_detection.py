@@ -32,7 +32,7 @@ from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import box_outcomes, drawn_boxes, overlays, tiny_boxes
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.reading_images import THUMBNAIL, Named, ReadingSettings, ReadsImages, encoded, sheet
+from tunesmith.tasks.reading_images import THUMBNAIL, Named, ReadingSettings, ReadsImages, sheet, sizes_of, uri
 from tunesmith.tasks.set_loss import set_losses
 
 Side = Annotated[int, Field(ge=32, le=4096)]
@@ -95,7 +95,7 @@ class ObjectDetection(ReadsImages):
                     "Bring splits with boxes (data.validation, data.test), or leave them away to have them cut.",
                 )
         rows = found.splits["train"]
-        height, width = np.median(_sizes(rows), axis=0)
+        height, width = np.median(sizes_of(rows), axis=0)
         self._usual = (round(float(height)), round(float(width)))
         self._most = max(len(target["classes"]) for target in rows.column("target").to_pylist())
         return found
@@ -156,7 +156,7 @@ class ObjectDetection(ReadsImages):
 
     def encode(self, rows: pa.Table, model: Model) -> Boxed:
         targets = rows.column("target").to_pylist() if "target" in rows.column_names else None
-        return boxed(self.pixels(rows, model, None), targets, _sizes(rows))
+        return boxed(self.pixels(rows, model, None), targets, sizes_of(rows))
 
     def varied(self, examples: Boxed, views: int, seed: int) -> Boxed:
         return varied_boxed(examples, self.augment(examples), views, seed)
@@ -169,7 +169,7 @@ class ObjectDetection(ReadsImages):
             for image, (boxes, classes) in zip(images, seen.truth(chosen), strict=True):
                 corners = box_outcomes.in_pixels(boxes, np.array([image.height, image.width]))
                 drawn.append(drawn_boxes.drawn(image, corners, classes, [""] * len(boxes), 2 * THUMBNAIL))
-            found.append({"id": name, "images": [_uri(one) for one in drawn]})
+            found.append({"id": name, "images": [uri(one) for one in drawn]})
         return found
 
     def read(self, output: Any) -> torch.Tensor:
@@ -270,7 +270,7 @@ class ObjectDetection(ReadsImages):
                 {
                     "id": cells["id"],
                     "file": cells["input"],
-                    "panels": [_uri(one) for one in panels],
+                    "panels": [uri(one) for one in panels],
                     **dict(zip(("found", "missed", "too_many"), tallies[row], strict=True)),
                 }
             )
@@ -284,7 +284,7 @@ class ObjectDetection(ReadsImages):
             last = torch.from_numpy(logits)
             logits = box_outcomes.packed(*box_outcomes.surest(last, self.classes)).numpy()
             logits = np.concatenate([np.zeros((len(logits), 2)), logits], axis=1)
-        found = box_outcomes.found_in(logits, _sizes(rows))
+        found = box_outcomes.found_in(logits, sizes_of(rows))
         chosen = [sure(one, fitted) for one in found]
         columns["prediction"] = pa.array([[labels[index] for index in one.classes] for one in chosen], TEXTS)
         if "target" not in rows.column_names:
@@ -323,15 +323,6 @@ TEXTS = pa.list_(pa.string())
 _PLACE: list[tuple[str, pa.DataType]] = [(end, pa.float64()) for end in ("x0", "y0", "x1", "y1")]
 BOXES = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64()), *_PLACE]))
 TRUTH = pa.list_(pa.struct([("label", pa.string()), ("ignored", pa.bool_()), *_PLACE]))
-
-
-def _sizes(rows: pa.Table) -> Indices:
-    """(rows, 2) height and width of the images."""
-    return np.stack([rows.column(name).to_numpy() for name in ("height", "width")], axis=1).astype(np.int64)
-
-
-def _uri(image: Any) -> str:
-    return f"data:image/jpeg;base64,{encoded(image, 'JPEG')}"
 
 
 def _logits_of(model: Model) -> int:

@@ -114,7 +114,17 @@ def thumbnail(file: Path) -> str:
 def data_uri(image: Any) -> str:
     """A small copy."""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return uri(image)
+
+
+def uri(image: Any) -> str:
+    """An image as it is, as a data URI."""
     return f"data:image/jpeg;base64,{encoded(image, 'JPEG')}"
+
+
+def sizes_of(rows: pa.Table) -> Indices:
+    """(rows, 2) height and width of the images."""
+    return np.stack([rows.column(name).to_numpy() for name in ("height", "width")], axis=1).astype(np.int64)
 
 
 def encoded(image: Any, kind: str) -> str:

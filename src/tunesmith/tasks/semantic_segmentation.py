@@ -31,7 +31,7 @@ from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import mask_outcomes, overlays, tiny_masks
 from tunesmith.tasks.classifying import ByClass, weights_of
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.reading_images import Named, ReadingSettings, ReadsImages, data_uri, encoded, sheet
+from tunesmith.tasks.reading_images import Named, ReadingSettings, ReadsImages, data_uri, encoded, sheet, sizes_of, uri
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 METRICS = ("mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy")
@@ -138,7 +138,7 @@ class SemanticSegmentation(ReadsImages):
         masks = (
             [target["mask"] for target in rows.column("target").to_pylist()] if "target" in rows.column_names else None
         )
-        return with_masks(self.pixels(rows, model, None), masks, _sizes(rows), self.kept)
+        return with_masks(self.pixels(rows, model, None), masks, sizes_of(rows), self.kept)
 
     def varied(self, examples: Segments, views: int, seed: int) -> Segments:
         return varied_segments(examples, self.augment(examples), views, seed)
@@ -255,7 +255,7 @@ class SemanticSegmentation(ReadsImages):
                 {
                     "id": cells["id"],
                     "file": cells["input"],
-                    "panels": [f"data:image/jpeg;base64,{encoded(one, 'JPEG')}" for one in panels],
+                    "panels": [uri(one) for one in panels],
                     "pixel_accuracy": float(values["pixel_accuracy"][row]),
                     "mean_iou": float(values["mean_iou"][row]),
                 }
@@ -265,11 +265,11 @@ class SemanticSegmentation(ReadsImages):
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         if "target" not in rows.column_names:
-            answers = [_answer(one, size) for one, size in zip(logits, _sizes(rows).tolist(), strict=True)]
+            answers = [_answer(one, size) for one, size in zip(logits, sizes_of(rows).tolist(), strict=True)]
             shares = np.stack([np.bincount(one.reshape(-1), minlength=len(labels)) / one.size for one in answers])
             masks = {"mask": [encoded(overlays.palette_png(one), "PNG") for one in answers]}
             return pa.table(columns | _named(shares, labels) | masks)
-        counts = mask_outcomes.counts_of(logits, _sizes(rows))
+        counts = mask_outcomes.counts_of(logits, sizes_of(rows))
         values = segmentation.from_counts(counts)
         found = counts.sum(axis=1)
         shares = found / np.maximum(found.sum(axis=1, keepdims=True), 1)
@@ -296,11 +296,6 @@ class SemanticSegmentation(ReadsImages):
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return save.segmentation_code(model, folder)
-
-
-def _sizes(rows: pa.Table) -> Indices:
-    """(rows, 2) height and width of the images."""
-    return np.stack([rows.column(name).to_numpy() for name in ("height", "width")], axis=1).astype(np.int64)
 
 
 def _answer(logits: Array, size: Sequence[int]) -> Array:

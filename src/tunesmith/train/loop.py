@@ -36,9 +36,8 @@ def train(job: Job) -> Iterator[Event]:
     progress = found.progress if found else Progress()
     clock = started - progress.seconds
     solves = any(phase.head == "solve" for phase in job.plan.phases)
-    if (
-        found and progress.phase and solves and not job.plan.standard_head
-    ):  # the head's place was found before it was written
+    if found and progress.phase and solves and not job.plan.standard_head:
+        # The head's place was found before it was written.
         job = dataclasses.replace(job, model=probes.with_head(job.model, probes.read(job.checkpoints / PROBE_HEAD)))
     state = State(progress, found.best if found else {}, {}, Anchors())
     if found:
