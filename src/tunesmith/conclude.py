@@ -185,6 +185,7 @@ def _finished(
     mixtures = _mix(ready, trained, start, references, listen)
     if mixtures:
         validation = _split(ready, trained, "validation")
+    ready.task.complete(trained.model, ready.train, trained.plan.precision)
     kept = [retention.measure(one, trained.model).as_dict() for one in references]
     return trained, validation, mixtures | {"retention": kept}
 

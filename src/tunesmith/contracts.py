@@ -264,6 +264,11 @@ class Scoring(Protocol):
     """Whether `load_model` brings the checkpoint's own head, without which there is nothing to score."""
 
     @property
+    def compares(self) -> bool:
+        """Whether its loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
+        ...
+
+    @property
     def primary_metric(self) -> str:
         """The metric that counts; `metrics.direction` says which way it gets better."""
         ...
@@ -346,6 +351,15 @@ class Task(Scoring, Protocol):
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         """The model that a run left in `folder`, ready for new inputs."""
+        ...
+
+    def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
+        """The order in which an epoch takes the training rows `examples`, where neighbours belong into one step; None where
+        chance and length decide."""
+        ...
+
+    def complete(self, model: Model, train: Any, precision: str) -> None:
+        """Set what of the head follows from the trained network and the training rows, before the model is measured."""
         ...
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:

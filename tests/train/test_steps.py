@@ -46,7 +46,7 @@ def stepper(ready: Prepared, tokens: int) -> Stepper:
 
 def gradients(ready: Prepared, tokens: int, rows: np.ndarray) -> tuple[float, dict[str, torch.Tensor]]:
     one = stepper(ready, tokens)
-    loss = one._backward(rows, ready.train.count(rows), 0)
+    loss = one._backward(rows, rows, 0)
     found = {name: p.grad.clone() for name, p in ready.model.module.named_parameters() if p.grad is not None}
     one.optimiser.zero_grad()
     return float(loss), found

@@ -23,18 +23,36 @@ def steps_per_epoch(pieces: int, rows: int) -> int:
     return math.ceil(pieces / rows)
 
 
-def steps(lengths: Indices, rows: int, seed: int, epoch: int) -> list[Indices]:
-    """The rows of each optimiser step of one epoch; together they are every row once."""
+def steps(lengths: Indices, rows: int, seed: int, epoch: int, order: Indices | None = None) -> list[Indices]:
+    """The rows of each optimiser step of one epoch; together they are every row once.
+
+    Args:
+        order: all rows, neighbours into one step; drawn, and sorted by length in windows, when absent.
+    """
     random = seeds.generator(seed, "batches", epoch)
-    order = random.permutation(len(lengths))
-    cut: list[Indices] = []
-    for start in range(0, len(order), rows * WINDOW):
-        window = order[start : start + rows * WINDOW]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        cut.extend(window[at : at + rows] for at in range(0, len(window), rows))
+    if order is None:
+        order = random.permutation(len(lengths))
+        windows = (order[start : start + rows * WINDOW] for start in range(0, len(order), rows * WINDOW))
+        order = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+    cut = [order[start : start + rows] for start in range(0, len(order), rows)]
     if len(cut) > 1 and len(cut[-1]) == 1 and rows > 2:  # one row has no mean and deviation for batch-norm to take
         cut[-2:] = [cut[-2][:-1], np.concatenate([cut[-2][-1:], cut[-1]])]
     return [cut[index] for index in random.permutation(len(cut))]
+
+
+def several_each(labels: Indices, each: int, seed: int, epoch: int) -> Indices:
+    """All rows once, drawn, so that up to `each` of one label are neighbours: steps that are cut from it have rows that
+    belong together and rows that do not (Hermans et al. 2017, section 2).
+
+    Args:
+        labels: (rows,) what each belongs to.
+    """
+    random = seeds.generator(seed, "order", epoch)
+    drawn = random.permutation(len(labels))
+    drawn = drawn[np.argsort(labels[drawn], kind="stable")]
+    ends = np.flatnonzero(np.diff(labels[drawn])) + 1
+    chunks = [group[start : start + each] for group in np.split(drawn, ends) for start in range(0, len(group), each)]
+    return np.concatenate([chunks[place] for place in random.permutation(len(chunks))])
 
 
 def share(step: Indices, rank: int, processes: int) -> Indices:

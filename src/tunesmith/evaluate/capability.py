@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tunesmith import seeds
 from tunesmith.contracts import Array, Features, Head, Model
-from tunesmith.data.targets import in_parts
+from tunesmith.data.targets import voted
 from tunesmith.evaluate.references import Data
 from tunesmith.metrics.neighbours import votes
 from tunesmith.models import probes
@@ -43,8 +43,7 @@ class Measured:
 def measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measured, Head | None]:
     """What the backbone of `model` says, and the probe that was fitted for it."""
     with _behind(data, model):
-        whole = data.probing is not None and not in_parts(data.rows["train"])  # one vector says nothing of parts
-        near = _neighbours(data, precision) if whole else None
+        near = _neighbours(data, precision) if data.probing is not None and voted(data.rows["train"]) else None
         stages, probe = _stages(data, seed), _probe(data, seed, precision)
         score = _score(data, probe, precision)
         return Measured(_logits(data, probe, "test", precision), score, near, stages), probe

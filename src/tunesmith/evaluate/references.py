@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tunesmith import seeds, tasks
 from tunesmith.contracts import Batched, Examples, Model, Scoring, Task
-from tunesmith.data.targets import in_parts
+from tunesmith.data.targets import voted
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
 from tunesmith.registry import make
@@ -91,7 +91,7 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     examples = {name: found.encode(split, model) for name, split in rows.items()}
     if probing is not None:
         probing.calibrate(model, examples["train"])
-    near = "" if in_parts(rows["test"]) else " and nearest neighbours"
+    near = " and nearest neighbours" if probing is not None and voted(rows["test"]) else ""
     say(
         f"Reference {wanted.name!r}: {rows['test'].num_rows:,} test rows, measured with "
         + ("the checkpoint's own head." if probing is None else f"a probe{near}.")

@@ -26,6 +26,7 @@ from tunesmith.models.heads import outputs_of
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
 from tunesmith.tasks.problems import PROBLEMS, Problem
+from tunesmith.tasks.separate import Separate
 
 
 def _named(value: Any) -> Any:
@@ -57,7 +58,7 @@ class ClassifyingSettings(Strict):
     """The primary metric, by which the best weights and the report's verdict go."""
 
 
-class Classifying(ABC):
+class Classifying(Separate, ABC):
     """A task that holds a Problem and hands it logits."""
 
     cells: ClassVar[Cells]
@@ -117,9 +118,6 @@ class Classifying(ABC):
             counts = np.bincount(dataset.splits["train"].column("target").to_numpy(), minlength=len(dataset.labels))
             self._class_weights = weights_of(self.settings.class_weights, counts, dataset.labels)
         return dataset
-
-    def calibrate(self, model: Model, train: Any) -> None:
-        return  # a head of the standard classes is solved for, and has no statistics
 
     def told(self) -> tuple[str, ...]:
         if self._class_weights is None:

@@ -2,14 +2,15 @@
 
 The network gives each image a vector, and vectors are compared by their cosine. It is taught to put images of one identity
 near a prototype and away from all others, by a margin (ArcFace, Deng et al. 2019, equation 3, or CosFace, Wang et al. 2018,
-equation 4): a loss of each image by itself, which is the same however a step is cut. All figures are about identities that
-no training row shows.
+equation 4): a loss of each image by itself. Or the images of a step are compared with each other, those of one identity and
+those of others (triplets, or supervised contrastive). All figures are about identities that no training row shows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,27 +21,32 @@ from pydantic import Field
 from torch.nn import functional
 
 from tunesmith.contracts import Array, Batched, Features, Head, Indices, Loading, Loss, Model, Solved
+from tunesmith.data import batches
 from tunesmith.data import load as data
 from tunesmith.data.identified import Identified, identified
 from tunesmith.data.targets.identities import PROBLEM, Identities
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, SettingsError
 from tunesmith.metrics import verification
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import embedder
 from tunesmith.models.activations import HEAD_INPUT, features
-from tunesmith.models.heads import outputs_of, width_of
+from tunesmith.models.heads import install, last_layer, outputs_of, width_of
 from tunesmith.models.pooling import OWN
 from tunesmith.models.varied import varied_identified
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
-from tunesmith.tasks import tiny_identities, tiny_images
+from tunesmith.tasks import comparing, tiny_identities, tiny_images
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.reading_images import ReadingSettings, ReadsImages, data_uri, sheet, thumbnail
 
 LEAST_SCALE = 10.0
 """Of cosines in the loss, where there are few identities."""
-MARGINS = {"arcface": 0.3, "cosface": 0.2}
-"""Less than the papers', which have thousands of images for each of their identities."""
+MARGINS = {"arcface": 0.3, "cosface": 0.2, "triplet": 0.2}
+"""Of the first two less than in the papers, which have thousands of images for each identity; of triplets as in FaceNet."""
+CONTRASTIVE_SCALE = 10.0
+"""One over the temperature of the paper."""
+COMPARING = {"triplet": comparing.triplet, "contrastive": comparing.contrastive}
+"""Losses that compare the images of a step."""
 
 
 class ImageSimilarity(ReadsImages):
@@ -52,20 +58,33 @@ class ImageSimilarity(ReadsImages):
     class Settings(ReadingSettings):
         """Settings under `task:`."""
 
-        loss: Literal["arcface", "cosface"] = "arcface"
-        """How the margin is taken: from the angle to the prototype, or from its cosine."""
+        loss: Literal["arcface", "cosface", "triplet", "contrastive"] = "arcface"
+        """What teaches: a margin to prototypes of the identities, taken from the angle or from the cosine; or other images of
+        the step: the furthest of the same identity and the nearest of another (triplet), or all of them (contrastive)."""
         margin: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
-        """By how much an image must be nearer to its own prototype; 0.3 radians for arcface, 0.2 for cosface when `auto`."""
+        """By how much an image must be nearer to its own identity; 0.3 radians for arcface, 0.2 for cosface and triplet when
+        `auto`; contrastive has none."""
         scale: Auto | Annotated[float, Field(gt=0)] = "auto"
-        """Of cosines in the loss; by the number of identities when it is `auto` (Zhang et al. 2019, equation 7)."""
+        """Of cosines in the loss; when it is `auto` by the number of identities (Zhang et al. 2019, equation 7), and 10 for
+        contrastive; triplet has none."""
+        together: Annotated[int, Field(ge=2)] = 4
+        """Images of one identity that stand in a step together, for losses that compare them."""
         image_size: Auto | Annotated[int, Field(ge=8, le=4096)] = "auto"
         """Pixels of the square images that the network is given; `auto`: as many as its processor says."""
         metric: Literal["recall_at_1", "map_at_r", "auroc", "verification_accuracy"] = "recall_at_1"
         """The primary metric, by which the best weights and the report's verdict go."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raise SettingsError where the loss has not what is set of it."""
+        for name, without in (("margin", "contrastive"), ("scale", "triplet")):
+            if getattr(settings, name) != "auto" and settings.loss == without:
+                raise SettingsError(f"task.{name} is set, but task.loss={without} has none.", "Leave it away.")
         self.settings = settings
         self.taught: tuple[str, ...] = ()
+
+    @property
+    def compares(self) -> bool:  # type: ignore[override]
+        return self.settings.loss in COMPARING
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -93,18 +112,30 @@ class ImageSimilarity(ReadsImages):
         return found
 
     def told(self) -> tuple[str, ...]:
+        how = {
+            "triplet": f"at a margin of {self._margin():g} (triplet)",
+            "contrastive": f"at a scale of {self._scale():.3g} (contrastive)",
+        }.get(
+            self.settings.loss,
+            f"each with a prototype, at a margin of {self._margin():g} ({self.settings.loss}) and a "
+            f"scale of {self._scale():.3g}",
+        )
+        told = f"{len(self.taught):,} identities are taught, {how}; figures are about others."
+        if not self.compares:
+            return (told,)
         return (
-            f"{len(self.taught):,} identities are taught, each with a prototype, at a margin of {self._margin():g} "
-            f"({self.settings.loss}) and a scale of {self._scale():.3g}; figures are about others.",
+            told,
+            f"Up to {self.settings.together} images of one identity stand in a step together (task.together).",
         )
 
     def _margin(self) -> float:
         wanted = self.settings.margin
-        return MARGINS[self.settings.loss] if wanted == "auto" else wanted
+        return MARGINS.get(self.settings.loss, 0.0) if wanted == "auto" else wanted
 
     def _scale(self) -> float:
         wanted = self.settings.scale
         usual = max(LEAST_SCALE, math.sqrt(2) * math.log(max(2, len(self.taught) - 1)))
+        usual = CONTRASTIVE_SCALE if self.settings.loss == "contrastive" else usual
         return usual if wanted == "auto" else float(wanted)
 
     def load_model(
@@ -125,9 +156,6 @@ class ImageSimilarity(ReadsImages):
         return embedder.load_embedder(
             source, self.taught, seed=seed, loading=loading, remote_code=remote_code, side=side
         )
-
-    def calibrate(self, model: Model, train: Identified) -> None:
-        return  # prototypes are solved for, and have no statistics
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         model = embedder.reload_embedder(folder, remote_code=remote_code)
@@ -155,6 +183,9 @@ class ImageSimilarity(ReadsImages):
     def loss(self, logits: torch.Tensor, examples: Identified, indices: Indices) -> Loss:
         assert examples.taught is not None
         target = torch.from_numpy(examples.taught[examples.owner[indices]]).to(logits.device)
+        if compared := COMPARING.get(self.settings.loss):
+            how = self._margin() if self.settings.loss == "triplet" else self._scale()
+            return Loss(compared(logits[:, len(self.taught) :], target, how), examples.count(indices))
         cosines = logits[:, : len(self.taught)]
         own = cosines.gather(1, target[:, None])
         nearer = self._nearer(own) - own
@@ -180,17 +211,31 @@ class ImageSimilarity(ReadsImages):
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
         """Prototypes that are the means of what they stand for (Qi et al. 2018, section 3.3)."""
-        examples: Identified = train.examples
-        assert examples.taught is not None
         if not kept.by_split:
             for name, given in (("train", train), ("validation", validation)):
                 found = features(model, [HEAD_INPUT], given.examples.lengths, given.collate, plan.precision)[HEAD_INPUT]
                 kept.by_split[name] = {OWN: _unit(found)}
-        sums = np.zeros((len(self.taught), width_of(model)))
-        np.add.at(sums, examples.taught, kept.by_split["train"][OWN])
-        head = Head(OWN, _unit(sums), np.zeros(len(self.taught)))
+        head = Head(OWN, self._means(kept.by_split["train"][OWN], train.examples), np.zeros(len(self.taught)))
         score = self.score(validation.examples, kept.by_split["validation"][OWN])[self.primary_metric]
         return Solved(head, head, {OWN: score})
+
+    def complete(self, model: Model, train: Identified, precision: str) -> None:
+        """Prototypes that no loss has moved are the means of what they stand for, as the trained network sees it."""
+        if self.compares:
+            collate = partial(self.inputs, train, model=model)
+            found = features(model, [HEAD_INPUT], train.lengths, collate, precision)[HEAD_INPUT]
+            install(last_layer(model), self._means(_unit(found), train), np.zeros(len(self.taught)))
+
+    def order(self, examples: Identified, seed: int, epoch: int) -> Indices | None:
+        assert examples.taught is not None
+        return batches.several_each(examples.taught, self.settings.together, seed, epoch) if self.compares else None
+
+    def _means(self, vectors: Array, examples: Identified) -> Array:
+        """(identities, width) of length 1: the mean direction of the `vectors` of each."""
+        assert examples.taught is not None
+        sums = np.zeros((len(self.taught), vectors.shape[1]))
+        np.add.at(sums, examples.taught, vectors)
+        return _unit(sums)
 
     def solved_on(self, examples: Identified) -> int:
         return examples.rows

@@ -40,6 +40,7 @@ class Language(ABC):
 
     cells = TEXT
     keeps_head = True
+    compares = False
     network: ClassVar[Any]
     """transformers' class."""
     name: ClassVar[str]

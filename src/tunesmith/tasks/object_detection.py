@@ -146,9 +146,6 @@ class ObjectDetection(ReadsImages):
             told.append(f"An image has {self._most:,} boxes, and the network finds {queries_of(model):,} at most.")
         return tuple(told)
 
-    def calibrate(self, model: Model, train: Boxed) -> None:
-        return  # a new head's normalisations follow its batches
-
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         model = reload_detector(folder, remote_code=remote_code)
         self.classes = outputs_of(model)

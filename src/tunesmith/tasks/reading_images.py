@@ -23,6 +23,7 @@ from tunesmith.models.augment import SETS, Augment, described, insist_installed
 from tunesmith.models.layout import LAYOUT
 from tunesmith.models.load_images import reading_of
 from tunesmith.settings import Strict
+from tunesmith.tasks.separate import Separate
 
 THUMBNAIL = 96
 """Pixels of the longer side, in the report."""
@@ -43,7 +44,7 @@ class ReadingSettings(Strict):
     """How training images are varied: a name, or a mapping of what is to be done. `auto`: lightly where they are few."""
 
 
-class ReadsImages:
+class ReadsImages(Separate):
     """A task whose inputs are images. `settings` have `augment`."""
 
     cells: ClassVar[Cells] = IMAGES

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tunesmith import seeds
 from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.errors import RunError
@@ -80,8 +81,14 @@ class Job:
     def steps(self, epoch: int) -> list[Indices]:
         """The examples of `seen` in each step of one epoch of the whole run."""
         view = epoch % self.plan.views * len(self.train)
-        found = batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch)[: self.steps_an_epoch]
+        order = self.task.order(self.train, self.seed, epoch)
+        found = batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch, order)[: self.steps_an_epoch]
         return [view + indices for indices in found]
+
+    def drawn(self, purpose: str) -> Indices:
+        """The training rows in an order of chance; those that the loss compares stay neighbours."""
+        order = self.task.order(self.train, seeds.derive(self.seed, purpose), 0)
+        return seeds.generator(self.seed, purpose).permutation(len(self.train)) if order is None else order
 
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
-from tunesmith import seeds
 from tunesmith.data import batches
 from tunesmith.models.forward import device_of, evaluated, precision, to
 from tunesmith.train.course import Job
@@ -25,7 +22,7 @@ def relative_gradients(job: Job) -> Mapping[str, float]:
     """
     model = next(event for event in train(job) if isinstance(event, Trained)).model
     count = min(ROWS, len(job.train))
-    chosen = np.sort(seeds.generator(job.seed, "evidence").permutation(len(job.train))[:count])
+    chosen = job.drawn("evidence")[:count]
     device = device_of(model.module)
     model.module.requires_grad_(True)
     with evaluated(model.module):

@@ -9,6 +9,7 @@ import torch
 
 from tunesmith import seeds
 from tunesmith.contracts import Examples, Model, Scoring
+from tunesmith.errors import SettingsError
 from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.train.weights import Tensors
 
@@ -24,7 +25,15 @@ def importance(task: Scoring, model: Model, examples: Examples, seed: int, most:
 
     Args:
         model: the pre-trained network with a head for `task`; all is left as it was.
+
+    Raises:
+        SettingsError: the loss of a row by itself says nothing.
     """
+    if task.compares:
+        raise SettingsError(
+            f"train.ewc asks for the loss of each row by itself, but {task.name} compares rows.",
+            "Take another guard, or a loss of each row.",
+        )
     device, module = device_of(model.module), model.module
     held = dict(module.get_submodule(model.backbone).named_parameters())
     wanted = {name: parameter.requires_grad for name, parameter in module.named_parameters()}

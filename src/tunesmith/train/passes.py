@@ -54,6 +54,11 @@ class Passes:
             )
         if self.guards.cutmix and model.modality != "image":
             raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
+        if task.compares and (self.guards.mixup or self.guards.cutmix or self.guards.r_drop):
+            raise SettingsError(
+                f"{task.name} compares the rows of a step, which mixup, cutmix and r_drop leave no room for.",
+                "Leave them away.",
+            )
         for name in ("cutmix", "r_drop"):
             if getattr(self.guards, name) and self.examples.targets is None:
                 raise SettingsError(
@@ -66,15 +71,22 @@ class Passes:
                 "Take one of them.",
             )
 
-    def loss(self, part: Indices, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        self, part: Indices, random: np.random.Generator, pull: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the task's losses of the examples `part`, and the sum of what guards add; both scalar, fp32.
 
         Args:
             random: draws which rows are mixed.
+            pull: the gradient of the loss of a whole step at what the network puts out for `part`, where the loss is not a
+                sum over parts; in place of the task's loss stands then what has this gradient.
         """
         mixed = self._drawn(len(part), random)
         found = [self._pass(self.collate, part, mixed) for _ in range(2 if self.twice else 1)]
-        total = torch.stack([self._task_loss(logits, part, mixed) for logits, _ in found]).mean()
+        if pull is None:
+            total = torch.stack([self._task_loss(logits, part, mixed) for logits, _ in found]).mean()
+        else:
+            total = (found[0][0] * pull).sum()
         added = torch.zeros_like(total)
         if self.anchors.train is not None:
             away = torch.stack([self.anchors.train.distances(now, part) for _, now in found]).mean(dim=0)
@@ -85,6 +97,10 @@ class Passes:
             apart = disagreement(one, other, heads.problem_of(self.model))
             added = added + self.guards.r_drop / 2 * (self._weights(part, apart) * apart).sum()
         return total, added
+
+    def outputs(self, part: Indices) -> torch.Tensor:
+        """(len(part), …): what the task reads of the network's output, in a pass that is not mixed."""
+        return self._pass(self.collate, part, None)[0]
 
     def _drawn(self, rows: int, random: np.random.Generator) -> Mixed | None:
         """How the rows of a micro-batch are mixed; None where they are not."""

@@ -41,6 +41,15 @@ def sum_over(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def largest(value: int) -> int:
+    """The largest `value` of all processes, in each of them."""
+    if state().num_processes == 1:
+        return value
+    held = torch.tensor(value, device=state().device)
+    torch.distributed.all_reduce(held, op=torch.distributed.ReduceOp.MAX)
+    return int(held)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add up the gradients of all processes, in one message. Each process divided by the global count before."""
     if state().num_processes == 1:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tunesmith import seeds
 from tunesmith.contracts import Batched, Indices
 from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
@@ -107,7 +106,7 @@ def _losses(
     guards = dataclasses.replace(job.plan.guards.without_origin(), mixup=0.0, cutmix=0.0)
     plan = dataclasses.replace(job.plan, guards=guards)
     stepper = Stepper(job.task, job.model, given, adamw, plan, job.seed, len(factors), Anchors())
-    order = seeds.generator(job.seed, "range test").permutation(len(job.train))
+    order = job.drawn("range test")
     parts = [
         np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap"))
         for number in range(len(factors))

@@ -14,7 +14,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.models import adapters
 from tunesmith.models.forward import device_of
 from tunesmith.plans import Plan
-from tunesmith.train import processes
+from tunesmith.train import compared, processes
 from tunesmith.train.anchors import Anchors
 from tunesmith.train.guards import Pull
 from tunesmith.train.passes import Passes
@@ -95,11 +95,10 @@ class Stepper:
             The sum of this process's losses, and the new bound of tokens where memory ran out.
         """
         own = processes.share(indices)
-        count = self.examples.count(indices)
         halved = None
         while True:
             try:
-                loss_sum = self._backward(own, count, number)
+                loss_sum = self._backward(indices, own, number)
                 break
             except torch.OutOfMemoryError:
                 self.optimiser.zero_grad()
@@ -114,17 +113,25 @@ class Stepper:
             penalty.backward()  # type: ignore[no-untyped-call]
         return loss_sum, halved
 
-    def _backward(self, own: Indices, count: float, number: int) -> torch.Tensor:
+    def _backward(self, whole: Indices, own: Indices, number: int) -> torch.Tensor:
         """Gradients of (sum of losses / count of the whole step); returns the sum of this process's losses."""
+        count = self.examples.count(whole)
         # A step draws its own dropout, so that a resumed run draws what the other one drew.
         rank = processes.state().process_index
-        torch.manual_seed(seeds.derive(self.seed, "dropout", number, rank))
+        chance = seeds.derive(self.seed, "dropout", number, rank)
+        torch.manual_seed(chance)
         random = seeds.generator(self.seed, "mixup", number, rank)
         loss_sum = torch.zeros((), device=device_of(self.model.module))
-        for part in batches.micro_batches(own, self.examples.lengths, self.tokens):
-            loss, added = self.passes.loss(part, random)
+        parts = batches.micro_batches(own, self.examples.lengths, self.tokens)
+        pulls: list[torch.Tensor] | None = None
+        if self.passes.task.compares and (len(parts) != 1 or processes.state().num_processes > 1):
+            loss_sum, pulls = compared.pulls(self.passes, parts, whole)
+            torch.manual_seed(chance)
+        for place, part in enumerate(parts):
+            loss, added = self.passes.loss(part, random, pulls[place] if pulls else None)
             ((loss + added) / count).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.detach()
+            if pulls is None:
+                loss_sum += loss.detach()
         for added in self.passes.replayed(number, self.tokens):
             added.backward()  # type: ignore[no-untyped-call]
         return loss_sum

@@ -59,9 +59,11 @@ def classes_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.struct_field(column, "classes") if pa.types.is_struct(column.type) else column
 
 
-def in_parts(rows: pa.Table) -> bool:
-    """Whether the targets of `rows` are of parts of an input, as masks are."""
-    return "target" in rows.column_names and pa.types.is_struct(rows.schema.field("target").type)
+def voted(rows: pa.Table) -> bool:
+    """Whether neighbours can vote on the targets of `rows`: classes, labels and scores, but neither parts nor names of things
+    that others than these never have."""
+    kind = rows.schema.field("target").type
+    return not pa.types.is_struct(kind) and not pa.types.is_string(kind)
 
 
 class Targets(Protocol):

@@ -1,0 +1,22 @@
+"""What holds for most tasks: the loss of a row is its own, and the head trains with the rest."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tunesmith.contracts import Indices, Model
+
+
+class Separate:
+    """A task whose loss is a sum over rows, taken in any order."""
+
+    compares: ClassVar[bool] = False
+
+    def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
+        return None
+
+    def calibrate(self, model: Model, train: Any) -> None:
+        return
+
+    def complete(self, model: Model, train: Any, precision: str) -> None:
+        return
