@@ -22,6 +22,8 @@ from tunesmith.run import writing
 from tunesmith.settings import DataSettings
 
 BATCH = 20_000
+PARTED = (Mapping, list, tuple, np.ndarray)
+"""Cells of several parts."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,7 @@ class _Row:
         value = values[self.targets[0][1]]
         if value is None or isinstance(value, str):
             return value
-        if isinstance(value, Mapping) or _of_mappings(value):
-            return json.dumps(value, ensure_ascii=False, default=_plain)
-        if isinstance(value, list):
-            return json.dumps([str(part) for part in value])
-        return str(value)
-
-
-def _of_mappings(value: Any) -> bool:
-    listed = isinstance(value, list | tuple | np.ndarray)
-    return listed and len(value) > 0 and all(isinstance(part, Mapping) for part in value)
+        return json.dumps(value, default=_plain) if isinstance(value, PARTED) else str(value)
 
 
 def _plain(value: Any) -> Any:

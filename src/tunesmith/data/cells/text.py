@@ -36,7 +36,7 @@ class Text:
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
         for column, text in enumerate(cells):
-            if reason := _unusable(text, place.settings.max_characters):
+            if reason := unusable(text, place.settings.max_characters):
                 return Unusable(column, reason, excerpt(text))
         return tuple(cells)
 
@@ -56,7 +56,8 @@ class Text:
 TEXT = Text()
 
 
-def _unusable(text: Any, most: int) -> str | None:
+def unusable(text: Any, most: int) -> str | None:
+    """Why `text` cannot be an input, of at most `most` characters; None where it can."""
     if text is None:
         return "no text"
     if not isinstance(text, str):

@@ -1,0 +1,120 @@
+"""Text in words: a list of tokens, which are the words, or a text, which is taken apart here.
+
+The rule for texts knows no language: letters in a row are a word, digits in a row are one, and any other sign is one by
+itself, as is each letter of a script that has no blanks.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data.cells import Place, Unusable
+from tunesmith.data.cells.text import Text, unusable
+from tunesmith.data.rejected import excerpt
+from tunesmith.data.written import parts_in
+
+UNPARTED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Japanese
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese
+)
+"""Scripts without blanks, as ranges of a regular expression."""
+JOINERS = "\u00ad\u200c\u200d\u2060"
+"""Signs without a width that join what stands around them: words of Persian and Hindi hold some."""
+TONES = "\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
+"""Skin tones, and the letters that flags of regions are spelled with: they belong to the emoji before them."""
+FLAG_LETTERS = "\U0001f1e6-\U0001f1ff"
+
+
+class Words(Text):
+    """Cells that hold a text in words."""
+
+    most = 1
+    names: Sequence[str] = ("tokens", "words", *Text.names)
+    preferred: Sequence[str] = ("tokens", "words", "text")
+    pairs: Sequence[tuple[str, str]] = ()
+
+    def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
+        return [
+            ("input", pa.string()),  # tokens with a blank between
+            ("words", pa.list_(pa.int64())),  # start and end, in characters of it, of one after the other
+        ]
+
+    def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
+        cell = cells[0]
+        tokens = _tokens(cell)
+        wrong = None if tokens is None else _wrong(tokens)
+        text = cell if tokens is None or wrong else " ".join(tokens)
+        if reason := wrong or unusable(text, place.settings.max_characters):
+            return Unusable(0, reason, excerpt(cell))
+        words = words_of(text) if tokens is None else _places(tokens)
+        return (text, words) if words else Unusable(0, "text without a word", excerpt(cell))
+
+
+WORDS = Words()
+
+
+def words_of(text: str) -> list[int]:
+    """Start and end (exclusive, in characters) of each word of a text, one after the other."""
+    return [end for word in _words().finditer(text) for end in word.span()]
+
+
+def _tokens(cell: Any) -> list[Any] | None:
+    """The parts of a list; None where the cell is none."""
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, list | tuple):
+        return list(cell)
+    found = parts_in(cell) if isinstance(cell, str) else None
+    return found if isinstance(found, list) and all(isinstance(part, str) for part in found) else None
+
+
+def _wrong(tokens: Sequence[Any]) -> str | None:
+    """What is wrong with tokens; None where they can be words."""
+    if any(isinstance(token, dict) for token in tokens):
+        return "tokens that are mappings, not text (data.input may name the column of the text itself)"
+    if not all(isinstance(token, str) for token in tokens):
+        return "token that is not text"
+    return "empty token" if any(not token or token.isspace() for token in tokens) else None
+
+
+def _places(tokens: Sequence[str]) -> list[int]:
+    """`words_of` for tokens with a blank between."""
+    lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+    ends = np.cumsum(lengths + 1) - 1
+    places: list[int] = np.stack([ends - lengths, ends], axis=1).ravel().tolist()
+    return places
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    mark = f"[{_class_of('M')}{TONES}]"
+    letter = rf"[^\W\d_{UNPARTED}]"
+    sign = rf"(?:[^\w\s{_class_of('Cc', 'Cf')}]|_)"
+    return re.compile(
+        rf"\d(?:\d|{mark})*"
+        rf"|[{UNPARTED}]{mark}*"
+        rf"|{letter}+(?:(?:{mark}|[{JOINERS}])+{letter}+)*{mark}*"
+        rf"|[{FLAG_LETTERS}]{{2}}"
+        rf"|{sign}{mark}*(?:\u200d{sign}{mark}*)*"
+    )
+
+
+def _class_of(*categories: str) -> str:
+    """The signs whose Unicode category starts with one of `categories`, as ranges of a regular expression."""
+    points = [point for point in _planes() if unicodedata.category(chr(point)).startswith(categories)]
+    starts = [point for point, before in zip(points, [-2, *points], strict=False) if point != before + 1]
+    ends = [point for point, after in zip(points, [*points[1:], -2], strict=True) if point != after - 1]
+    return "".join(f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
+
+
+def _planes() -> Iterable[int]:
+    """The code points among which marks and signs of control are."""
+    return (point for plane in (range(0x20000), range(0xE0000, 0xE0200)) for point in plane)

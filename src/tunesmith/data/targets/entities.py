@@ -1,0 +1,215 @@
+"""Entities in texts: which words in a row are one, and of which type; or a tag for each word, as of its part of speech.
+
+Cells hold tags or spans of characters, and become words in a row with classes, whatever they are spelled in. Tags that do
+not fit their scheme, and spans that cut words, are repaired, and counted; spans that cannot be learned are set aside with
+their reason, and the others of their text stay. A text without any entity is a good one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from tunesmith.data.cells import Place
+from tunesmith.data.targets import Raw, Reading, Reason, Settled
+from tunesmith.data.targets.classes import natural
+from tunesmith.data.targets.entity_counts import described
+from tunesmith.data.targets.tag_cells import Spans, Tags, marks_of
+from tunesmith.data.targets.tag_schemes import (
+    OUTSIDE,
+    Entity,
+    Scheme,
+    entities_of,
+    has_letters,
+    scheme_of,
+    spelled,
+    stray,
+    types_in,
+    without_letters,
+)
+from tunesmith.data.targets.word_spans import Fitted, fitted
+from tunesmith.errors import DataError, SettingsError
+
+KIND = pa.struct(
+    [
+        ("first", pa.list_(pa.int64())),  # word that an entity begins with; in their order
+        ("last", pa.list_(pa.int64())),  # word after its last
+        ("classes", pa.list_(pa.int64())),
+        ("repaired", pa.int64()),  # how many tags, or spans, did not fit
+        ("set_aside", pa.list_(pa.string())),  # why, one a span
+    ]
+)
+Tagging = Literal["entities", "tags"]
+"""Whether words in a row are told apart from others, or each word has a tag."""
+Marks = Tags | Spans
+
+
+class Entities:
+    """Targets that are entities with types, or tags of words."""
+
+    names: Sequence[str] = (
+        "tags", "ner_tags", "ner", "entities", "spans", "labels", "label", "annotations", "pos_tags", "pos", "upos", "xpos",
+        "chunk_tags", "chunk", "tag", "target",
+    )  # fmt: skip
+    preferred: Sequence[str] = ("tags", "ner_tags", "entities", "spans")
+    apart = False
+
+    def __init__(self, problem: Tagging | None, classes: Sequence[str] | None = None) -> None:
+        """`problem`: which of the two it is; read off the cells when it is None. `classes`: the tags, which cells may say by
+        their index, or the types of entities; those in the training rows when absent.
+
+        Raises:
+            SettingsError: a name stands in `classes` twice.
+        """
+        self.problem, self.classes = problem, tuple(classes) if classes else None
+        if twice := next((name for name, count in Counter(self.classes).items() if count > 1), None):
+            raise SettingsError(f"task.classes names {twice!r} twice.", "Give each class a name of its own.")
+        if self.classes and not any(name.isdecimal() for name in self.classes):
+            self._named = {str(index): name for index, name in enumerate(self.classes)}
+        else:
+            self._named = {}
+
+    def settle(self, raw: Raw, brought: str | None) -> Settled:
+        """Raise DataError where no cell can be read, there is nothing to find, or tags are asked for and spans are there."""
+        read = [self._marks(cell) for cell in raw.column.to_pylist()]
+        spans = [one for one in read if isinstance(one, Spans)]
+        tags = [one for one in read if isinstance(one, Tags)]
+        if not spans and not tags:
+            reason, count = Counter(map(str, read)).most_common(1)[0]
+            raise DataError(
+                f"No tags or spans of {raw.name} can be read; the commonest reason is: {reason} ({count:,} of "
+                f"{len(read):,}).",
+                "data.target names the column of tags or spans.",
+            )
+        distinct = {tag for one in tags for tag in one}
+        plain = len(tags) > sum(map(bool, spans)) and not has_letters(distinct)
+        problem = self.problem or ("tags" if plain else "entities")
+        scheme = scheme_of(spelled(tags)) if tags and problem == "entities" else None
+        numbers = bool(tags) and all(map(_is_number, distinct))
+        if problem == "tags":
+            labels = self._tags(distinct, any(spans), raw.name)
+        elif numbers:
+            raise DataError(
+                f"The tags of {raw.name} are numbers, which do not say where entities begin and end.",
+                "Set task.classes to the names of the tags by number, such as [O, B-person, I-person].",
+            )
+        else:
+            labels = self._types(tags, spans, scheme, raw.name)
+        note = (
+            f"The tags of {raw.name} are numbers, and stand for themselves; task.classes names them, in the order of the "
+            "numbers from 0."
+        )
+        guess = _guess(problem, scheme, labels, asked=self.problem is not None)
+        return Settled(problem, labels, {"scheme": scheme}, guess, (note,) if numbers else ())
+
+    def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """`entities`: by split, how many there are, what became of the others, and how many of the test split's are new.
+
+        Raises:
+            DataError: training is left with no entity.
+        """
+        return described(tables, labels)
+
+    def reading(self, place: Place, settled: Settled) -> Reading:
+        index = {name: number for number, name in enumerate(settled.labels)}
+
+        def values(rows: pa.RecordBatch) -> Iterator[Any]:
+            columns = (rows.column(name).to_pylist() for name in ("raw", "input", "words"))
+            for cell, text, words in zip(*columns, strict=True):
+                marks = self._marks(cell)
+                found = marks if isinstance(marks, Reason) else _fitted(marks, text, words, settled)
+                yield found if isinstance(found, Reason) else self._value(found, index)
+
+        return Reading(KIND, values)
+
+    def _marks(self, cell: str | None) -> Marks | Reason:
+        """What a cell holds, tags by number with their names."""
+        marks = marks_of(cell)
+        if not isinstance(marks, Tags) or not self._named:
+            return marks
+        unknown = next((tag for tag in marks if _is_number(tag) and tag not in self._named), None)
+        if unknown is not None:
+            return Reason(f"tag {unknown}, which task.classes does not name")
+        return Tags(self._named.get(tag, tag) for tag in marks)
+
+    def _tags(self, found: Collection[str], any_spans: bool, source: str) -> tuple[str, ...]:
+        """The labels where each word has a tag."""
+        if any_spans and not found:
+            raise DataError(
+                f"task.problem is tags, but {source} holds spans.",
+                "Leave task.problem away, or let data.target name a column with one tag a word.",
+            )
+        if len(found) < 2:
+            only = f"only the tag {next(iter(found))!r}" if found else "no tag"
+            raise DataError(
+                f"The rows of {source} have {only}.",
+                "At least two are needed to tell apart; data.target names the column of tags.",
+            )
+        return self.classes or tuple(sorted(found, key=natural))
+
+    def _types(
+        self, tags: Sequence[Tags], spans: Sequence[Spans], scheme: Scheme | None, source: str
+    ) -> tuple[str, ...]:
+        """The labels where there are entities."""
+        found = {span.name for one in spans for span in one}
+        if scheme is not None:
+            fit = (one for one in tags if stray(one, scheme) is None)
+            found |= {entity.name for one in fit for entity in entities_of(one, scheme)[0]}
+        if not found:
+            raise DataError(
+                f"The rows of {source} hold no entity.",
+                "Some texts must show what is to be found; data.target names the column of tags or spans.",
+            )
+        return tuple(types_in(self.classes)) if self.classes else tuple(sorted(found, key=natural))
+
+    def _value(self, found: Fitted, index: Mapping[str, int]) -> dict[str, Any] | Reason:
+        """The entities of one text as `KIND` has them, or which class is unknown."""
+        unknown = next((name for _, _, name in found.entities if name not in index), None)
+        if unknown is not None:
+            who = "no training row has" if self.classes is None else "task.classes does not name"
+            return Reason(f"label {unknown!r}, which {who}")
+        return {
+            "first": [first for first, _, _ in found.entities],
+            "last": [last for _, last, _ in found.entities],
+            "classes": [index[name] for _, _, name in found.entities],
+            "repaired": found.moved,
+            "set_aside": found.set_aside,
+        }
+
+
+def _guess(problem: str, scheme: Scheme | None, labels: Sequence[str], *, asked: bool) -> tuple[str, ...]:
+    """What was inferred, as a sentence, where not all of it was `asked` for."""
+    if asked:
+        told = problem == "entities" and scheme is not None
+        return (f"Entities are read from the tags in the scheme {scheme}, as their letters show.",) if told else ()
+    what = "entities, from spans of characters" if scheme is None else f"entities, from tags in the scheme {scheme}"
+    other = ""
+    if problem == "tags":
+        what = f"one tag a word, as {without_letters(labels)!r} has no letter such as B- or I- before it"
+        other = "; with entities, words in a row with one tag are one, and O is none" if OUTSIDE in labels else ""
+    return (f"The target is read as {what} (task.problem={problem}; task.problem sets another reading{other}).",)
+
+
+def _is_number(tag: str) -> bool:
+    return tag.removeprefix("-").isdecimal()
+
+
+def _fitted(marks: Marks, text: str, words: Sequence[int], settled: Settled) -> Fitted | Reason:
+    """The entities of one text, or why its cell does not go with its words."""
+    scheme = settled.coding["scheme"]
+    whole = settled.problem == "tags"
+    if isinstance(marks, Spans) and (marks or (scheme is None and not whole)):
+        return Reason("spans, where each word needs a tag") if whole else fitted(marks, text, words)
+    if isinstance(marks, Spans) or 2 * len(marks) != len(words):
+        listed = all(start == end + 1 for start, end in zip(words[2::2], words[1::2], strict=False))
+        mend = "" if listed else "; tags need the text as a list of tokens"
+        return Reason(f"more or fewer tags than words{mend}")
+    if whole:
+        return Fitted([Entity(place, place + 1, tag) for place, tag in enumerate(marks)], 0, [])
+    known: Scheme = scheme or "IOB2"
+    if (odd := stray(marks, known)) is not None:
+        return Reason(f"tag {odd!r}, which has no letter such as B- or I- before it")
+    return Fitted(*entities_of(marks, known), [])
