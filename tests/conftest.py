@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tiny import write_model, write_rows
-from tunesmith.models import save
+from tunesmith.models import reopening
 
 
 class Here:
@@ -51,9 +51,9 @@ def _opened_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("reopens") is None:
 
         class Quick:
-            PIPE, Popen = save.subprocess.PIPE, Here
+            PIPE, Popen = reopening.subprocess.PIPE, Here
 
-        monkeypatch.setattr(save, "subprocess", Quick)
+        monkeypatch.setattr(reopening, "subprocess", Quick)
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,11 @@ from tunesmith.tasks.tiny_boxes import write_boxes
 from tunesmith.tasks.tiny_identities import write_identities
 from tunesmith.tasks.tiny_images import write_images, write_processor
 from tunesmith.tasks.tiny_masks import write_masks
+from tunesmith.tasks.tiny_tags import write_tags
 
 __all__ = [
     "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_boxes", "write_identities",
-    "write_image_model", "write_images", "write_masks", "write_model", "write_rows",
+    "write_image_model", "write_images", "write_masks", "write_model", "write_rows", "write_tags",
 ]  # fmt: skip
 
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}

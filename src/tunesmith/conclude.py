@@ -28,6 +28,7 @@ from tunesmith.evaluate.retention import Reference
 from tunesmith.methods.scratch import Scratch
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import device_of, logits
+from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
 from tunesmith.prepare import Prepared, facts_of
 from tunesmith.record import carried_out
@@ -85,7 +86,7 @@ def conclude(
     with timed(timings, "evaluate"):
         trained, validation, kept = _finished(ready, trained, place, references, listen)
     model = trained.model
-    with save.Reopening(place.model, model) as opened:  # it takes seconds to import what it needs
+    with Reopening(place.model, model) as opened:  # it takes seconds to import what it needs
         with timed(timings, "evaluate"):
             test = _split(ready, trained, "test")
         with timed(timings, "save"):

@@ -63,8 +63,8 @@ class Predictor:
         """A prediction for each input: id (its position), prediction, and calibrated scores where there are classes.
 
         Args:
-            inputs: texts, or pairs of texts where the model was trained on pairs; or images: paths, files' contents, arrays
-                (height, width) or (height, width, 3) of bytes, Pillow's images.
+            inputs: texts, or pairs of texts where the model was trained on pairs, or lists of words where it tells words
+                apart; or images: paths, files' contents, arrays (height, width) or (height, width, 3) of bytes, Pillow's.
 
         Raises:
             DataError: an input is not text, not a pair where pairs are needed, or no image that can be read.
@@ -95,7 +95,8 @@ class Predictor:
         rows: list[tuple[Any, ...]] = []
         rejected: list[Rejected] = []
         for number, given in enumerate(inputs):
-            parts = given if isinstance(given, tuple | list) else (given,)
+            several = isinstance(given, tuple | list) and not (cells.listed and width == 1)
+            parts = given if several else (given,)
             if len(parts) != width:
                 raise DataError(
                     f"Input {number + 1} is {given!r}, but {'a pair of texts' if width == 2 else f'one {cells.noun}'} "

@@ -37,6 +37,12 @@ WEIGHTS = "adapter_model.safetensors"
 PROMPT_KEY = "prompt_embeddings"
 PROMPTS = ("prompt", "prefix")
 """Kinds that add tokens instead of changing layers, and cannot be folded into the weights."""
+TASK_TYPES = {
+    "AutoModelForSequenceClassification": peft.TaskType.SEQ_CLS,
+    "AutoModelForTokenClassification": peft.TaskType.TOKEN_CLS,
+    "AutoModelForQuestionAnswering": peft.TaskType.QUESTION_ANS,
+}
+"""By transformers' class, PEFT's name for what it does; it has none for images."""
 _KEYS_AND_VALUES = (
     "key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj",
     "c_attn", "Wqkv", "qkv", "qkv_proj", "query_key_value",
@@ -110,7 +116,7 @@ def write(model: Model, folder: Path) -> None:
     config = copy.copy(held.peft_config[NAME]) if prompt is None else _prompt_config(prompt)
     heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
-    config.task_type = peft.TaskType.SEQ_CLS if model.modality == "text" else None  # PEFT has no name for images
+    config.task_type = TASK_TYPES.get(model.opens)
     # What the base's files lack goes along, by the modules that hold it.
     config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
     config.inference_mode = True

@@ -53,8 +53,9 @@ def load_classifier(
     seed: int,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     remote_code: bool = False,
+    kind: Any = transformers.AutoModelForSequenceClassification,
 ) -> Model:
-    """The standard sequence-classification class of the model's architecture, in fp32, with a new head.
+    """The standard class of the model's architecture for texts, or for their tokens, in fp32, with a new head.
 
     Args:
         source: folder, "builtin:…" or Hub id.
@@ -63,6 +64,7 @@ def load_classifier(
         seed: draws the new head's first weights.
         loading: new weights throughout, or 4 bits, and how many positions are kept free.
         remote_code: whether Python code beside the weights may run.
+        kind: transformers' class that opens it once it is saved.
 
     Raises:
         ModelError: nothing usable there, or weights that do not fit the architecture.
@@ -75,7 +77,6 @@ def load_classifier(
         set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            kind = transformers.AutoModelForSequenceClassification
             module, absent = network(kind, folder, config, source, loading, remote_code=remote_code)
         model = taken_apart(module, tokenizer, config, loading, kind)
     return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)

@@ -1,8 +1,7 @@
-"""The linear probe of pixels: what a last layer on frozen maps can do, solved for on pixels drawn from every image."""
+"""What the last layer of a segmenter receives at some pixels of each image: what its linear probe is solved for on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,74 +9,16 @@ import numpy.typing as npt
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batched, Features, Head, Indices, Model
+from tunesmith.contracts import Batched, Indices, Model
 from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import VOID
 from tunesmith.models import heads
 from tunesmith.models.forward import outputs
+from tunesmith.models.part_probe import TARGET, drawn_of
 from tunesmith.models.pooling import OWN
-from tunesmith.models.probes import MOST_ROWS, START_STRENGTH
-from tunesmith.models.solver import STRENGTHS, Solution, solve
-
-LEAST_PIXELS = 16
-"""Of an image, however many images there are."""
-TARGET = "target"
 
 
-def find(
-    model: Model,
-    train: Batched,
-    validation: Batched,
-    score: Callable[[Array, Array], float],
-    *,
-    precision: str,
-    seed: int,
-    gentle: bool,
-    kept: Features,
-) -> tuple[Head, Head, dict[str, float]]:
-    """Solve for the last layer.
-
-    Args:
-        train, validation: of Segments.
-        score: quality of logits (pixels, classes) for the truth (pixels,), higher is better.
-        gentle: whether training goes on from the head, so that it has a strong penalty.
-        kept: features of this very network from before; filled here where they are missing.
-
-    Returns:
-        The best head, the head to go on with, and the best one's score.
-    """
-    if not kept.by_split:
-        for name, given in (("train", train), ("validation", validation)):
-            kept.by_split[name] = _drawn(model, given, precision, seed)
-    own, others = kept.by_split["train"], kept.by_split["validation"]
-    solutions: dict[tuple[str, tuple[float, ...]], Solution] = kept.solved
-    bias = heads.last_layer(model).bias is not None
-
-    def solved(strengths: tuple[float, ...]) -> Solution:
-        if (OWN, strengths) not in solutions:
-            solutions[OWN, strengths] = solve(
-                own[OWN],
-                own[TARGET],
-                others[OWN],
-                lambda logits: score(others[TARGET], logits),
-                heads.outputs_of(model),
-                bias=bias,
-                strengths=strengths,
-            )
-        return solutions[OWN, strengths]
-
-    best = solved(STRENGTHS)
-    start = solved((START_STRENGTH,)) if gentle else best
-    probe, first = (Head(OWN, one.weight, one.bias) for one in (best, start))
-    return probe, first, {OWN: best.score}
-
-
-def drawn_of(images: int) -> int:
-    """How many pixels are drawn from each of so many images."""
-    return max(LEAST_PIXELS, MOST_ROWS // max(1, images))
-
-
-def _drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, npt.NDArray[Any]]:
+def drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, npt.NDArray[Any]]:
     """What the last layer receives at some pixels of each image, (pixels, width), and their classes, (pixels,)."""
     examples: Segments = given.examples
     count = drawn_of(examples.rows)

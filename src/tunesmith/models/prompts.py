@@ -53,6 +53,8 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     Raises:
         ModelError: the network takes no prefix, or one that PEFT would not read as it was trained.
     """
+    if model.opens != "AutoModelForSequenceClassification":
+        raise _refused(model, "they stand among the words of a text that is read as a whole")
     ids = _words(model, adapter.tokens, seed)
     if adapter.kind == "prefix":
         _insist_on_keys(model)

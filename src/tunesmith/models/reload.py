@@ -19,14 +19,15 @@ from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
 from tunesmith.models.stages import find_stages
 
-KIND = transformers.AutoModelForSequenceClassification
 
-
-def reload(folder: Path, *, remote_code: bool = False) -> Model:
+def reload(
+    folder: Path, *, remote_code: bool = False, kind: Any = transformers.AutoModelForSequenceClassification
+) -> Model:
     """The model that `save` wrote to `folder`, in fp32 and eval mode.
 
     Args:
         remote_code: whether Python code beside the weights may run.
+        kind: transformers' class that opens it.
 
     Raises:
         ModelError: the folder does not hold such a model.
@@ -37,13 +38,13 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=remote_code)
         adapted, more = (folder / "adapter_config.json").is_file(), quantised.read(folder)
         if adapted:
-            module, pooling = _classifier(adapters.base_of(folder), config, remote_code, **more), OWN
+            module, pooling = _opened(kind, adapters.base_of(folder), config, remote_code, **more), OWN
             backbone = module.base_model_prefix
         elif (folder / sources.MODULES).is_file():
             module, pooling = _pooled(folder, where, remote_code), _pooling(folder)
             backbone = "backbone"
         else:
-            module, pooling = _classifier(where, config, remote_code), OWN
+            module, pooling = _opened(kind, where, config, remote_code), OWN
             backbone = module.base_model_prefix
         example = tiny_batch(config)
         blocks = find_blocks(module, backbone, example)
@@ -60,7 +61,7 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
             example=example,
             modality="text",
             pooling=pooling,
-            opens=KIND.__name__,
+            opens=kind.__name__,
             remote_code=remote_code,
             four_bit=bool(more),
         )
@@ -70,8 +71,8 @@ def reload(folder: Path, *, remote_code: bool = False) -> Model:
     return model
 
 
-def _classifier(where: str, config: Any, remote_code: bool, **more: Any) -> Any:
-    return KIND.from_pretrained(
+def _opened(kind: Any, where: str, config: Any, remote_code: bool, **more: Any) -> Any:
+    return kind.from_pretrained(
         where,
         config=config,
         attn_implementation=attention(),

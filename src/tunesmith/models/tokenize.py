@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,19 @@ class Reading:
     windows: bool = False
 
 
-def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, reading: Reading) -> Tokens:
+def tokenize(
+    tokenizer: Any,
+    rows: pa.Table,
+    targets: npt.NDArray[Any] | None,
+    reading: Reading,
+    hear: Callable[[int, Any], None] | None = None,
+) -> Tokens:
     """Tokens of the columns `input` and, where there is one, `pair`.
 
     Args:
         tokenizer: a fast transformers tokenizer.
         targets: (rows, …), handed on.
+        hear: is told of each piece, in their order: its row, and what the tokenizer made of it, with offsets in characters.
 
     Raises:
         ModelError: the tokenizer has no fast core, or the limit leaves no room for text.
@@ -54,19 +61,13 @@ def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, r
     stride = overlap(reading.limit, special) if reading.windows else 0
     first = 0
     for texts in _chunks(rows, paired):
-        core.no_padding()
-        core.enable_truncation(reading.limit, stride=stride)
-        encodings = core.encode_batch_fast(texts)
-        full = [index for index, encoding in enumerate(encodings) if len(encoding.ids) >= reading.limit]
-        if full and not reading.windows:
-            core.no_truncation()
-            for index, whole in zip(full, core.encode_batch_fast([texts[index] for index in full]), strict=True):
-                lost[first + index] = len(whole.ids) - len(encodings[index].ids)
-        pieces = [
-            (first + index, piece)
-            for index, encoding in enumerate(encodings)
-            for piece in ([encoding, *encoding.overflowing] if reading.windows else [encoding])
-        ]
+        encodings, cut = _encoded(core, texts, reading, stride, offsets=hear is not None)
+        for index, tokens in cut.items():
+            lost[first + index] = tokens
+        pieces = [(first + index, piece) for index, one in enumerate(encodings) for piece in one]
+        if hear is not None:
+            for row, piece in pieces:
+                hear(row, piece)
         # A text that gives no token at all (only characters that the tokenizer drops) still needs one to stand for it.
         stand_in = [tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.eos_token_id]
         found = [piece.ids or stand_in for _, piece in pieces]
@@ -86,6 +87,25 @@ def tokenize(tokenizer: Any, rows: pa.Table, targets: npt.NDArray[Any] | None, r
         targets=targets,
         lost=lost,
     )
+
+
+def _encoded(
+    core: Any, texts: Any, reading: Reading, stride: int, *, offsets: bool
+) -> tuple[list[list[Any]], dict[int, int]]:
+    """The pieces of each text, and of those that were cut how many tokens they lost."""
+    encode = core.encode_batch if offsets else core.encode_batch_fast
+    core.no_padding()
+    core.enable_truncation(reading.limit, stride=stride)
+    encodings = encode(texts)
+    if reading.windows:
+        return [[one, *one.overflowing] for one in encodings], {}
+    full = [index for index, one in enumerate(encodings) if len(one.ids) >= reading.limit]
+    cut = {}
+    if full:
+        core.no_truncation()
+        for index, whole in zip(full, core.encode_batch_fast([texts[index] for index in full]), strict=True):
+            cut[index] = len(whole.ids) - len(encodings[index].ids)
+    return [[one] for one in encodings], cut
 
 
 def overlap(limit: int, special: int) -> int:

@@ -6,6 +6,7 @@ SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
     "recall_at_1", "recall_at_5", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
+    "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -27,6 +28,8 @@ NAMES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "pseudo_perplexity": "pseudo-perplexity",
+    "entity_f1": "entity F1",
+    "entity_macro_f1": "entity macro-F1",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
     "map": "mAP",

@@ -135,7 +135,7 @@ def _pixels(audit: Mapping[str, Any]) -> list[str]:
 
 def contents(audit: Mapping[str, Any]) -> list[str]:
     """What targets that are more than a class or a score hold."""
-    return [*_pixels(audit), *_boxes(audit), *_identities(audit)]
+    return [*_pixels(audit), *_boxes(audit), *_identities(audit), *_entities(audit)]
 
 
 def _boxes(audit: Mapping[str, Any]) -> list[str]:
@@ -152,6 +152,18 @@ def _identities(audit: Mapping[str, Any]) -> list[str]:
         f"{found['images']['max']:.0f} images each."
         for name, found in audit.get("identities", {}).items()
     ]
+
+
+def _entities(audit: Mapping[str, Any]) -> list[str]:
+    found = audit.get("entities", {})
+    said = [
+        f"The {name} split has {one['words']:,} words"
+        + (f" and {one['objects']:,} entities." if one["objects"] != one["words"] else ", each with a tag.")
+        for name, one in found.items()
+    ]
+    if "unseen" in found.get("test", {}):
+        said.append(f"Of the entities' wordings in test, {share(found['test']['unseen'])} never stand in train.")
+    return said
 
 
 def ordered(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ TABLE = {
     "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
+    "token-classification": "tunesmith.tasks.token_classification:TokenClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
 }
 REFERENCES = {

@@ -13,7 +13,7 @@ from tunesmith.contracts import Loading, Model
 from tunesmith.data import load as data
 from tunesmith.data.pixels import Pixels
 from tunesmith.errors import SettingsError
-from tunesmith.models import save
+from tunesmith.models import loading_code
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load_images import load_image_classifier, reload_images
 from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
@@ -97,4 +97,4 @@ class ImageClassification(ReadsImages, Classifying):
         return self.tried_images(rows, model, most)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return save.loading_code(model, folder, self.problem.name, inputs)
+        return loading_code.classification_code(model, folder, self.problem.name, inputs)

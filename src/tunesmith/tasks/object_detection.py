@@ -24,7 +24,7 @@ from tunesmith.data.targets.boxes import PROBLEM, Boxes
 from tunesmith.errors import DataError, ModelError
 from tunesmith.metrics import detection
 from tunesmith.metrics.interval import Interval
-from tunesmith.models import save
+from tunesmith.models import loading_code
 from tunesmith.models.heads import outputs_of
 from tunesmith.models.load_detector import load_detector, queries_of, reload_detector
 from tunesmith.models.varied import varied_boxed
@@ -308,7 +308,7 @@ class ObjectDetection(ReadsImages):
         return raw, boxed(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)))
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return save.detection_code(model, folder, self._threshold)
+        return loading_code.detection_code(model, folder, self._threshold)
 
 
 def sure(found: detection.Found, threshold: float) -> detection.Found:

@@ -19,7 +19,7 @@ from tunesmith.data.targets.masks import PROBLEM, VOID, Masks, unpacked
 from tunesmith.errors import ModelError
 from tunesmith.metrics import segmentation
 from tunesmith.metrics.interval import Interval
-from tunesmith.models import pixel_probe, save
+from tunesmith.models import loading_code, part_probe, pixel_probe
 from tunesmith.models.heads import make_exact, outputs_of
 from tunesmith.models.load_images import reload_images
 from tunesmith.models.load_segmenter import KIND, load_segmenter
@@ -182,13 +182,14 @@ class SemanticSegmentation(ReadsImages):
             counts = segmentation.confusion(truth, logits.argmax(axis=1), logits.shape[1], VOID)
             return float(segmentation.from_counts(counts)[self.primary_metric])
 
-        best, start, tried = pixel_probe.find(
-            model, train, validation, quality, precision=plan.precision, seed=seed, gentle=phase.gentle, kept=kept
-        )
+        def drawn(given: Batched) -> dict[str, Array]:
+            return pixel_probe.drawn(model, given, plan.precision, seed)
+
+        best, start, tried = part_probe.find(model, train, validation, quality, drawn, gentle=phase.gentle, kept=kept)
         return Solved(start, best, tried)
 
     def solved_on(self, examples: Segments) -> int:
-        return pixel_probe.drawn_of(examples.rows) * examples.rows
+        return part_probe.drawn_of(examples.rows) * examples.rows
 
     def score(self, examples: Segments, logits: Array) -> Mapping[str, float]:
         counts = mask_outcomes.counts_of(logits, examples.sizes).sum(axis=0)
@@ -295,7 +296,7 @@ class SemanticSegmentation(ReadsImages):
         return raw, with_masks(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)), None)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return save.segmentation_code(model, folder)
+        return loading_code.segmentation_code(model, folder)
 
 
 def _answer(logits: Array, size: Sequence[int]) -> Array:

@@ -14,7 +14,7 @@ from tunesmith.contracts import Batch, Indices, Loading, Model
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import ModelError, SettingsError
-from tunesmith.models import save
+from tunesmith.models import loading_code
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import limited, load_classifier
 from tunesmith.models.reload import reload
@@ -93,4 +93,4 @@ class TextClassification(Classifying):
         return raw, tokenize(model.processor, few, None, Reading(model.limit))
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return save.loading_code(model, folder, self.problem.name, inputs)
+        return loading_code.classification_code(model, folder, self.problem.name, inputs)

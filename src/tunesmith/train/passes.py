@@ -47,7 +47,8 @@ class Passes:
         self.guards = plan.guards
         self.twice = bool(self.guards.r_drop) and drops(model.module)
         """False in a phase of which no part drops anything: two passes would be the same."""
-        if self.guards.mixup and heads.reads_last_token(model):
+        parts = model.modality == "text" and self.examples.targets is None
+        if self.guards.mixup and (parts or heads.reads_last_token(model)):
             raise SettingsError(
                 "train.mixup mixes one vector a row, but the head of this network reads each token by itself.",
                 "Leave train.mixup away.",

@@ -50,6 +50,8 @@ class Cells(Protocol):
     """Those of them that win where several are there, best first."""
     pairs: Sequence[tuple[str, str]]
     """Names that two columns of inputs go by."""
+    listed: bool
+    """Whether one input may itself be a list."""
     workers: int
     """Threads that read cells side by side."""
     together: int

@@ -38,6 +38,7 @@ class Images:
     )  # fmt: skip
     preferred: Sequence[str] = names
     pairs: Sequence[tuple[str, str]] = ()
+    listed = False
     workers = min(8, os.cpu_count() or 1)
     together = 16
 

@@ -28,6 +28,7 @@ class Text:
         ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip
+    listed = False
     workers = 1
     together = 100_000
 

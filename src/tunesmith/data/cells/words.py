@@ -37,6 +37,7 @@ class Words(Text):
     """Cells that hold a text in words."""
 
     most = 1
+    listed = True
     names: Sequence[str] = ("tokens", "words", *Text.names)
     preferred: Sequence[str] = ("tokens", "words", "text")
     pairs: Sequence[tuple[str, str]] = ()

@@ -1,0 +1,176 @@
+"""The lines of Python, for the model card, that open a saved model with a public loader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.contracts import Model
+from tunesmith.models import heads, quantised, user_network
+from tunesmith.models.save import PEFT, PIPELINE, STATE_DICT, loader_of
+
+
+def classification_code(model: Model, folder: str, problem: str, inputs: int) -> str:
+    """The lines of Python, for the model card, that open the saved model with a public loader.
+
+    Args:
+        inputs: texts of one row: 1, or 2 for pairs.
+    """
+    config: Any = model.module.config
+    names: dict[int, str] = config.id2label
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if model.modality == "image":
+        return _loading_code_of_images(model, folder, problem, trusted)
+    if loader_of(model) == PIPELINE:
+        given = '"your text"' if inputs == 1 else '{"text": "your text", "text_pair": "the other text"}'
+        # Several labels: all probabilities, each with its sigmoid; a score: the number itself.
+        every = {"multi-label": ", top_k=None", "regression": ', function_to_apply="none"'}.get(problem, "")
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}"{trusted})\n'
+            f"print(classify({given}, truncation=True{every}))"
+        )
+    if loader_of(model) == PEFT:
+        texts = '"your text"' if inputs == 1 else '"your text", "the other text"'
+        outputs = heads.outputs_of(model)
+        given = f'"{folder}", num_labels={outputs}, ignore_mismatched_sizes=True{trusted}'
+        imports, opening = "AutoTokenizer", ""
+        if model.four_bit:
+            imports += ", BitsAndBytesConfig"
+            opening = (
+                f'with open("{folder}/{quantised.FILE}") as file:\n'
+                "    bits = BitsAndBytesConfig.from_dict(json.load(file))\n"
+            )
+            given += ', quantization_config=bits, device_map={"": 0}'
+        return (
+            ("import json\n\n" if model.four_bit else "")
+            + f"from peft import AutoPeftModelForSequenceClassification\nfrom transformers import {imports}\n\n{opening}"
+            f"model = AutoPeftModelForSequenceClassification.from_pretrained({given}).eval()\n"
+            f'tokens = AutoTokenizer.from_pretrained("{folder}"{trusted})({texts}, truncation=True, return_tensors="pt")\n'
+            "logits = model(**tokens.to(model.device)).logits[0].detach().cpu().numpy()\n" + _answer(names, problem)
+        )
+    answer = _answer(names, problem)
+    given = '"your text"' if inputs == 1 else '[("your text", "the other text")]'
+    taken = "" if inputs == 1 else "[0]"
+    return (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        f'logits = SentenceTransformer("{folder}"{trusted}).encode({given}){taken}\n{answer}'
+    )
+
+
+def tagging_code(model: Model, folder: str, *, whole: bool) -> str:
+    """The lines of Python, for the model card, that open a saved tagger with a public loader.
+
+    Args:
+        whole: whether words in a row are one thing; otherwise each word has a tag.
+    """
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    config: Any = model.module.config
+    names: dict[int, str] = config.id2label
+    given = f'"{folder}"'
+    opening = "from transformers import pipeline\n\n"
+    if loader_of(model) == PEFT:
+        more = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+        opening = (
+            "from peft import AutoPeftModelForTokenClassification\nfrom transformers import AutoTokenizer, pipeline\n\n"
+            f'model = AutoPeftModelForTokenClassification.from_pretrained("{folder}", {more})\n'
+            "model = model.merge_and_unload()\n"
+            f"model.config.id2label = {names!r}\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+        )
+        given, trusted = "model, tokenizer=tokenizer", ""
+    words = ', aggregation_strategy="first"'  # a word is answered for at its first token
+    return (
+        f'{opening}tag = pipeline("token-classification", model={given}{words}{trusted})\n'
+        'for one in tag("your text"):\n'
+        '    print(one["word"], one["entity_group"], one["start"], one["end"])'
+    )
+
+
+def segmentation_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that open a saved segmenter with a public loader."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if loader_of(model) == PEFT:
+        opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+        return _with_adapters(model, folder, opened, trusted) + (
+            "print(processor.post_process_semantic_segmentation(answer, [image.size[::-1]])[0])"
+        )
+    return (
+        "from transformers import AutoImageProcessor, pipeline\n\n"
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        f'segment = pipeline("image-segmentation", model="{folder}", image_processor=processor{trusted})\n'
+        'for part in segment("your image.jpg"):\n'
+        '    print(part["label"], part["mask"].size)'
+    )
+
+
+def detection_code(model: Model, folder: str, threshold: float) -> str:
+    """The lines of Python, for the model card, that open a saved detector with a public loader.
+
+    Args:
+        threshold: the score from which a box counts.
+    """
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if loader_of(model) == PEFT:
+        opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+        return _with_adapters(model, folder, opened, trusted) + (
+            f"found = processor.post_process_object_detection(answer, {threshold:.2f}, [image.size[::-1]])[0]\n"
+            'print(found["scores"], found["labels"], found["boxes"])'
+        )
+    return (
+        "from transformers import AutoImageProcessor, pipeline\n\n"
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        f'detect = pipeline("object-detection", model="{folder}", image_processor=processor{trusted})\n'
+        f'for one in detect("your image.jpg", threshold={threshold:.2f}):\n'
+        '    print(one["label"], one["score"], one["box"])'
+    )
+
+
+def _with_adapters(model: Model, folder: str, opened: str, trusted: str) -> str:
+    """The lines that open adapters beside the network that they stand on, and let it read an image."""
+    return (
+        "from peft import PeftConfig, PeftModel\n"
+        f"from transformers import AutoImageProcessor, {model.opens}\n"
+        "from transformers.image_utils import load_image\n\n"
+        f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
+        f"base = {model.opens}.from_pretrained(base, {opened})\n"
+        f'model = PeftModel.from_pretrained(base, "{folder}").eval()\n'
+        f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+        'image = load_image("your image.jpg")\n'
+        'answer = model(**processor(image, return_tensors="pt"))\n'
+    )
+
+
+def _loading_code_of_images(model: Model, folder: str, problem: str, trusted: str) -> str:
+    config: Any = model.module.config
+    if loader_of(model) == STATE_DICT:
+        return user_network.loading_code(model, folder) + _answer(config.id2label, problem)
+    if loader_of(model) == PIPELINE:
+        # As above; and no more than five classes are given unless more are asked for.
+        every = {
+            "multi-label": f', top_k={heads.outputs_of(model)}, function_to_apply="sigmoid"',
+            "regression": ', function_to_apply="none"',
+        }.get(problem, "")
+        return (
+            "from transformers import AutoImageProcessor, pipeline\n\n"
+            f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil"{trusted})\n'
+            f'classify = pipeline("image-classification", model="{folder}", image_processor=processor{trusted})\n'
+            f'print(classify("your image.jpg"{every}))'
+        )
+    opened = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
+    return (
+        _with_adapters(model, folder, opened, trusted)
+        + "logits = answer.logits[0].detach().numpy()\n"
+        + _answer(config.id2label, problem)
+    )
+
+
+def _answer(names: dict[int, str], problem: str) -> str:
+    """The line that makes an answer of `logits`."""
+    return {
+        "single-label": f"labels = {[names[index] for index in sorted(names)]!r}\nprint(labels[logits.argmax()])",
+        "multi-label": (
+            f"labels = {[names[index] for index in sorted(names)]!r}\n"
+            "print([label for label, logit in zip(labels, logits) if logit > 0])"
+        ),
+        "regression": "print(logits[0])",
+    }[problem]

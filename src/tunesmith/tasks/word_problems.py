@@ -1,0 +1,233 @@
+"""What is told of words: entities, which are words in a row with a type, or a tag of each word; and all that depends on it.
+
+A network gives each word a logit for each tag. Of entities the tags are those of IOB2, O first, then B and I of each type.
+
+Shared by the methods that make columns:
+    cells: of each row its text, and start and end of each of its words, one after the other.
+    labels: what people call the classes of targets.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.contracts import Array
+from tunesmith.metrics import entities, tagging
+from tunesmith.metrics.entities import Row
+
+Tags = npt.NDArray[np.int64]
+Cell = tuple[str, Sequence[int]]
+SPAN = [("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]
+NEVER = -1e9
+"""A logit that no path takes."""
+
+
+class WordProblem(ABC):
+    """One of the two. Tags are those of the network; labels are what people call them."""
+
+    name: ClassVar[str]
+    counted: ClassVar[str]
+    """What there are several of in a text."""
+    metrics: ClassVar[Any]
+    """The module of its metrics."""
+    selectable: ClassVar[tuple[str, ...]]
+    """Metrics that may be primary, the usual one first."""
+
+    @abstractmethod
+    def tags(self, labels: Sequence[str]) -> list[str]:
+        """What the outputs of the network are called."""
+
+    @abstractmethod
+    def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
+        """(words,) tags of one text, from its target."""
+
+    @abstractmethod
+    def decoded(self, logits: Array) -> Tags:
+        """(rows, words) the best tags of each text, from logits (rows, words, tags)."""
+
+    @abstractmethod
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
+        """What the metrics take, a set of counts a row, from the tags of each text, (its words,)."""
+
+    @abstractmethod
+    def objects(self, tags: Tags) -> Row:
+        """First word, word after the last, and label of what the tags of one text spell."""
+
+    @abstractmethod
+    def answers(
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+    ) -> dict[str, pa.Array]:
+        """Columns of what was found: `prediction` for people, and one for programs."""
+
+    @abstractmethod
+    def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
+        """The column of what was to be found."""
+
+    @abstractmethod
+    def counts_again(self, table: pa.Table, labels: Sequence[str]) -> Array:
+        """`counts` from the columns that `answers` and `truth` made."""
+
+
+class Entities(WordProblem):
+    """Words in a row that are of one type, among others that are of none."""
+
+    name = "entities"
+    counted = "entities"
+    metrics: ClassVar[Any] = entities
+    selectable = ("entity_f1", "entity_macro_f1")
+
+    def tags(self, labels: Sequence[str]) -> list[str]:
+        return ["O", *(f"{letter}-{label}" for label in labels for letter in "BI")]
+
+    def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
+        found = np.zeros(words, dtype=np.int64)
+        for first, last, label in zip(target["first"], target["last"], target["classes"], strict=True):
+            found[first:last] = 2 + 2 * label
+            found[first] = 1 + 2 * label
+        return found
+
+    def decoded(self, logits: Array) -> Tags:
+        """The best path among those in which I follows B or I of its type (Viterbi 1967)."""
+        rows, length, tags = logits.shape
+        allowed = np.zeros((tags, tags), dtype=np.float32)  # from, to
+        inside = np.arange(2, tags, 2)
+        allowed[:, inside] = NEVER
+        allowed[inside, inside] = allowed[inside - 1, inside] = 0
+        start = np.zeros(tags, dtype=np.float32)
+        start[inside] = NEVER
+        score = logits[:, 0] + start if length else np.zeros((rows, tags))
+        came = np.zeros((rows, length, tags), dtype=np.int64)
+        for word in range(1, length):
+            ways = score[:, :, None] + allowed
+            came[:, word] = ways.argmax(axis=1)
+            score = ways.max(axis=1) + logits[:, word]
+        found = np.zeros((rows, length), dtype=np.int64)
+        last = score.argmax(axis=1)
+        for word in range(length - 1, -1, -1):
+            found[:, word] = last
+            last = came[np.arange(rows), word, last]
+        return found
+
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
+        one, other = ([self.objects(row) for row in rows] for rows in (truth, found))
+        return entities.counted(one, other, (tags - 1) // 2)
+
+    def objects(self, tags: Tags) -> Row:
+        begins = np.flatnonzero(tags % 2 == 1)
+        inside = (tags > 0) & (tags % 2 == 0)
+        found = []
+        for first in begins.tolist():
+            rest = np.flatnonzero(~inside[first + 1 :])
+            last = first + 1 + (int(rest[0]) if len(rest) else len(tags) - first - 1)
+            found.append((first, last, int(tags[first] - 1) // 2))
+        return found
+
+    def answers(
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+    ) -> dict[str, pa.Array]:
+        """`entities`: where each lies in the text (characters, the end exclusive), what it is, and how sure that is: the mean
+        over its words of what its tags were given."""
+        rows = []
+        for (text, words), tags, row in zip(cells, found, logits, strict=True):
+            objects = self.objects(tags)
+            spans = [_spelled(one, words, labels) for one in objects]
+            rows.append(
+                [
+                    span | {"text": text[span["start"] : span["end"]], "score": _chance(row, one)}
+                    for span, one in zip(spans, objects, strict=True)
+                ]
+            )
+        said = [[f"{one['text']} ({one['label']})" for one in row] for row in rows]
+        return {
+            "prediction": pa.array(said, pa.list_(pa.string())),
+            "entities": pa.array(rows, pa.list_(pa.struct([*SPAN, ("text", pa.string()), ("score", pa.float64())]))),
+        }
+
+    def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
+        rows = [
+            [
+                _spelled(one, words, labels)
+                for one in zip(target["first"], target["last"], target["classes"], strict=True)
+            ]
+            for target, (_, words) in zip(targets, cells, strict=True)
+        ]
+        return pa.array(rows, pa.list_(pa.struct(SPAN)))
+
+    def counts_again(self, table: pa.Table, labels: Sequence[str]) -> Array:
+        index = {label: number for number, label in enumerate(labels)}
+        one, other = (
+            [
+                [(span["start"], span["end"], index[span["label"]]) for span in row]
+                for row in table.column(name).to_pylist()
+            ]
+            for name in ("truth", "entities")
+        )
+        return entities.counted(one, other, len(labels))
+
+
+def _chance(logits: Array, entity: tuple[int, int, int]) -> float:
+    """How sure a network is of an entity, by the logits (words, tags) of its text."""
+    first, last, label = entity
+    shares = logits[first:last].astype(np.float64)
+    shares = np.exp(shares - shares.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    own = np.append(shares[:1, 1 + 2 * label], shares[1:, 2 + 2 * label])
+    return float(own.mean())
+
+
+def _spelled(entity: tuple[int, int, int], words: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+    """An entity by characters."""
+    first, last, label = entity
+    return {"start": words[2 * first], "end": words[2 * last - 1], "label": labels[label]}
+
+
+class WordTags(WordProblem):
+    """A tag of each word, as of its part of speech."""
+
+    name = "tags"
+    counted = "words"
+    metrics: ClassVar[Any] = tagging
+    selectable = ("token_accuracy", "macro_f1")
+
+    def tags(self, labels: Sequence[str]) -> list[str]:
+        return list(labels)
+
+    def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
+        return np.array(target["classes"], dtype=np.int64)
+
+    def decoded(self, logits: Array) -> Tags:
+        return np.asarray(logits.argmax(axis=2))
+
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
+        return tagging.confusion(truth, found, tags)  # type: ignore[arg-type]  # arrays are sequences
+
+    def objects(self, tags: Tags) -> Row:
+        return [(place, place + 1, tag) for place, tag in enumerate(tags.tolist())]
+
+    def answers(
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+    ) -> dict[str, pa.Array]:
+        """`tags`, one a word."""
+        texts = [[text[words[at] : words[at + 1]] for at in range(0, len(words), 2)] for text, words in cells]
+        named = [[labels[tag] for tag in tags] for tags in found]
+        said = [" ".join(map("/".join, zip(*pair, strict=True))) for pair in zip(texts, named, strict=True)]
+        return {"prediction": pa.array(said), "tags": pa.array(named, pa.list_(pa.string()))}
+
+    def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
+        return pa.array([[labels[tag] for tag in target["classes"]] for target in targets], pa.list_(pa.string()))
+
+    def counts_again(self, table: pa.Table, labels: Sequence[str]) -> Array:
+        index = {label: number for number, label in enumerate(labels)}
+        one, other = (
+            [[index[tag] for tag in row] for row in table.column(name).to_pylist()] for name in ("truth", "tags")
+        )
+        return tagging.confusion(one, other, len(labels))
+
+
+WORD_PROBLEMS: Mapping[str, type[WordProblem]] = {one.name: one for one in (Entities, WordTags)}
