@@ -409,6 +409,10 @@ class Task(Scoring, Protocol):
         score from which one counts. None where there is none."""
         ...
 
+    def keep(self, fitted: float | None) -> None:
+        """Measure from now on by the number that was fitted, where that decides what is answered."""
+        ...
+
     def details(self, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         """Further sections of the report: per-class table, confusion, calibration, …"""
         ...

@@ -56,6 +56,7 @@ class Predictor:
         self.targets: tuple[str, ...] = tuple(notes["targets"])
         self.precision: str = notes["precision"]
         self.fitted: float | None = notes.get("fitted", notes.get("temperature"))
+        self.task.keep(self.fitted)
         self.model: Model = self.task.reopen(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 

@@ -68,9 +68,7 @@ def choose(
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
     if len(inputs) > 1 and kind is None:
         raise DataError(f"data.input names {len(inputs)} columns, but this task reads one.", "Name one.")
-    if len(inputs) > cells.most:
-        what = "one" if cells.most == 1 else f"one {cells.noun} or a pair of"
-        raise DataError(f"data.input names {len(inputs)} columns; {what} {cells.noun}{'s' * (cells.most - 1)} is read.")
+    _check_count(inputs, names, source, cells)
     identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)
     group = _present(settings.group, names, source) if settings.group else None
     used = {*inputs, *targets, identity, group, split}
@@ -110,6 +108,21 @@ def _present(name: str, names: Sequence[str], source: str) -> str:
     if name.strip() not in names:
         raise DataError(f"{source} has no column {name!r}{did_you_mean(name, names)}", f"Columns: {', '.join(names)}.")
     return name.strip()
+
+
+def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells: Cells) -> None:
+    """Raise DataError where there are fewer columns of inputs than one row must have, or more than it may."""
+    pair = ", ".join(cells.pairs[0]) if cells.pairs else ""
+    if len(inputs) < cells.least:
+        raise DataError(
+            f"This task reads a pair of columns, such as {pair}, but of {source} only {inputs[0]!r} is read.",
+            f"Name both in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
+        )
+    if len(inputs) > cells.most:
+        many = cells.noun + "s" * (cells.most - 1)
+        what = f"one {many}" if cells.most == 1 else f"one {cells.noun} or a pair of {many}"
+        what = what if cells.least == 1 else f"a pair, such as {pair},"
+        raise DataError(f"data.input names {len(inputs)} columns; {what} is read.")
 
 
 def _first(known: Sequence[str], names: Sequence[str]) -> str | None:

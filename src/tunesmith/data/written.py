@@ -27,14 +27,23 @@ def parts_in(text: str) -> Any:
 
 
 def _by_python(text: str) -> Any:
-    """Its literal; None where there is none, and for the arrays of NumPy: ['a' 'b'], without commas, would be one string."""
+    """Its literal, in which array([…]) is its list; None where there is none, and for arrays as NumPy prints them: ['a' 'b'],
+    without commas, would be one string."""
     try:
         if _SIDE_BY_SIDE.search(text) and _joins_strings(text):
             return None
         with warnings.catch_warnings(action="ignore"):  # of escapes that Python would rather not see
-            return ast.literal_eval(text)
+            return ast.literal_eval(_Listed().visit(ast.parse(text, mode="eval")))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
         return None
+
+
+class _Listed(ast.NodeTransformer):
+    """Lists in place of NumPy's arrays, as it writes them in a mapping: array(['a'], dtype=object)."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        named = isinstance(node.func, ast.Name) and node.func.id == "array"
+        return node.args[0] if named and len(node.args) == 1 else node
 
 
 def _joins_strings(text: str) -> bool:

@@ -86,6 +86,23 @@ def tagging_code(model: Model, folder: str, *, whole: bool) -> str:
     )
 
 
+def answering_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that let a saved network answer a question with a public loader."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    kind, package = "AutoModelForQuestionAnswering", "transformers"
+    if loader_of(model) == PEFT:
+        kind, package = "AutoPeftModelForQuestionAnswering", "peft"
+    return (
+        f"from {package} import {kind}\nfrom transformers import AutoTokenizer\n\n"
+        f'model = {kind}.from_pretrained("{folder}"{trusted}).eval()\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+        'tokens = tokenizer("your question", "the passage", return_tensors="pt")\n'
+        "answer = model(**tokens)\n"
+        "start, end = answer.start_logits.argmax(), answer.end_logits.argmax()  # both 0: no answer\n"
+        'print(tokenizer.decode(tokens["input_ids"][0, start : end + 1]))'
+    )
+
+
 def segmentation_code(model: Model, folder: str) -> str:
     """The lines of Python, for the model card, that open a saved segmenter with a public loader."""
     trusted = ", trust_remote_code=True" if model.remote_code else ""

@@ -65,7 +65,9 @@ tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 texts = [row[0] for row in rows]; pairs = [row[1] for row in rows] if len(rows[0]) > 1 else None
 batch = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
 with torch.no_grad():
-    logits = model(**batch).logits
+    answer = model(**batch)
+two = hasattr(answer, "start_logits")
+logits = torch.stack([answer.start_logits, answer.end_logits], dim=-1) if two else answer.logits
 if logits.ndim == 3:  # of each token: what stands at padding means nothing
     logits = logits * batch["attention_mask"][..., None]
 print(json.dumps(logits.tolist()))
@@ -85,7 +87,9 @@ tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 model.config.pad_token_id = model.get_base_model().config.pad_token_id = tokenizer.pad_token_id
 with torch.no_grad():  # a decoder with a prompt is given vectors, in which nobody sees padding: so row by row
     batches = [tokenizer(*row, truncation=True, return_tensors="pt").to(model.device) for row in rows]
-    found = [model(**batch).logits[0] for batch in batches]
+    answers = [model(**batch) for batch in batches]
+    two = hasattr(answers[0], "start_logits")
+    found = [torch.stack([one.start_logits[0], one.end_logits[0]], dim=-1) if two else one.logits[0] for one in answers]
 print(json.dumps(torch.nn.utils.rnn.pad_sequence(found, batch_first=True).tolist()))
 """,
     ("text", SENTENCE_TRANSFORMERS): """

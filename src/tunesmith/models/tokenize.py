@@ -26,6 +26,10 @@ class Reading:
 
     limit: int
     windows: bool = False
+    second: bool = False
+    """Whether only the second text of a pair is long, and the first stands in each window."""
+    overlap: int = OVERLAP
+    """Windows overlap by this part of their length."""
 
 
 def tokenize(
@@ -58,7 +62,7 @@ def tokenize(
     special = core.num_special_tokens_to_add(paired)
     if reading.limit <= special + (1 if paired else 0):
         raise ModelError(f"{reading.limit} tokens leave no room for text beside {special} special ones.")
-    stride = overlap(reading.limit, special) if reading.windows else 0
+    stride = overlap(reading.limit, special, reading.overlap) if reading.windows else 0
     first = 0
     for texts in _chunks(rows, paired):
         encodings, cut = _encoded(core, texts, reading, stride, offsets=hear is not None)
@@ -95,7 +99,8 @@ def _encoded(
     """The pieces of each text, and of those that were cut how many tokens they lost."""
     encode = core.encode_batch if offsets else core.encode_batch_fast
     core.no_padding()
-    core.enable_truncation(reading.limit, stride=stride)
+    strategy = "only_second" if reading.second else "longest_first"
+    core.enable_truncation(reading.limit, stride=stride, strategy=strategy)
     encodings = encode(texts)
     if reading.windows:
         return [[one, *one.overflowing] for one in encodings], {}
@@ -108,9 +113,9 @@ def _encoded(
     return [[one] for one in encodings], cut
 
 
-def overlap(limit: int, special: int) -> int:
+def overlap(limit: int, special: int, part: int = OVERLAP) -> int:
     """Tokens that a window of at most `limit`, `special` ones among them, shares with the one before it."""
-    return min(limit // OVERLAP, limit - special - 1)
+    return min(limit // part, limit - special - 1)
 
 
 def _chunks(rows: pa.Table, paired: bool) -> Iterator[Sequence[str] | Sequence[tuple[str, str]]]:

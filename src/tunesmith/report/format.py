@@ -5,6 +5,7 @@ from __future__ import annotations
 SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
+    "f1", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
     "recall_at_1", "recall_at_5", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
     "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
@@ -30,6 +31,10 @@ NAMES = {
     "pseudo_perplexity": "pseudo-perplexity",
     "entity_f1": "entity F1",
     "entity_macro_f1": "entity macro-F1",
+    "f1": "F1",
+    "answerable_f1": "F1 of those with an answer",
+    "answerable_exact_match": "exact match of those with an answer",
+    "unanswerable_accuracy": "accuracy of those without",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
     "map": "mAP",

@@ -96,8 +96,7 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
         if found["rows_in_windows"]:
             sentences.append(
                 f"Of the {name} split, {rows(found['rows_in_windows'])} of more than {found['limit']:,} tokens "
-                f"{'was' if found['rows_in_windows'] == 1 else 'were'} read in overlapping windows, whose outputs are "
-                "averaged."
+                f"{'was' if found['rows_in_windows'] == 1 else 'were'} read in overlapping windows."
             )
     if any(found["rows_in_windows"] for found in splits.values()):
         sentences.append("Other loaders read the first window only; `tunesmith predict` reads them all.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from tunesmith.metrics.entities import Row
@@ -9,6 +10,8 @@ from tunesmith.metrics.entities import Row
 SHOWN = 60
 """Words of a text, from a little before the first mistake."""
 BEFORE = 15
+NEARBY = 200
+"""Characters around an answer."""
 
 
 def marked(text: str, words: Sequence[int], truth: Row, found: Row, labels: Sequence[str]) -> list[dict[str, str]]:
@@ -55,3 +58,18 @@ def _kind(one: tuple[int, int, int] | None, other: tuple[int, int, int] | None) 
     if one == other:
         return "right" if one else "plain"
     return "missed" if other is None else "added" if one is None else "wrong"
+
+
+def around(text: str, truth: tuple[int, int] | None, found: tuple[int, int] | None) -> list[dict[str, str]]:
+    """Parts of `text` around what was to be found and what was: start and end of each in characters; None for none."""
+    spans = [span for span in (truth, found) if span is not None] or [(0, 0)]
+    start, end = max(0, min(one for one, _ in spans) - NEARBY), min(len(text), max(two for _, two in spans) + NEARBY)
+    cuts = sorted({start, end, *(side for span in spans for side in span if start <= side <= end)})
+    parts = [{"text": "… ", "kind": "plain", "truth": "", "found": ""}] if start else []
+    for left, right in itertools.pairwise(cuts):
+        true, told = (span is not None and span[0] <= left < span[1] for span in (truth, found))
+        kind = "plain" if not true and not told else "right" if true and told else "missed" if true else "added"
+        parts.append({"text": text[left:right], "kind": kind, "truth": "", "found": ""})
+    if end < len(text):
+        parts.append({"text": " …", "kind": "plain", "truth": "", "found": ""})
+    return parts

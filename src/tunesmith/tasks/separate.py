@@ -18,5 +18,8 @@ class Separate:
     def calibrate(self, model: Model, train: Any) -> None:
         return
 
+    def keep(self, fitted: float | None) -> None:
+        return
+
     def complete(self, model: Model, train: Any, precision: str) -> None:
         return

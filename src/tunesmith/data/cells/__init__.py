@@ -42,8 +42,10 @@ class Cells(Protocol):
 
     noun: str
     """What messages call one input."""
+    least: int
+    """Columns that one row must have, and"""
     most: int
-    """Columns that one row may have."""
+    """may have."""
     names: Sequence[str]
     """Names that a column of inputs goes by."""
     preferred: Sequence[str]

@@ -31,6 +31,7 @@ class Images:
     """Cells that hold an image."""
 
     noun = "image"
+    least = 1
     most = 1
     names: Sequence[str] = (
         "image", "file", "path", "file_name", "filename", "image_path", "image_file", "img", "img_path", "file_path",

@@ -18,6 +18,7 @@ class Text:
     """Cells that hold text."""
 
     noun = "text"
+    least = 1
     most = 2
     names: Sequence[str] = (
         "text", "sentence", "message", "review", "content", "question", "query", "utterance", "comment", "tweet", "body",

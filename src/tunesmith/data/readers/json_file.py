@@ -1,4 +1,4 @@
-"""JSON: an array of objects, one object that holds such an array under some key, or COCO's images and annotations."""
+"""JSON: an array of objects, one object that holds such an array under some key, or the forms of COCO and of SQuAD."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tunesmith.data.readers import Record, Source, coco_file
+from tunesmith.data.readers import Record, Source, coco_file, squad_file
 from tunesmith.data.readers.delimited import encoding_of
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
@@ -18,6 +18,8 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     value = value_of(where, encoding)
     if coco_file.holds_images(value):
         return {"train": coco_file.source(value, where, path_of(where).parent)}
+    if squad_file.holds_questions(value):
+        return {"train": squad_file.source(value, where, path_of(where).parent)}
     rows = _rows(value)
     if not rows:
         raise DataError(f"{where} holds no array of objects.", 'Expected: [{"text": …, "label": …}, …].')

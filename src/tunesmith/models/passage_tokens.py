@@ -1,0 +1,94 @@
+"""Questions and passages to tokens: the question whole, the passage in windows, and where the answer stands in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.data.passages import Indices, Passages
+from tunesmith.models.tokenize import Reading, tokenize
+
+OVERLAP = 3
+"""Windows overlap by this part of their length, so that most answers lie whole in one."""
+QUESTION = 2
+"""The question may take this part of a window."""
+
+
+def passages(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
+    """Pieces of at most `limit` tokens; the first of each row's answers is what is to be found.
+
+    Args:
+        tokenizer: a fast transformers tokenizer.
+        rows: with the columns input, the question, and pair, the passage; perhaps target.
+
+    Raises:
+        ModelError: the tokenizer has no fast core, or the limit leaves no room.
+    """
+    shortened, lost = _shortened(tokenizer, rows.column("input").to_pylist(), limit // QUESTION)
+    texts = rows.column("pair").to_pylist()
+    targets = rows.column("target").to_pylist() if "target" in rows.column_names else None
+    read = pa.table({"input": shortened, "pair": texts})
+    spans: list[npt.NDArray[np.int32]] = []
+    found: list[tuple[int, int]] = []
+
+    def hear(row: int, piece: Any) -> None:
+        ends = _spans(piece)
+        spans.append(ends)
+        if targets is not None:
+            starts, stops = targets[row]["starts"], targets[row]["ends"]
+            found.append(_places(ends, starts[0], stops[0]) if starts else (0, 0))
+
+    reading = Reading(limit, windows=True, second=True, overlap=OVERLAP)
+    tokens = tokenize(tokenizer, read, None, reading, hear)
+    return Passages(
+        tokens.ids, tokens.kinds, tokens.offsets, tokens.owner, None, tokens.lost + lost,
+        spans=np.concatenate(spans) if spans else np.zeros((0, 2), dtype=np.int32),
+        answer=None if targets is None else np.array(found, dtype=np.int64).reshape(-1, 2),
+        passages=texts,
+        answers=None if targets is None else [target["texts"] for target in targets],
+    )  # fmt: skip
+
+
+def plain(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
+    """Questions and passages, cut at `limit` tokens, whose logits are wanted as they are: what a public loader gives."""
+    tokens = tokenize(tokenizer, rows, None, Reading(limit))
+    none = np.full((len(tokens.ids), 2), -1, dtype=np.int32)
+    texts = rows.column("pair").to_pylist()
+    return Passages(
+        tokens.ids, tokens.kinds, tokens.offsets, tokens.owner, None, tokens.lost, none, None, texts, None, plain=True
+    )
+
+
+def _spans(piece: Any) -> npt.NDArray[np.int32]:
+    """(tokens, 2): where each token of the passage stands in it; -1 of others."""
+    ends = np.array(piece.offsets, dtype=np.int32).reshape(-1, 2)
+    of_passage = np.array([sequence == 1 for sequence in piece.sequence_ids], dtype=bool)
+    usable = of_passage & (ends[:, 1] > ends[:, 0])
+    return np.where(usable[:, None], ends, -1)
+
+
+def _places(spans: npt.NDArray[np.int32], start: int, end: int) -> tuple[int, int]:
+    """First and last token of what lies from `start` to `end`; twice the piece's first where it shows not all of it."""
+    usable = np.flatnonzero(spans[:, 0] >= 0)
+    inside = usable[(spans[usable, 1] > start) & (spans[usable, 0] < end)]
+    if not len(inside) or spans[usable[0], 0] > start or spans[usable[-1], 1] < end:
+        return 0, 0
+    return int(inside[0]), int(inside[-1])
+
+
+def _shortened(tokenizer: Any, questions: Sequence[str], most: int) -> tuple[list[str], Indices]:
+    """Questions of at most `most` tokens, and how many tokens each lost."""
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    core.no_padding()
+    lost = np.zeros(len(questions), dtype=np.int64)
+    kept = list(questions)
+    for row, one in enumerate(core.encode_batch(kept, add_special_tokens=False)):
+        if len(one.ids) > most:
+            kept[row] = kept[row][: one.offsets[most - 1][1]]
+            lost[row] = len(one.ids) - most
+    return kept, lost

@@ -1,0 +1,199 @@
+"""Answers from loss to prediction: windows, no answer, and what other loaders make of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+import transformers
+
+import tunesmith
+from tiny import DECODERS, write_model
+from tunesmith import prepare, settings
+from tunesmith.data.targets.answers import KIND
+from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.models.forward import logits
+from tunesmith.models.passage_tokens import passages
+from tunesmith.settings import UserModel
+from tunesmith.tasks import span_outcomes
+from tunesmith.tasks.marked_text import around
+from tunesmith.tasks.question_answering import QuestionAnswering
+from tunesmith.tasks.span_outcomes import BEST, END, LOSS, NONE, START
+from tunesmith.tasks.tiny import WORDS
+from tunesmith.tasks.tiny_answers import write_answers
+
+TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+LONG = TRAIN | {"epochs": 25, "batch_size": 8, "learning_rate": 3e-3, "patience": 25}
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> dict[str, Any]:
+    return QuestionAnswering.tiny(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(write_model(tmp_path_factory.mktemp("model") / "bert"))
+
+
+def rows_of(question: str, passage: str, *spans: tuple[int, int]) -> pa.Table:
+    target = {
+        "starts": [start for start, _ in spans],
+        "ends": [end for _, end in spans],
+        "texts": [passage[start:end] for start, end in spans],
+        "classes": [], "moved": 0, "searched": 0,
+    }  # fmt: skip
+    return pa.table({"input": [question], "pair": [passage], "target": pa.array([target], KIND)})
+
+
+def test_the_answer_is_found_in_each_window_that_shows_all_of_it(tokenizer: Any) -> None:
+    words = [WORDS[number] for number in range(100)]
+    passage = " ".join(words)
+    start = passage.index(words[40] + " ")
+    end = passage.index(words[42] + " ") + len(words[42])
+    found = passages(tokenizer, rows_of(WORDS[150], passage, (start, end)), 32)
+    assert len(found) > 3
+    assert (found.lengths <= 32).all()
+    shown = 0
+    for piece in range(len(found)):
+        ids = found.ids[found.offsets[piece] : found.offsets[piece + 1]]
+        assert tokenizer.decode([ids[1]]) == WORDS[150]
+        spans = found.spans[found.offsets[piece] : found.offsets[piece + 1]]
+        first, last = found.answer[piece]
+        if (first, last) == (0, 0):
+            assert not {start, end} <= {*spans[:, 0].tolist(), *spans[:, 1].tolist()}
+            continue
+        shown += 1
+        assert passage[spans[first, 0] : spans[last, 1]] == " ".join(words[40:43])
+    assert shown
+    assert found.weights.sum() == pytest.approx(1)
+
+
+def test_a_question_that_is_too_long_is_cut_and_counted(tokenizer: Any) -> None:
+    question = " ".join(WORDS[number] for number in range(60))
+    found = passages(tokenizer, rows_of(question, " ".join(WORDS[100:110])), 32)
+    assert found.lost.tolist() == [44]
+    assert (found.lengths <= 32).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_span_is_the_best_of_all_that_are_allowed(tokenizer: Any, seed: int) -> None:
+    passage = " ".join(WORDS[number] for number in range(50))
+    found = passages(tokenizer, rows_of(WORDS[150], passage, (0, 5)), 32)
+    every, length = np.arange(len(found)), int(found.lengths.max())
+    values = torch.randn((len(found), length, 2), generator=torch.Generator().manual_seed(seed))
+    outcome = span_outcomes.outcomes(values, found, every, 3).numpy()
+    spans = found.spans_at(every)
+    for piece in every:
+        usable = [place for place in range(length) if spans[piece, place, 0] >= 0]
+        scores = {
+            (first, last): float(values[piece, first, 0] + values[piece, last, 1])
+            for first in usable
+            for last in usable
+            if first <= last < first + 3
+        }
+        first, last = max(scores, key=scores.__getitem__)
+        assert outcome[piece, BEST] == pytest.approx(scores[first, last], rel=1e-4)
+        assert outcome[piece, [START, END]].tolist() == [spans[piece, first, 0], spans[piece, last, 1]]
+        assert outcome[piece, NONE] == pytest.approx(float(values[piece, 0].sum()), rel=1e-4)
+    row = span_outcomes.by_row(found, outcome)
+    assert row[0, BEST] == outcome[:, BEST].max()
+    assert row[0, NONE] == outcome[:, NONE].min()
+    assert row[0, LOSS] == pytest.approx(float(outcome[:, LOSS].mean()), rel=1e-5)
+
+
+def test_a_step_counts_each_question_once_however_it_is_cut(asked: dict[str, Any], tmp_path: Path) -> None:
+    ready = prepare.prepare(
+        settings.parse({**asked, "method": "full", "train": TRAIN}), tmp_path / "c", torch.device("cpu"), lambda _: None
+    )
+    examples, task = ready.train, ready.task
+    every = np.arange(len(examples))
+    values = torch.randn((len(examples), int(examples.lengths.max()), 2), generator=torch.Generator().manual_seed(0))
+    whole = task.loss(values, examples, every)
+    assert whole.count == pytest.approx(examples.rows)
+    parts = [
+        task.loss(values[part, : int(examples.lengths[part].max())], examples, part) for part in (every[:7], every[7:])
+    ]
+    assert sum(float(part.sum) for part in parts) == pytest.approx(float(whole.sum), rel=1e-4)
+
+
+def test_a_run_answers_and_says_where_there_is_no_answer(asked: dict[str, Any], tmp_path: Path) -> None:
+    asked["data"] = str(write_answers(tmp_path / "rows.jsonl", 240))
+    run = tunesmith.finetune({**asked, "method": "full", "train": LONG}, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    figures = report["metrics"]["test"]
+    assert {"f1", "exact_match", "answerable_f1", "unanswerable_accuracy"} <= set(figures)
+    assert figures["f1"]["value"] > 0.5
+    assert report["answering"]["threshold"] is not None
+    table = pyarrow.parquet.read_table(run.predictions).to_pylist()
+    assert {"id", "truth", "prediction", "start", "end", "margin"} <= set(table[0])
+    predictor = tunesmith.load(run.folder)
+    assert predictor.fitted == report["answering"]["threshold"]
+    passage = " ".join([WORDS[70], WORDS[2], WORDS[10], WORDS[80]])
+    [row] = predictor.predict([(f"{WORDS[2]} ?", passage)])
+    if row["prediction"]:
+        assert passage[row["start"] : row["end"]] == row["prediction"]
+    else:
+        assert row["start"] is None
+    again = predictor.evaluate(asked["data"])["metrics"]["test"]
+    assert again["f1"]["value"] > 0.5
+    other = tunesmith.finetune({**asked, "method": "probe"}, run=tmp_path / "other")
+    assert json.dumps(tunesmith.compare([run.folder, other.folder]))
+    assert "no answer" in run.page.read_text()
+    code = (run.model / "README.md").read_text()
+    assert "AutoModelForQuestionAnswering" in code
+
+
+def test_where_every_question_has_an_answer_one_is_always_given(asked: dict[str, Any], tmp_path: Path) -> None:
+    lines = [line for line in Path(asked["data"]).read_text().splitlines() if json.loads(line)["answers"]["text"]]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(lines))
+    run = tunesmith.finetune({**asked, "data": str(path), "method": "probe"}, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert "answerable_f1" not in report["metrics"]["test"]
+    assert report["answering"]["threshold"] is None
+    predictor = tunesmith.load(run.folder)
+    assert all(
+        row["prediction"] for row in predictor.predict([(f"{word} ?", " ".join(WORDS[60:70])) for word in WORDS[:5]])
+    )
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "distilbert", "electra", "deberta-v2", *DECODERS])
+def test_networks_of_every_kind_answer(asked: dict[str, Any], tmp_path: Path, architecture: str) -> None:
+    asked["model"] = str(write_model(tmp_path / "model", architecture))
+    given = settings.parse({**asked, "method": "probe"})
+    config = transformers.AutoConfig.from_pretrained(asked["model"])
+    if type(config) not in transformers.MODEL_FOR_QUESTION_ANSWERING_MAPPING:
+        with pytest.raises(ModelError, match="knows no"):
+            prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+        return
+    ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    found = logits(ready.task, ready.model, ready.validation, "fp32")
+    assert found.shape == (ready.validation.rows, 5)
+    assert np.isfinite(found).all()
+
+
+def test_what_cannot_be_is_refused(asked: dict[str, Any], tmp_path: Path) -> None:
+    for wrong, error, told in (
+        ({"train": TRAIN | {"mixup": 0.3}}, SettingsError, "mixup"),
+        ({"task": {"name": "question-answering", "max_length": 8}}, SettingsError, "max_length"),
+        ({"data": {"train": asked["data"], "input": "question"}}, DataError, "a pair of columns"),
+    ):
+        with pytest.raises(error, match=told):
+            tunesmith.finetune({**asked, "method": "full", **wrong}, run=tmp_path / "run")
+    with pytest.raises(ModelError, match="reads text"):
+        QuestionAnswering(QuestionAnswering.Settings()).load_model(UserModel(python="nets:small"), (), seed=0)
+
+
+def test_marks_show_both_answers() -> None:
+    parts = around("one two three four", (4, 13), (8, 18))
+    assert [(part["text"], part["kind"]) for part in parts] == [
+        ("one ", "plain"), ("two ", "missed"), ("three", "right"), (" four", "added"),
+    ]  # fmt: skip
+    assert "".join(part["text"] for part in around("a b", None, None)) == "a b"
