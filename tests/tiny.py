@@ -13,6 +13,7 @@ from tunesmith import methods
 from tunesmith.errors import SettingsError
 from tunesmith.registry import look_up
 from tunesmith.tasks.tiny import SMALL, SPECIAL, WORDS, words, write_rows
+from tunesmith.tasks.tiny_answers import write_answers
 from tunesmith.tasks.tiny_boxes import write_boxes
 from tunesmith.tasks.tiny_identities import write_identities
 from tunesmith.tasks.tiny_images import write_images, write_processor
@@ -20,7 +21,7 @@ from tunesmith.tasks.tiny_masks import write_masks
 from tunesmith.tasks.tiny_tags import write_tags
 
 __all__ = [
-    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_boxes", "write_identities",
+    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_answers", "write_boxes", "write_identities",
     "write_image_model", "write_images", "write_masks", "write_model", "write_rows", "write_tags",
 ]  # fmt: skip
 

@@ -183,12 +183,13 @@ def predict(
 
     from tunesmith import console
     from tunesmith import predict as predictions
-    from tunesmith.errors import CutWarning
+    from tunesmith.errors import CutWarning, GuessWarning
 
     if list(inputs) == ["-"] and isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a line that does not decode is set aside, not the end of all
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always", CutWarning)
+        for kind in (CutWarning, GuessWarning):
+            warnings.simplefilter("always", kind)
         found = predictions.predict_inputs(run, inputs, sys.stdin)
     for note in noted:
         print(f"Note: {note.message}", file=sys.stderr)
@@ -206,9 +207,16 @@ def predict(
 @app.command()
 def evaluate(run: RunFolder, data: Annotated[str, typer.Argument(help="Labelled data.")], json_: Json = False) -> None:
     """Measure a finished run's model on other labelled data."""
-    from tunesmith import api, console
+    import warnings
 
-    found = api.load(run).evaluate(data)
+    from tunesmith import api, console
+    from tunesmith.errors import GuessWarning
+
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always", GuessWarning)
+        found = api.load(run).evaluate(data)
+    for note in noted:
+        print(f"Note: {note.message}", file=sys.stderr)
     print(json.dumps(found, indent=2, ensure_ascii=False)) if json_ else console.show_metrics(found)
 
 

@@ -345,6 +345,10 @@ class Task(Scoring, Protocol):
         """What one target is."""
         ...
 
+    def outputs(self, labels: Sequence[str]) -> Sequence[str]:
+        """What the outputs of a network for `labels` are called, in their order."""
+        ...
+
     def calibrate(self, model: Model, train: Any) -> None:
         """Set what of a new head nothing but data can tell, before anything is trained; the same for the same rows."""
         ...

@@ -51,6 +51,10 @@ class Interrupted(TunesmithError):
     exit_code = 130
 
 
+class GuessWarning(UserWarning):
+    """What was trained on is called otherwise in the data, and what stands in for it was guessed."""
+
+
 class CutWarning(UserWarning):
     """Inputs that are longer than the model takes were cut before it read them."""
 

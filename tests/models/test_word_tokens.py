@@ -86,6 +86,7 @@ def test_every_word_is_answered_for_once(plain: Any, texts: list[list[str]], lim
     assert (found.lengths <= limit).all()
     _, _, _, words = found.asked(np.arange(len(found)))
     assert sorted(words) == list(range(sum(map(len, texts))))
+    assert not found.follows.any()
     assert found.count(np.arange(len(found))) == sum(map(len, texts))
     ids = np.array([plain.vocab[word] for text in texts for word in text])
     piece, _, places, words = found.asked(np.arange(len(found)))
@@ -101,16 +102,17 @@ def test_the_window_that_shows_the_most_around_a_word_answers_for_it(plain: Any)
     assert room[(words > 8) & (words < 54)].min() == 3
 
 
-def test_one_token_may_answer_for_several_words_and_some_words_have_none() -> None:
+def test_where_one_token_holds_several_words_the_first_answers_for_all() -> None:
     core = Tokenizer(models.WordLevel({"don't": 3, "go": 4, "?": 2, "<": 0, ">": 1}, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(single="< $A >", special_tokens=[("<", 0), (">", 1)])
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core, pad_token="?", unk_token="?")
     found = tagged(tokenizer, table("don't go"), np.arange(4), 16)  # don, ', t, go
     _, _, places, words = found.asked(np.arange(1))
-    assert dict(zip(words.tolist(), places.tolist(), strict=True)) == {0: 1, 1: 1, 2: 1, 3: 2}
-    values = np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1)
-    assert found.by_row(values)[0, :, 0].tolist() == [1, 2, 3, 4]
+    assert dict(zip(words.tolist(), places.tolist(), strict=True)) == {0: 1, 3: 2}
+    assert found.follows.tolist() == [False, True, True, False]
+    values = np.array([[[1.0], [4.0]]], dtype=np.float32)
+    assert found.by_word(values)[:, 0].tolist() == [1, 0, 0, 4]
 
 
 def test_words_without_a_token_have_no_answer(plain: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 from pathlib import Path
@@ -16,8 +18,9 @@ import transformers
 import tunesmith
 from tiny import DECODERS, write_model
 from tunesmith import prepare, settings
-from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.errors import DataError, GuessWarning, ModelError, SettingsError
 from tunesmith.models.forward import logits
+from tunesmith.predict import predict_inputs
 from tunesmith.settings import UserModel
 from tunesmith.tasks.marked_text import marked
 from tunesmith.tasks.tiny import WORDS
@@ -37,24 +40,43 @@ def ready_for(given: dict[str, Any], folder: Path) -> Any:
     return prepare.prepare(settings.parse(given), folder / "cache", torch.device("cpu"), lambda _: None)
 
 
-def spelled(tags: np.ndarray) -> bool:
-    """Whether each I follows a B or an I of its type."""
-    pairs = zip([0, *tags], tags, strict=False)
-    return all(after in (0, before, before + 1) or after % 2 == 1 for before, after in pairs if after % 2 == 0 or True)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_path_is_the_best_of_all_that_spell_entities(seed: int) -> None:
-    values = np.random.default_rng(seed).normal(size=(2, 4, 5)).astype(np.float32)
-    found = Entities().decoded(values)
+    lengths = [4, 1, 3]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.random.default_rng(seed).normal(size=(8, 5)).astype(np.float32)
+    found = Entities().decoded(values, ends)
 
     def allowed(path: tuple[int, ...]) -> bool:
         return all(tag in (0, 1, 3) or before in (tag, tag - 1) for before, tag in zip((0, *path), path, strict=False))
 
-    for row in range(2):
-        paths = [path for path in itertools.product(range(5), repeat=4) if allowed(path)]
-        best = max(paths, key=lambda path: sum(values[row, word, tag] for word, tag in enumerate(path)))
-        assert tuple(found[row]) == best
+    for row, length in enumerate(lengths):
+        own = values[ends[row] : ends[row + 1]]
+        paths = [path for path in itertools.product(range(5), repeat=length) if allowed(path)]
+        best = max(paths, key=lambda path: sum(own[word, tag] for word, tag in enumerate(path)))
+        assert tuple(found[ends[row] : ends[row + 1]]) == best
+
+
+def test_long_texts_have_the_best_path_to_the_last_digit() -> None:
+    values = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)
+    values[:, 0] += 9
+    ends = np.array([0, len(values)])
+    whole = Entities().decoded(values, ends)
+    # Where O is by far the best, paths before and after do not depend on each other.
+    cut = np.flatnonzero(values[:, 0] - values[:, 1:].max(axis=1) > 8)[::50]
+    parts = Entities().decoded(values, np.concatenate([[0], cut[cut > 0], [len(values)]]))
+    assert (whole == parts).all()
+
+
+def test_words_in_one_token_go_together() -> None:
+    follows = np.array([False, True, False, True, True, False])
+    taught = Entities().taught(np.array([0, 1, 3, 4, 0, 0]), follows)
+    assert taught[[0, 2, 5]].tolist() == [1, 3, 0]
+    logits = np.zeros((6, 5), dtype=np.float32)
+    logits[0, 1] = logits[2, 3] = logits[5, 0] = 5
+    found = Entities().decoded(logits, np.array([0, 6]))
+    assert found.tolist() == [1, 2, 3, 4, 4, 0]
+    assert WordTags().decoded(logits, np.array([0, 6])).tolist() == [1, 1, 3, 3, 3, 0]
 
 
 def test_entities_become_tags_and_come_back() -> None:
@@ -141,9 +163,9 @@ def test_each_word_may_have_a_tag(texts: dict[str, Any], tmp_path: Path) -> None
     [row] = tunesmith.load(run.folder).predict([[WORDS[1], WORDS[30]]])
     assert row["tags"] == ["NOUN", "VERB"]
     assert row["prediction"] == f"{WORDS[1]}/NOUN {WORDS[30]}/VERB"
+    assert [one["text"] for one in row["words"]] == [WORDS[1], WORDS[30]]
     other = tunesmith.finetune({**texts, "data": str(path), "method": "probe"}, run=tmp_path / "other")
     assert json.dumps(tunesmith.compare([run.folder, other.folder]))
-    assert np.array_equal(WordTags().decoded(np.eye(3)[None]), [[0, 1, 2]])
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "distilbert", "electra", "deberta-v2", *DECODERS])
@@ -151,7 +173,7 @@ def test_networks_of_every_kind_tag_words(texts: dict[str, Any], tmp_path: Path,
     texts["model"] = str(write_model(tmp_path / "model", architecture))
     ready = ready_for({**texts, "method": "probe"}, tmp_path)
     found = logits(ready.task, ready.model, ready.validation, "fp32")
-    assert found.shape[::2] == (ready.validation.rows, 5)
+    assert found.shape == (len(ready.validation.tags), 5)
     assert np.isfinite(found).all()
 
 
@@ -190,3 +212,49 @@ def test_marks_say_what_was_missed_and_what_is_wrong() -> None:
         ("today", "added"),
     ]  # fmt: skip
     assert "".join(part["text"] for part in parts) == text
+
+
+def test_a_run_reads_files_that_call_their_columns_otherwise(texts: dict[str, Any], tmp_path: Path) -> None:
+    run = tunesmith.finetune({**texts, "method": "probe"}, run=tmp_path / "run")  # of tokens and tags
+    text = f"{WORDS[50]} {WORDS[3]}"
+    spans = [{"start": len(WORDS[50]) + 1, "end": len(text), "label": "place"}]
+    (tmp_path / "new.jsonl").write_text(json.dumps({"text": text, "spans": spans}))
+    with pytest.warns(GuessWarning, match="no column 'tokens': 'text' is read"):
+        [row] = predict_inputs(run.folder, [str(tmp_path / "new.jsonl")], [])
+    assert isinstance(row["entities"], list)
+    with pytest.warns(GuessWarning, match="'text', 'spans' is read"):
+        found = tunesmith.load(run.folder).evaluate(str(tmp_path / "new.jsonl"))
+    assert found["rows"] == 1
+
+
+def test_a_checkpoint_that_tags_words_is_measured_by_its_own_head(texts: dict[str, Any], tmp_path: Path) -> None:
+    run = tunesmith.finetune({**texts, "method": "probe"}, run=tmp_path / "run")
+    reference = {"name": "own", "data": texts["data"], "head": "own"}
+    again = tunesmith.finetune(
+        {**texts, "model": str(run.model), "method": "probe", "evaluate": {"retention": [reference]}},
+        run=tmp_path / "again",
+    )
+    assert json.loads(again.report.read_text())["retention"][0]["head"] == "own"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_card_says_what_predict_says(texts: dict[str, Any], tmp_path: Path, whole: bool) -> None:
+    if not whole:
+        texts["task"] = {"name": "token-classification", "problem": "tags"}
+        path = tmp_path / "tags.jsonl"
+        draw = np.random.default_rng(0)
+        chosen = [draw.choice(40, 5, replace=False).tolist() for _ in range(80)]
+        rows = [{"tokens": [WORDS[at] for at in one], "tags": ["AB"[at % 2] for at in one]} for one in chosen]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        texts["data"] = str(path)
+    run = tunesmith.finetune({**texts, "method": "full", "train": LONG}, run=tmp_path / "run")
+    code = (run.model / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    text = " ".join(WORDS[3:6])
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(code.replace("your text", text), {})
+    [row] = tunesmith.load(run.folder).predict([text.split()])
+    if whole:
+        assert len(said.getvalue().splitlines()) == len(row["entities"])
+    else:
+        assert [line.split()[1] for line in said.getvalue().splitlines()] == row["tags"]

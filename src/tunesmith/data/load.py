@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,13 +19,13 @@ from tunesmith.data.canonical import Canonical, canonical, store
 from tunesmith.data.cells import Cells, Place
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns, choose, positions
-from tunesmith.data.complete import SPLITS, complete
+from tunesmith.data.complete import SPLITS, complete, linked
 from tunesmith.data.readers import Source, open_source
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.data.split_column import by_column
 from tunesmith.data.targets import Raw, Reading, Reason, Settled, Targets
 from tunesmith.data.targets.classes import CLASSES
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, GuessWarning
 from tunesmith.settings import DataSettings
 
 LINES_SHOWN = 3
@@ -187,7 +188,7 @@ def load_labelled(
     if column is not None and len(opened) == 1 and column in opened["train"].columns:
         opened = by_column(source, settings.encoding, column)
     chosen = opened.get("test", opened["train"])
-    positions(chosen.columns, columns, chosen.name)
+    columns = _standing_in(chosen, columns, settings, cells, targets)
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
@@ -204,8 +205,36 @@ def read_inputs(
     """Rows without targets, for predictions: the columns `inputs` of a file."""
     opened = open_source(source, settings.encoding)
     chosen = opened.get("test", opened["train"])
-    columns = positions(chosen.columns, Columns(inputs, (), settings.id, None, (), ()), chosen.name)
+    columns = _standing_in(chosen, Columns(inputs, (), settings.id, None, (), ()), settings, cells, None)
     return canonical(chosen, columns, "row", settings, cache / "inputs.arrow", cells)
+
+
+def _standing_in(
+    source: Source, columns: Columns, settings: DataSettings, cells: Cells, targets: Targets | None
+) -> Columns:
+    """`columns` where `source` has them; otherwise what stands there for inputs and targets, where one reading is safe.
+
+    Raises:
+        DataError: a column is missing, and nothing can stand in for it.
+
+    Warns:
+        GuessWarning: something stands in.
+    """
+    wanted, header = (*columns.inputs, *columns.targets), {str(name).strip() for name in source.columns}
+    missing = next((name for name in wanted if name not in header), None)
+    if missing is not None:
+        asked = settings.model_copy(
+            update={"input": None, "target": None, "id": None, "group": None, "split_column": None}
+        )
+        try:
+            found = choose(source.columns, asked, source.name, cells, targets)
+        except DataError:
+            found = None  # `positions` says what is missing
+        if found and (len(found.inputs), len(found.targets)) == (len(columns.inputs), len(columns.targets)):
+            read = ", ".join(map(repr, (*found.inputs, *found.targets)))
+            warnings.warn(f"{source.name} has no column {missing!r}: {read} is read.", GuessWarning, stacklevel=3)
+            columns = replace(columns, inputs=found.inputs, targets=found.targets)
+    return positions(source.columns, columns, source.name)
 
 
 def opened(settings: DataSettings) -> dict[str, Source]:
@@ -232,8 +261,8 @@ def opened(settings: DataSettings) -> dict[str, Source]:
 
 
 def _parsed(read: Canonical, targets: Targets, reading: Reading, path: Path, split: str) -> Canonical:
-    """`read` with its raw targets made into values, which are groups too where rows of one belong together and no others
-    are named; rows without a good one are set aside."""
+    """`read` with its raw targets made into values, which are groups too where rows of one belong together, or tie those
+    together that are named; rows without a good one are set aside."""
     names = [name for name in read.rows.column_names if name != "raw"]
     made = ["target", "group"] if targets.apart and "group" not in names else ["target"]
     rejected = list(read.rejected)
@@ -249,7 +278,15 @@ def _parsed(read: Canonical, targets: Targets, reading: Reading, path: Path, spl
 
     fields = [read.rows.schema.field(name) for name in names]
     schema = pa.schema(fields + [(name, reading.kind) for name in made])
-    return Canonical(store(usable(), schema, path), rejected)
+    stored = store(usable(), schema, path)
+    tied = targets.apart and "group" in names and stored.num_rows
+    return Canonical(_tied(stored) if tied else stored, rejected)
+
+
+def _tied(rows: pa.Table) -> pa.Table:
+    """`rows` with groups that no target crosses: those that targets tie together go by the name of the first."""
+    first = pa.array(linked(rows, np.arange(rows.num_rows)))
+    return rows.set_column(rows.schema.get_field_index("group"), "group", rows.column("group").take(first))
 
 
 def _refuse_empty(read: Canonical, name: str) -> None:

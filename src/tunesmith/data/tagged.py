@@ -16,7 +16,8 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tagged(Tokens):
-    """Pieces of text. Each word is answered for by one piece, at its first token; one that has no token by none."""
+    """Pieces of text. A word is answered for by one piece, at its first token. One that lies in the token of the word before
+    it goes with that one, and one that has no token has no answer."""
 
     firsts: Indices
     """(answers,) the place in its piece of the first token of each word, piece by piece."""
@@ -26,14 +27,20 @@ class Tagged(Tokens):
     """(pieces + 1,) where the answers of each piece lie among all."""
     word_offsets: Indices
     """(rows + 1,) where the words of each row lie among all."""
+    follows: npt.NDArray[np.bool_]
+    """(words of all rows,) whether each lies in the same token as the word before it."""
     tags: Indices | None
     """(words of all rows,) class index of each; None where nothing is known."""
+    taught: Indices | None
+    """(words of all rows,) what is to be answered for each; None where nothing is known."""
+    plain: bool = False
+    """Whether the network's logits are wanted as they are, of every token."""
 
     @cached_property
     def key(self) -> str:
         """As of all tokens, with what is asked of them."""
         digest = hashlib.blake2b(digest_size=16)
-        for part in (self.ids, self.offsets, self.firsts, self.words, self.bounds, self.word_offsets, self.tags):
+        for part in (self.ids, self.offsets, self.firsts, self.words, self.bounds, self.word_offsets, self.taught):
             digest.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
@@ -48,7 +55,7 @@ class Tagged(Tokens):
         return np.diff(self.word_offsets)
 
     def count(self, indices: Indices) -> float:
-        """Words."""
+        """Words that are answered for."""
         return float(self.answers[indices].sum())
 
     def asked(self, indices: Indices) -> tuple[Indices, Indices, Indices, Indices]:
@@ -61,10 +68,9 @@ class Tagged(Tokens):
         word = self.word_offsets[self.owner[indices]][piece] + self.words[source]
         return piece, within, self.firsts[source], word
 
-    def by_row(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(rows, most words of a row, …) from values of the pieces' answers, (pieces, most, …); 0 where there is none."""
-        longest = int(self.words_of_rows.max(initial=0))
-        found = np.zeros((self.rows, longest, *values.shape[2:]), dtype=np.float32)
-        piece, place, _, _ = self.asked(np.arange(len(self)))
-        found[self.owner[piece], self.words] = values[piece, place]
+    def by_word(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(words of all rows, …) from values of the pieces' answers, (pieces, most, …); 0 where there is none."""
+        piece, within, _, word = self.asked(np.arange(len(self)))
+        found = np.zeros((int(self.word_offsets[-1]), *values.shape[2:]), dtype=np.float32)
+        found[word] = values[piece, within]
         return found

@@ -120,7 +120,7 @@ def _classifier(
 ) -> tuple[Model, Task | None]:
     """The network with the checkpoint's own head in the order of `labels`; or with one that the task must solve for."""
     model = load(seed=seed)
-    order = _order(wanted, original, labels, say)
+    order = _order(wanted, original, task.outputs(labels), say)
     if order is None:
         return model, task
     if not own_head.same_head(model, load(seed=seed + 1)):

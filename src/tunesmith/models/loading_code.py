@@ -31,21 +31,9 @@ def classification_code(model: Model, folder: str, problem: str, inputs: int) ->
         )
     if loader_of(model) == PEFT:
         texts = '"your text"' if inputs == 1 else '"your text", "the other text"'
-        outputs = heads.outputs_of(model)
-        given = f'"{folder}", num_labels={outputs}, ignore_mismatched_sizes=True{trusted}'
-        imports, opening = "AutoTokenizer", ""
-        if model.four_bit:
-            imports += ", BitsAndBytesConfig"
-            opening = (
-                f'with open("{folder}/{quantised.FILE}") as file:\n'
-                "    bits = BitsAndBytesConfig.from_dict(json.load(file))\n"
-            )
-            given += ', quantization_config=bits, device_map={"": 0}'
         return (
-            ("import json\n\n" if model.four_bit else "")
-            + f"from peft import AutoPeftModelForSequenceClassification\nfrom transformers import {imports}\n\n{opening}"
-            f"model = AutoPeftModelForSequenceClassification.from_pretrained({given}).eval()\n"
-            f'tokens = AutoTokenizer.from_pretrained("{folder}"{trusted})({texts}, truncation=True, return_tensors="pt")\n'
+            _peft_opening(model, folder, "AutoPeftModelForSequenceClassification", trusted)
+            + f'tokens = AutoTokenizer.from_pretrained("{folder}"{trusted})({texts}, truncation=True, return_tensors="pt")\n'
             "logits = model(**tokens.to(model.device)).logits[0].detach().cpu().numpy()\n" + _answer(names, problem)
         )
     answer = _answer(names, problem)
@@ -64,40 +52,67 @@ def tagging_code(model: Model, folder: str, *, whole: bool) -> str:
         whole: whether words in a row are one thing; otherwise each word has a tag.
     """
     trusted = ", trust_remote_code=True" if model.remote_code else ""
-    config: Any = model.module.config
-    names: dict[int, str] = config.id2label
-    given = f'"{folder}"'
-    opening = "from transformers import pipeline\n\n"
-    if loader_of(model) == PEFT:
-        more = f"num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True{trusted}"
-        opening = (
-            "from peft import AutoPeftModelForTokenClassification\nfrom transformers import AutoTokenizer, pipeline\n\n"
-            f'model = AutoPeftModelForTokenClassification.from_pretrained("{folder}", {more})\n'
-            "model = model.merge_and_unload()\n"
-            f"model.config.id2label = {names!r}\n"
-            f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+    apart = loader_of(model) == PEFT
+    if whole and not apart:
+        return (
+            "from transformers import pipeline\n\n"
+            f'find = pipeline("token-classification", model="{folder}", aggregation_strategy="first"{trusted})\n'
+            'for one in find("your text"):\n'
+            '    print(one["word"], one["entity_group"], one["start"], one["end"])'
         )
-        given, trusted = "model, tokenizer=tokenizer", ""
-    words = ', aggregation_strategy="first"'  # a word is answered for at its first token
+    opening = (
+        _peft_opening(model, folder, "AutoPeftModelForTokenClassification", trusted)
+        if apart
+        else "from transformers import AutoModelForTokenClassification, AutoTokenizer\n\n"
+        f'model = AutoModelForTokenClassification.from_pretrained("{folder}"{trusted}).eval()\n'
+    )
+    config: Any = model.module.config
+    names = [config.id2label[index] for index in sorted(config.id2label)]
     return (
-        f'{opening}tag = pipeline("token-classification", model={given}{words}{trusted})\n'
-        'for one in tag("your text"):\n'
-        '    print(one["word"], one["entity_group"], one["start"], one["end"])'
+        f"{opening}"
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+        f"labels = {names!r}\n"
+        'text = "your text"\n'
+        'tokens = tokenizer(text, truncation=True, return_offsets_mapping=True, return_tensors="pt")\n'
+        'places = tokens.pop("offset_mapping")[0].tolist()\n'
+        "tags = model(**tokens.to(model.device)).logits[0].argmax(dim=1).tolist()\n"
+        "for (start, end), tag in zip(places, tags):  # a word has the tag of its first token\n"
+        "    if end > start:\n"
+        "        print(text[start:end], labels[tag])"
+    )
+
+
+def _peft_opening(model: Model, folder: str, kind: str, trusted: str) -> str:
+    """The lines that open adapters beside the network that they stand on, in 4 bits where it was trained so."""
+    outputs = heads.outputs_of(model)
+    given = f'"{folder}", num_labels={outputs}, ignore_mismatched_sizes=True{trusted}'
+    if not model.four_bit:
+        return (
+            f"from peft import {kind}\nfrom transformers import AutoTokenizer\n\n"
+            f"model = {kind}.from_pretrained({given}).eval()\n"
+        )
+    return (
+        f"import json\n\nfrom peft import {kind}\nfrom transformers import AutoTokenizer, BitsAndBytesConfig\n\n"
+        f'with open("{folder}/{quantised.FILE}") as file:\n'
+        "    bits = BitsAndBytesConfig.from_dict(json.load(file))\n"
+        f'model = {kind}.from_pretrained({given}, quantization_config=bits, device_map={{"": 0}}).eval()\n'
     )
 
 
 def answering_code(model: Model, folder: str) -> str:
     """The lines of Python, for the model card, that let a saved network answer a question with a public loader."""
     trusted = ", trust_remote_code=True" if model.remote_code else ""
-    kind, package = "AutoModelForQuestionAnswering", "transformers"
-    if loader_of(model) == PEFT:
-        kind, package = "AutoPeftModelForQuestionAnswering", "peft"
+    opening = (
+        _peft_opening(model, folder, "AutoPeftModelForQuestionAnswering", trusted)
+        if loader_of(model) == PEFT
+        else "from transformers import AutoModelForQuestionAnswering, AutoTokenizer\n\n"
+        f'model = AutoModelForQuestionAnswering.from_pretrained("{folder}"{trusted}).eval()\n'
+    )
     return (
-        f"from {package} import {kind}\nfrom transformers import AutoTokenizer\n\n"
-        f'model = {kind}.from_pretrained("{folder}"{trusted}).eval()\n'
+        f"{opening}"
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
         'tokens = tokenizer("your question", "the passage", return_tensors="pt")\n'
-        "answer = model(**tokens)\n"
+        "answer = model(**tokens.to(model.device))\n"
         "start, end = answer.start_logits.argmax(), answer.end_logits.argmax()  # both 0: no answer\n"
         'print(tokenizer.decode(tokens["input_ids"][0, start : end + 1]))'
     )

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import ModelError
 
 CHUNK = 4_000
-"""Rows given to the tokenizer at once."""
+"""Rows given to the tokenizer at once, and"""
+CHARACTERS = 2_000_000
+"""characters, about."""
 OVERLAP = 8
 """Windows of a long text overlap by this part of their length."""
 
@@ -118,8 +121,17 @@ def overlap(limit: int, special: int, part: int = OVERLAP) -> int:
     return min(limit // part, limit - special - 1)
 
 
+def _parts(rows: pa.Table, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Rows in their order, so many together that their texts, and what is made of them, fit into memory."""
+    for batch in rows.select(names).to_batches(CHUNK):
+        lengths = sum(pc.utf8_length(batch.column(name)).to_numpy(zero_copy_only=False) for name in names)
+        part = np.cumsum(lengths) // CHARACTERS
+        starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), batch.num_rows]
+        yield from (batch.slice(start, end - start) for start, end in itertools.pairwise(starts) if end > start)
+
+
 def _chunks(rows: pa.Table, paired: bool) -> Iterator[Sequence[str] | Sequence[tuple[str, str]]]:
-    for batch in rows.select(["input", "pair"] if paired else ["input"]).to_batches(CHUNK):
+    for batch in _parts(rows, ["input", "pair"] if paired else ["input"]):
         texts = batch.column("input").to_pylist()
         yield list(zip(texts, batch.column("pair").to_pylist(), strict=True)) if paired else texts
 

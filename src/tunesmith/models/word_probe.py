@@ -21,8 +21,8 @@ UNASKED = -1
 def drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, Array]:
     """Features (words, width) at the first tokens of some words of each piece, and their tags (words,)."""
     examples: Tagged = given.examples
-    assert examples.tags is not None
-    known = examples.tags
+    assert examples.taught is not None
+    known = examples.taught
     most = min(drawn_of(len(examples)), int(examples.answers.max(initial=0)))
     caught: list[torch.Tensor] = []
 

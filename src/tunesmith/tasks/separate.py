@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tunesmith.contracts import Indices, Model
@@ -14,6 +15,9 @@ class Separate:
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         return None
+
+    def outputs(self, labels: Sequence[str]) -> Sequence[str]:
+        return labels
 
     def calibrate(self, model: Model, train: Any) -> None:
         return

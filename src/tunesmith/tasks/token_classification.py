@@ -6,6 +6,7 @@ so that nothing is cut.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +67,8 @@ class TokenClassification(Separate):
         self.settings = settings
         self._problem: WordProblem | None = None
         self._metric = ""
+        self._shared: int | None = None
+        """Training words that lie in the token of the word before them, with another tag."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -94,6 +97,9 @@ class TokenClassification(Separate):
                 f"task.metric is {self._metric!r}, which is no metric of {problem}.", f"Known: {', '.join(known)}."
             )
 
+    def outputs(self, labels: Sequence[str]) -> Sequence[str]:
+        return self.problem.tags(labels)
+
     @property
     def primary_metric(self) -> str:
         return self._metric
@@ -112,7 +118,12 @@ class TokenClassification(Separate):
         return found
 
     def told(self) -> tuple[str, ...]:
-        return ()
+        if not self._shared:
+            return ()
+        return (
+            f"{self._shared:,} training words share a token with the word before them, which has another tag: this tokenizer "
+            "does not tell them apart.",
+        )
 
     def load_model(
         self,
@@ -127,7 +138,7 @@ class TokenClassification(Separate):
             raise ModelError(
                 "model.python builds networks that read images, and this task reads text.", "Give a folder or Hub id."
             )
-        tags = self.problem.tags(labels)
+        tags = self.outputs(labels)
         more = {"seed": seed, "loading": loading, "remote_code": remote_code}
         model = load_classifier(source, tags, "single-label", kind=KIND, **more)  # type: ignore[arg-type]
         make_exact(model)
@@ -142,7 +153,12 @@ class TokenClassification(Separate):
             counts = (len(words) // 2 for words in rows.column("words").to_pylist())
             cells = zip(rows.column("target").to_pylist(), counts, strict=True)
             tags = np.concatenate([self.problem.encoded(target, count) for target, count in cells])
-        return word_tokens.tagged(model.processor, rows, tags, model.limit)
+        found = word_tokens.tagged(model.processor, rows, tags, model.limit)
+        if tags is None:
+            return found
+        if self._shared is None:  # of the training rows, which are read first
+            self._shared = int((found.follows & (tags != tags[np.maximum(np.arange(len(tags)) - 1, 0)])).sum())
+        return dataclasses.replace(found, taught=self.problem.taught(tags, found.follows))
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "file" in others.column_names or "pair" in others.column_names:
@@ -170,9 +186,9 @@ class TokenClassification(Separate):
         return output.logits.float()  # type: ignore[no-any-return]
 
     def loss(self, logits: torch.Tensor, examples: Tagged, indices: Indices) -> Loss:
-        assert examples.tags is not None
+        assert examples.taught is not None
         piece, _, place, word = examples.asked(indices)
-        truth = torch.from_numpy(examples.tags[word]).to(logits.device)
+        truth = torch.from_numpy(examples.taught[word]).to(logits.device)
         smoothing = self.settings.label_smoothing
         loss = functional.cross_entropy(logits[piece, place], truth, reduction="sum", label_smoothing=smoothing)
         return Loss(loss, examples.count(indices))
@@ -185,13 +201,15 @@ class TokenClassification(Separate):
         return found
 
     def decode(self, examples: Tagged, logits: Array) -> Array:
-        return examples.by_row(logits)
+        """(words of all rows, tags); of plain examples as they are."""
+        return logits if examples.plain else examples.by_word(logits)
 
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
         def quality(truth: Array, logits: Array) -> float:
-            counts = self.problem.counts([truth], [self.problem.decoded(logits[None])[0]], logits.shape[1])
+            found = self.problem.decoded(logits, np.array([0, len(truth)]))
+            counts = self.problem.counts([truth], [found], logits.shape[1])
             return float(self.problem.metrics.from_counts(counts.sum(axis=0))[self.primary_metric])
 
         def drawn(given: Batched) -> dict[str, Array]:
@@ -208,29 +226,26 @@ class TokenClassification(Separate):
         assert examples.tags is not None
         return np.split(examples.tags, examples.word_offsets[1:-1])
 
-    def _found(self, logits: Array, words: Indices) -> list[Tags]:
-        """The best tags of each row, which has so many `words`."""
-        best = self.problem.decoded(logits)
-        return [row[:count] for row, count in zip(best, words.tolist(), strict=True)]
+    def _found(self, logits: Array, examples: Tagged) -> list[Tags]:
+        """The best tags of each row."""
+        return np.split(self.problem.decoded(logits, examples.word_offsets), examples.word_offsets[1:-1])
 
     def _counts(self, examples: Tagged, logits: Array) -> Array:
-        found = self._found(logits, examples.words_of_rows)
-        return self.problem.counts(self._truth(examples), found, logits.shape[2])
+        return self.problem.counts(self._truth(examples), self._found(logits, examples), logits.shape[1])
 
     def score(self, examples: Tagged, logits: Array) -> Mapping[str, float]:
-        assert examples.tags is not None
-        inside = np.arange(logits.shape[1]) < examples.words_of_rows[:, None]
-        words = torch.from_numpy(logits[inside])
-        loss = float(functional.cross_entropy(words, torch.from_numpy(examples.tags)))
+        assert examples.taught is not None
+        _, _, _, word = examples.asked(np.arange(len(examples)))
+        words, truth = torch.from_numpy(logits[word]), torch.from_numpy(examples.taught[word])
+        loss = float(functional.cross_entropy(words, truth))
         values = self.problem.metrics.from_counts(self._counts(examples, logits).sum(axis=0))
         return {"loss": loss, self.primary_metric: float(values[self.primary_metric])}
 
     def commonest(self, train: Tagged, examples: Tagged, model: Model) -> Array:
         assert train.tags is not None
         shares = np.bincount(train.tags, minlength=outputs_of(model)) + 1.0
-        longest = int(examples.words_of_rows.max(initial=0))
         logits = np.log(shares / shares.sum()).astype(np.float32)
-        return np.tile(logits, (examples.rows, longest, 1))
+        return np.tile(logits, (int(examples.word_offsets[-1]), 1))
 
     def intervals(
         self, examples: Tagged, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
@@ -278,7 +293,7 @@ class TokenClassification(Separate):
         most: int,
     ) -> list[dict[str, Any]]:
         """The texts with the most that was missed or is wrong, in parts that say what was to be found and what was."""
-        pairs = zip(self._truth(examples), self._found(logits, examples.words_of_rows), strict=True)
+        pairs = zip(self._truth(examples), self._found(logits, examples), strict=True)
         objects = [tuple(map(self.problem.objects, pair)) for pair in pairs]
         wrong = np.array([len(set(truth) ^ set(found)) for truth, found in objects])
         shown = []
@@ -294,8 +309,9 @@ class TokenClassification(Separate):
         """`prediction`, and what it says for programs: `entities` or `tags`."""
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         cells = list(zip(*(rows.column(name).to_pylist() for name in ("input", "words")), strict=True))
-        found = self._found(logits, np.array([len(words) // 2 for _, words in cells], dtype=np.int64))
-        columns |= self.problem.answers(cells, found, logits, labels)
+        ends = np.concatenate([[0], np.cumsum([len(words) // 2 for _, words in cells])]).astype(np.int64)
+        found, given = (np.split(one, ends[1:-1]) for one in (self.problem.decoded(logits, ends), logits))
+        columns |= self.problem.answers(cells, found, given, labels)
         if "target" in rows.column_names:
             columns["truth"] = self.problem.truth(cells, rows.column("target").to_pylist(), labels)
         return pa.table(columns)

@@ -24,6 +24,8 @@ from tunesmith.metrics.entities import Row
 Tags = npt.NDArray[np.int64]
 Cell = tuple[str, Sequence[int]]
 SPAN = [("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]
+MOST_CELLS = 4_000_000
+"""Logits of rows whose best paths are found together."""
 NEVER = -1e9
 """A logit that no path takes."""
 
@@ -48,8 +50,22 @@ class WordProblem(ABC):
         """(words,) tags of one text, from its target."""
 
     @abstractmethod
-    def decoded(self, logits: Array) -> Tags:
-        """(rows, words) the best tags of each text, from logits (rows, words, tags)."""
+    def taught(self, tags: Tags, follows: npt.NDArray[np.bool_]) -> Tags:
+        """(words,) what is to be answered for words that answer for those after them too, which lie in the same token.
+
+        Args:
+            tags: (words,) of all rows.
+            follows: (words,) whether each lies in the token of the word before it.
+        """
+
+    @abstractmethod
+    def decoded(self, logits: Array, offsets: Tags) -> Tags:
+        """(words,) the best tags of each row.
+
+        Args:
+            logits: (words, tags) of all rows; nothing but 0 of words that have no answer, and go on as the word before them.
+            offsets: (rows + 1,) where the words of each row lie.
+        """
 
     @abstractmethod
     def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
@@ -61,7 +77,7 @@ class WordProblem(ABC):
 
     @abstractmethod
     def answers(
-        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Sequence[Array], labels: Sequence[str]
     ) -> dict[str, pa.Array]:
         """Columns of what was found: `prediction` for people, and one for programs."""
 
@@ -92,26 +108,37 @@ class Entities(WordProblem):
             found[first] = 1 + 2 * label
         return found
 
-    def decoded(self, logits: Array) -> Tags:
+    def taught(self, tags: Tags, follows: npt.NDArray[np.bool_]) -> Tags:
+        found = tags.copy()
+        for word in np.flatnonzero(follows & (tags > 0))[
+            ::-1
+        ].tolist():  # an entity that begins inside a token takes it whole
+            first = word - 1
+            while follows[first]:
+                first -= 1
+            found[first] = tags[word] if tags[first] == 0 else tags[first]
+        return found
+
+    def decoded(self, logits: Array, offsets: Tags) -> Tags:
         """The best path among those in which I follows B or I of its type (Viterbi 1967)."""
-        rows, length, tags = logits.shape
-        allowed = np.zeros((tags, tags), dtype=np.float32)  # from, to
-        inside = np.arange(2, tags, 2)
-        allowed[:, inside] = NEVER
-        allowed[inside, inside] = allowed[inside - 1, inside] = 0
-        start = np.zeros(tags, dtype=np.float32)
-        start[inside] = NEVER
-        score = logits[:, 0] + start if length else np.zeros((rows, tags))
-        came = np.zeros((rows, length, tags), dtype=np.int64)
-        for word in range(1, length):
-            ways = score[:, :, None] + allowed
-            came[:, word] = ways.argmax(axis=1)
-            score = ways.max(axis=1) + logits[:, word]
-        found = np.zeros((rows, length), dtype=np.int64)
-        last = score.argmax(axis=1)
-        for word in range(length - 1, -1, -1):
-            found[:, word] = last
-            last = came[np.arange(rows), word, last]
+        found, follows = np.zeros(len(logits), dtype=np.int64), _without_answer(logits, offsets)
+        answering = np.flatnonzero(~follows)
+        rows = np.searchsorted(answering, offsets)  # where the answers of each row lie among all
+        lengths = np.diff(rows)
+        order = np.argsort(lengths, kind="stable")
+        cells = np.maximum(np.cumsum(lengths[order]), 1) // (MOST_CELLS // logits.shape[1] + 1)
+        for bucket in np.split(order, np.flatnonzero(np.diff(cells)) + 1):
+            longest = int(lengths[bucket].max(initial=0))
+            if not longest:
+                continue
+            inside = np.arange(longest) < lengths[bucket][:, None]
+            held = np.zeros((len(bucket), longest, logits.shape[1]), dtype=np.float32)
+            words = answering[(rows[bucket][:, None] + np.arange(longest))[inside]]
+            held[inside] = logits[words]
+            found[words] = _best_paths(held, lengths[bucket])[inside]
+        for word in np.flatnonzero(follows).tolist():
+            before = found[word - 1]
+            found[word] = before + 1 if before % 2 == 1 else before
         return found
 
     def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
@@ -129,7 +156,7 @@ class Entities(WordProblem):
         return found
 
     def answers(
-        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Sequence[Array], labels: Sequence[str]
     ) -> dict[str, pa.Array]:
         """`entities`: where each lies in the text (characters, the end exclusive), what it is, and how sure that is: the mean
         over its words of what its tags were given."""
@@ -171,6 +198,41 @@ class Entities(WordProblem):
         return entities.counted(one, other, len(labels))
 
 
+def _without_answer(logits: Array, offsets: Tags) -> npt.NDArray[np.bool_]:
+    """(words,) which words go on as the word before them; the first of a row never does."""
+    found: npt.NDArray[np.bool_] = np.asarray(~logits.any(axis=1))
+    found[offsets[:-1][np.diff(offsets) > 0]] = False
+    return found
+
+
+def _best_paths(logits: Array, lengths: Tags) -> Tags:
+    """(rows, words) the best path of each row, from (rows, words, tags), of which the first `lengths` of each row count."""
+    rows, longest, tags = logits.shape
+    inside = np.arange(2, tags, 2)
+    allowed = np.zeros((tags, tags), dtype=np.float32)  # from, to
+    allowed[:, inside] = NEVER
+    allowed[inside, inside] = allowed[inside - 1, inside] = 0
+    start = np.zeros(tags, dtype=np.float32)
+    start[inside] = NEVER
+    score = logits[:, 0] + start
+    came = np.zeros((longest, rows, tags), dtype=np.int16)
+    ended = np.zeros((rows, tags), dtype=np.float32)
+    for word in range(longest):
+        if word:
+            ways = score[:, :, None] + allowed
+            came[word] = ways.argmax(axis=1)
+            score = ways.max(axis=1) + logits[:, word]
+        score = score - score.max(axis=1, keepdims=True)  # sums over long texts would lose the last digits
+        ended[lengths - 1 == word] = score[lengths - 1 == word]
+    found = np.zeros((rows, longest), dtype=np.int64)
+    last = ended.argmax(axis=1)
+    for word in range(longest - 1, -1, -1):
+        found[:, word] = last
+        earlier = came[word, np.arange(rows), last]
+        last = np.where(word < lengths, earlier, last)
+    return found
+
+
 def _chance(logits: Array, entity: tuple[int, int, int]) -> float:
     """How sure a network is of an entity, by the logits (words, tags) of its text."""
     first, last, label = entity
@@ -178,7 +240,7 @@ def _chance(logits: Array, entity: tuple[int, int, int]) -> float:
     shares = np.exp(shares - shares.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     own = np.append(shares[:1, 1 + 2 * label], shares[1:, 2 + 2 * label])
-    return float(own.mean())
+    return float(own[logits[first:last].any(axis=1)].mean())
 
 
 def _spelled(entity: tuple[int, int, int], words: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
@@ -201,8 +263,12 @@ class WordTags(WordProblem):
     def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
         return np.array(target["classes"], dtype=np.int64)
 
-    def decoded(self, logits: Array) -> Tags:
-        return np.asarray(logits.argmax(axis=2))
+    def taught(self, tags: Tags, follows: npt.NDArray[np.bool_]) -> Tags:
+        return tags
+
+    def decoded(self, logits: Array, offsets: Tags) -> Tags:
+        answering = np.where(_without_answer(logits, offsets), 0, np.arange(len(logits)))
+        return np.asarray(logits.argmax(axis=1)[np.maximum.accumulate(answering)])
 
     def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
         return tagging.confusion(truth, found, tags)  # type: ignore[arg-type]  # arrays are sequences
@@ -211,13 +277,22 @@ class WordTags(WordProblem):
         return [(place, place + 1, tag) for place, tag in enumerate(tags.tolist())]
 
     def answers(
-        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Array, labels: Sequence[str]
+        self, cells: Sequence[Cell], found: Sequence[Tags], logits: Sequence[Array], labels: Sequence[str]
     ) -> dict[str, pa.Array]:
-        """`tags`, one a word."""
+        """`tags`, one a word, and `words`: where each lies in the text (characters, the end exclusive)."""
         texts = [[text[words[at] : words[at + 1]] for at in range(0, len(words), 2)] for text, words in cells]
         named = [[labels[tag] for tag in tags] for tags in found]
         said = [" ".join(map("/".join, zip(*pair, strict=True))) for pair in zip(texts, named, strict=True)]
-        return {"prediction": pa.array(said), "tags": pa.array(named, pa.list_(pa.string()))}
+        places = [
+            [{"start": words[2 * at], "end": words[2 * at + 1], "text": one} for at, one in enumerate(own)]
+            for own, (_, words) in zip(texts, cells, strict=True)
+        ]
+        kind = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("text", pa.string())])
+        return {
+            "prediction": pa.array(said),
+            "tags": pa.array(named, pa.list_(pa.string())),
+            "words": pa.array(places, pa.list_(kind)),
+        }
 
     def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
         return pa.array([[labels[tag] for tag in target["classes"]] for target in targets], pa.list_(pa.string()))

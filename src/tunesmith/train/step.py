@@ -100,7 +100,12 @@ class Stepper:
             try:
                 loss_sum = self._backward(indices, own, number)
                 break
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                if self.passes.task.compares and processes.state().num_processes > 1:
+                    raise TrainingError(  # the others wait for what this process was to tell them
+                        "The accelerator's memory ran out, in one of several processes that compare their rows.",
+                        "Lower train.micro_batch_tokens or train.batch_size.",
+                    ) from error
                 self.optimiser.zero_grad()
                 self.tokens = self._half(own)
                 halved = self.tokens
