@@ -21,8 +21,8 @@ from tunesmith.tasks.tiny_masks import write_masks
 from tunesmith.tasks.tiny_tags import write_tags
 
 __all__ = [
-    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_answers", "write_boxes", "write_identities",
-    "write_image_model", "write_images", "write_masks", "write_model", "write_rows", "write_tags",
+    "ARCHITECTURES", "DECODERS", "IMAGE_ARCHITECTURES", "METHODS", "WORDS", "write_answers", "write_boxes",
+    "write_identities", "write_image_model", "write_images", "write_masks", "write_model", "write_rows", "write_tags",
 ]  # fmt: skip
 
 _DECODER = {"bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}
