@@ -235,11 +235,15 @@ def show_audit(found: dict[str, Any]) -> None:
 
 
 def show_predictions(found: Iterable[dict[str, Any]]) -> None:
-    """One line a row: id, prediction, and the calibrated score of what was predicted."""
+    """One line a row: id, prediction, and the calibrated score of what was predicted, or how similar it is."""
     for row in found:
         prediction = row["prediction"]
         if prediction is None:
             print(f"{row['id']}\t(none: {row['reason']})")
+            continue
+        if "same" in row:
+            nearest = f"{'' if row['same'] else 'unknown, nearest '}{prediction} {row['similarity']:.3f}"
+            print(f"{row['id']}\t{nearest}{' (no threshold could be set)' if row['same'] is None else ''}")
             continue
         scores = {key.removeprefix("score_"): score for key, score in row.items() if key.startswith("score_")}
         named = Counter(prediction if isinstance(prediction, list) else [prediction])

@@ -94,7 +94,8 @@ def test_folders_are_identities_and_splits_part_by_them(tmp_path: Path) -> None:
     }
     assert "classes" not in found.audit
     assert "imbalance" not in found.audit
-    assert not [warning for warning in found.audit["warnings"] if "identit" in warning]
+    few = f"test: figures on {found.audit['identities']['test']['identities']} identities say little about others."
+    assert [warning for warning in found.audit["warnings"] if "identit" in warning] == [few]
 
 
 def test_seeds_cut_other_splits_and_the_same_seed_the_same(tmp_path: Path) -> None:
@@ -112,6 +113,10 @@ def test_groups_that_are_asked_for_are_kept_together_and_identities_as_well(tmp_
     for column in ("target", "group"):
         assert_parted(found, column)
     assert inside(found, "group")["train"] <= set(by_day)
+    for rows in found.splits.values():
+        assert len(set(zip(*(rows.column(name).to_pylist() for name in ("target", "group")), strict=True))) == len(
+            set(rows.column("target").to_pylist())
+        )
     with pytest.raises(DataError, match="belong together in 1 cluster of near-duplicates, groups or identities"):
         read(table(tmp_path / "scenes", names, scene=scenes), group="scene")
 
@@ -120,6 +125,31 @@ def test_identities_stay_whole_where_groups_are_smaller(tmp_path: Path) -> None:
     names = each(20)
     found = read(table(tmp_path / "rows", names, shot=[f"shot {number // 2}" for number in range(80)]), group="shot")
     assert_parted(found)
+
+
+def test_groups_are_those_of_identities_and_of_what_is_asked_for_together(tmp_path: Path) -> None:
+    names = each(20)
+    shots = [f"shot {number // 2}" for number in range(80)]  # of things 0 and 1, of 2 and 3, …; four of each pair
+    where = table(tmp_path / "rows", names, shot=shots)
+    found = read(where, group="shot")
+    for rows in found.splits.values():
+        by_group: dict[str, set[str]] = {}
+        for target, group in zip(*(rows.column(name).to_pylist() for name in ("target", "group")), strict=True):
+            assert group in shots
+            by_group.setdefault(group, set()).add(target)
+        assert all(len(one) == 2 for one in by_group.values())
+    brought = table(tmp_path / "test", ["a", "b", "b", "c", "d", "d"], shot=["1", "1", "2", "3", "4", "3"])
+    found = read(where, group="shot", test=str(brought))
+    assert found.splits["test"].column("group").to_pylist() == ["1", "1", "1", "3", "3", "3"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_split_gets_two_identities_with_two_images_where_there_are_so_many(tmp_path: Path, seed: int) -> None:
+    images = [f"big {number % 3}" for number in range(120)] + [f"small {number % 3}" for number in range(9)]
+    found = read(table(tmp_path / "rows", [*images, *(f"single {number}" for number in range(20))]), seed)
+    assert_parted(found)
+    for one in found.audit["identities"].values():
+        assert one["identities"] - one["single"] >= 2
 
 
 @pytest.mark.parametrize("column", ["person", "Product_ID", "label", "who"])
@@ -186,12 +216,31 @@ def test_identities_with_a_single_image_are_counted(tmp_path: Path) -> None:
     ) in found.audit["warnings"]
 
 
-def test_splits_that_can_measure_nothing_are_told(tmp_path: Path) -> None:
+def test_splits_that_can_measure_nothing_are_refused(tmp_path: Path) -> None:
     one, single = table(tmp_path / "one", ["a"] * 4), table(tmp_path / "single", ["b", "c", "d"])
-    found = read(table(tmp_path / "train", each(5)), validation=str(one), test=str(single))
-    warnings = found.audit["warnings"]
-    assert "validation: all images are of one identity, so that there is nothing to tell it from." in warnings
-    assert "test: no identity has two images, so that there is nothing to find." in warnings
+    train, good = table(tmp_path / "train", each(5)), table(tmp_path / "good", ["e", "e", "f"])
+    with pytest.raises(
+        DataError, match="The validation split has images of one identity only, so that there is nothing"
+    ):
+        read(train, validation=str(one), test=str(good))
+    with pytest.raises(
+        DataError, match="The test split has no identity with two images, so that there is nothing to find"
+    ):
+        read(train, validation=str(good), test=str(single))
+    with pytest.raises(DataError, match="The validation split has images of one identity only"):
+        read(table(tmp_path / "three", each(3, 6)), test=str(good))
+
+
+def test_splits_that_measure_little_are_told(tmp_path: Path) -> None:
+    test = table(tmp_path / "test", ["a", "a", "b", "c", "d", "e"])
+    found = read(table(tmp_path / "train", each(20)), test=str(test))
+    assert "test: figures on 5 identities say little about others." in found.audit["warnings"]
+    assert ("test: figures are about 2 of 6 images, as the others are the only ones of their identity.") in found.audit[
+        "warnings"
+    ]
+    enough = table(tmp_path / "enough", [f"own {number % 10}" for number in range(20)])
+    found = read(table(tmp_path / "again", each(20)), test=str(enough))
+    assert not [warning for warning in found.audit["warnings"] if "figures" in warning]
 
 
 def test_cells_without_one_name_are_set_aside(tmp_path: Path) -> None:

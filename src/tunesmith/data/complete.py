@@ -23,6 +23,8 @@ FEWEST_ROWS = 10
 SCORE_BINS = 10
 MOST_UNEVEN = 0.25
 """A split that misses its share by more than this part of it is worth a word."""
+LEAST_NAMES = 2
+"""Names with two rows or more that a split needs, so that there is something to find, and something else to find instead."""
 Indices = npt.NDArray[np.int64]
 
 
@@ -58,8 +60,10 @@ def complete(
             f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
             "Give more rows, or bring data.validation and data.test yourself.",
         )
-    strata, together = _strata(train), _together(train, near["train"])
+    strata, together = _strata(train), linked(train, near["train"])
     split = cut(strata, together, shares, seed)
+    if _parts(train):
+        split = _several_names(train, together, split, len(shares))
     notes = _uneven(np.bincount(split, minlength=len(shares)), ["train", *missing], shares)
     pieces: dict[str, pa.Table] = dict(tables)
     clusters = {"exact": dict(exact), "near": dict(near)}
@@ -106,7 +110,7 @@ def _taken(table: pa.Table, rows: Indices, path: Path) -> pa.Table:
 def _strata(table: pa.Table) -> Indices:
     """The class of each row; for several labels the rarest one; for scores the decile; one for all without a target, and
     where it is a name, by which splits part."""
-    if "target" not in table.column_names or _of_names(table, "target"):
+    if "target" not in table.column_names or _parts(table):
         return np.zeros(table.num_rows, dtype=np.int64)
     target = classes_in(table.column("target"))
     if pa.types.is_floating(target.type):
@@ -121,15 +125,41 @@ def _strata(table: pa.Table) -> Indices:
     return np.unique(target.to_numpy(), return_inverse=True)[1].astype(np.int64)
 
 
-def _together(table: pa.Table, near: Indices) -> Indices:
+def linked(table: pa.Table, near: Indices) -> Indices:
     """Clusters that no group, no target that is a name, and no near-duplicates cross: what is linked by any of them belongs
-    together."""
+    together. Where `near` numbers the rows, each cluster goes by its first row."""
     found = near
     for column in ("group", "target"):
         if column in table.column_names and _of_names(table, column):
-            names = np.asarray(table.column(column).to_pylist(), dtype=str)
-            found = duplicates.joined(found, np.unique(names, return_inverse=True)[1])
+            found = duplicates.joined(found, _numbered(table, column))
     return found
+
+
+def _several_names(table: pa.Table, together: Indices, split: Indices, splits: int) -> Indices:
+    """`split` with LEAST_NAMES names of two rows or more in each, where there are so many: what lacks some gets the smallest
+    clusters of what has most."""
+    names, clusters = _numbered(table, "target"), np.unique(together, return_inverse=True)[1]
+    sizes = np.bincount(clusters)
+    owner, place = np.zeros(names.max() + 1, dtype=np.int64), np.zeros(len(sizes), dtype=np.int64)
+    owner[names], place[clusters] = clusters, split
+    held = np.bincount(owner[np.bincount(names) > 1], minlength=len(sizes))
+    for poor in range(splits):
+        while (have := np.bincount(place, weights=held, minlength=splits))[poor] < LEAST_NAMES:
+            spare = np.flatnonzero((held > 0) & (place != poor) & (have[place] - held >= LEAST_NAMES))
+            if not len(spare):
+                break
+            place[spare[np.lexsort((sizes[spare], -have[place[spare]]))[0]]] = poor
+    return place[clusters]
+
+
+def _numbered(table: pa.Table, column: str) -> Indices:
+    """(rows,) a number for each value of a column of names."""
+    return np.unique(np.asarray(table.column(column).to_pylist(), dtype=str), return_inverse=True)[1].astype(np.int64)
+
+
+def _parts(table: pa.Table) -> bool:
+    """Whether targets are names, by which splits part."""
+    return "target" in table.column_names and _of_names(table, "target")
 
 
 def _of_names(table: pa.Table, column: str) -> bool:

@@ -1,7 +1,10 @@
 """Whether two rows show the same thing: what vectors of length 1 say of it, about identities that were never taught.
 
 Every row asks all others. What it finds, and how similar the others are, is worked out once; a resample only weighs the rows
-that ask, so that rows, and whole identities, can be drawn anew.
+that ask, so that rows, and whole identities, can be drawn anew. What is found among, the gallery, stays as it is.
+
+Similarities are counted in bins whose ends are quantiles of those that occur: vectors that all point nearly one way, as those
+of pre-trained networks do, are told apart as well as others.
 
 Shared by all functions:
     embeddings: (rows, width) of length 1.
@@ -21,8 +24,16 @@ from tunesmith.metrics.interval import Interval
 from tunesmith.metrics.resampling import Groups, percentiles, weigh
 
 Array = npt.NDArray[Any]
-BINS = 500
-"""Of similarities from -1 to 1."""
+MARKS = 160
+"""Quantiles of each kind of pair."""
+TAIL = 0.05
+"""Of pairs of two identities, the most similar, which have quantiles of their own: what few of them reach lies there."""
+SAMPLED = 1_000_000
+"""Similarities that quantiles are taken of."""
+CELLS = 2**20
+"""Of equal width, from which bins are made up: a table finds a bin sooner than a search."""
+ROUNDING = 5e-7
+"""By which similarities that are the same may differ in fp32."""
 FEW = 5
 FALSE_ACCEPTS = 0.01
 BLOCK = 4_000_000
@@ -42,9 +53,11 @@ class Compared:
     precision_at_r: Array
     """(rows,) MAP@R (Musgrave et al. 2020, section 3.2): of the R most similar, R being how many there are to find."""
     same: Array
-    """(rows, BINS) how many others of its identity are so similar, and"""
+    """(rows, bins) how many others of its identity are so similar, and"""
     others: Array
-    """(rows, BINS) how many of other identities."""
+    """(rows, bins) how many of other identities."""
+    edges: Array
+    """(bins + 1,) the ends of the bins, ascending, as similarities."""
 
     def __len__(self) -> int:
         return len(self.asks)
@@ -62,6 +75,8 @@ def compare(embeddings: Array, identity: Array) -> Compared:
     vectors = embeddings.astype(np.float32)
     sizes = np.bincount(np.unique(identity, return_inverse=True)[1])
     deepest = int(min(count - 1, max(FEW, sizes.max() - 1)))
+    edges = _edges(vectors, identity)
+    table, bins = _table(edges), len(edges) - 1
     parts: list[list[Array]] = [[] for _ in range(5)]
     step = max(1, BLOCK // count)
     for start in range(0, count, step):
@@ -70,21 +85,54 @@ def compare(embeddings: Array, identity: Array) -> Compared:
         alike = identity[rows, None] == identity[None]
         itself = np.arange(len(rows)), rows
         alike[itself] = False
-        places = np.clip(((near.astype(np.float64) + 1) / 2 * BINS).astype(np.int64), 0, BINS - 1)
-        places += BINS * np.arange(len(rows))[:, None]
-        same = np.bincount(places[alike], minlength=len(rows) * BINS)
-        everything = np.bincount(places.ravel(), minlength=len(rows) * BINS)
+        places = table[_cells(near, edges)] + bins * np.arange(len(rows))[:, None]
+        same = np.bincount(places[alike], minlength=len(rows) * bins)
+        everything = np.bincount(places.ravel(), minlength=len(rows) * bins)
         everything[places[itself]] -= 1
         near[itself] = -np.inf
         wanted = alike.sum(axis=1)
         hits = np.take_along_axis(alike, _nearest(near, deepest), axis=1)
         found: list[Array] = [np.asarray(hits[:, :deep].any(axis=1)) for deep in (1, FEW)]
         found.append(_precision(hits, wanted))
-        found += [one.reshape(len(rows), BINS).astype(np.float32) for one in (same, everything - same)]
+        found += [one.reshape(len(rows), bins).astype(np.float32) for one in (same, everything - same)]
         for part, values_ in zip(parts, found, strict=True):
             part.append(values_)
     first, fifth, precision, same, others = (np.concatenate(part) for part in parts)
-    return Compared(same.sum(axis=1) > 0, first, fifth, precision, same, others)
+    return Compared(same.sum(axis=1) > 0, first, fifth, precision, same, others, edges)
+
+
+def _edges(vectors: Array, identity: Array) -> Array:
+    """(bins + 1,) ascending: quantiles of the similarities of pairs of one identity, and of pairs of two.
+
+    Those of one identity lie a little below what they are taken of and the others a little above, so that pairs which a
+    similarity tells apart share no bin, whatever rounding does to them.
+    """
+    count = len(vectors)
+    few = np.random.default_rng(0).permutation(count)[: max(1, SAMPLED // count)]
+    near = (vectors[few] @ vectors.T).astype(np.float64)
+    alike, others = identity[few, None] == identity[None], identity[few, None] != identity[None]
+    alike[np.arange(len(few)), few] = False
+    beside = max(ROUNDING, 2 * float(near.max() - near.min()) / CELLS)
+    found = [np.array([near.min() - 2 * beside, near.max() + 2 * beside])]
+    whole = np.linspace(0, 1, MARKS)
+    if alike.any():
+        found.append(np.quantile(near[alike], whole) - beside)
+    if others.any():
+        found.append(np.quantile(near[others], np.concatenate([whole, 1 - TAIL * whole])) + beside)
+    return np.unique(np.concatenate(found))
+
+
+def _cells(near: Array, edges: Array) -> Array:
+    """The cell of each similarity; those beyond the ends, which quantiles of a sample may miss, in the outermost."""
+    width = (edges[-1] - edges[0]) / CELLS
+    found = (near - np.float32(edges[0])) * np.float32(1 / width)
+    return np.asarray(np.clip(found, 0, CELLS - 1), dtype=np.int64)
+
+
+def _table(edges: Array) -> Array:
+    """(CELLS,) the bin that each cell belongs to."""
+    starts = np.linspace(edges[0], edges[-1], CELLS, endpoint=False)
+    return np.asarray(np.searchsorted(edges[1:-1], starts, side="right"), dtype=np.int64)
 
 
 def _nearest(near: Array, count: int) -> Array:
@@ -117,7 +165,7 @@ def _figures(compared: Compared, weights: Array) -> dict[str, Array]:
 
     accepted, false = _rates(weights @ compared.same, weights @ compared.others)
     both = ~np.isnan(accepted[:, -1] + false[:, -1])  # there are pairs of either kind
-    eer, _ = _crossing(accepted, false)
+    eer, _, _ = _crossing(accepted, false)
     steps = np.diff(false, axis=1)
     at = (false <= FALSE_ACCEPTS).sum(axis=1) - 1  # the last place with few enough
     at = np.clip(at, 0, accepted.shape[1] - 2)
@@ -137,7 +185,7 @@ def _figures(compared: Compared, weights: Array) -> dict[str, Array]:
 
 
 def _rates(same: Array, others: Array) -> tuple[Array, Array]:
-    """(resamples, BINS + 1) each, as the similarity that is asked for falls: same pairs accepted, and different ones."""
+    """(resamples, bins + 1) each, as the similarity that is asked for falls: same pairs accepted, and different ones."""
 
     def share(counts: Array) -> Array:
         sums = np.cumsum(counts[:, ::-1], axis=1, dtype=np.float64)
@@ -148,19 +196,17 @@ def _rates(same: Array, others: Array) -> tuple[Array, Array]:
     return share(same), share(others)
 
 
-def _crossing(accepted: Array, false: Array) -> tuple[Array, Array]:
-    """Where as many same pairs are refused as different ones are accepted: the rate, and the place among the bins' ends.
-
-    Where that holds over a range, as it does of pairs that are told apart without a mistake, the place is its middle.
-    """
+def _crossing(accepted: Array, false: Array) -> tuple[Array, Array, Array]:
+    """Where as many same pairs are refused as different ones are accepted: the rate, and between which places among the bins'
+    ends it holds; over a range, as it does of pairs that are told apart without a mistake, or at one place."""
     gap = np.round(false - (1 - accepted), 12)  # climbs from -1 to 1
     place = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)
     rows = np.arange(len(gap))
     before, after = gap[rows, place - 1], gap[rows, place]
     share = np.divide(-before, after - before, out=np.zeros_like(before), where=after > before)
     rate = false[rows, place - 1] + share * (false[rows, place] - false[rows, place - 1])
-    further = np.maximum((gap <= 0).sum(axis=1) - 1 - place, 0)
-    return rate, place - 1 + share + further / 2
+    first = place - 1 + share
+    return rate, first, np.maximum((gap <= 0).sum(axis=1) - 1, first)
 
 
 def values(compared: Compared) -> dict[str, float]:
@@ -200,13 +246,90 @@ def difference(
     return percentiles({name: value}, {name: drawn[~np.isnan(drawn)]}, confidence).get(name, Interval(0.0, 0.0, 0.0))
 
 
-def threshold(compared: Compared) -> float:
-    """The similarity of the equal error rate; 0 where there are no pairs of one kind."""
+def threshold(compared: Compared) -> float | None:
+    """The similarity of the equal error rate, in the middle of where that holds; None where pairs of one kind are missing."""
     accepted, false = _rates(*_whole(compared))
     if np.isnan(accepted).any() or np.isnan(false).any():
-        return 0.0
-    _, place = _crossing(accepted, false)
-    return float(1 - 2 * place[0] / BINS)
+        return None
+    _, first, last = _crossing(accepted, false)
+    falling = compared.edges[::-1]
+    return float(np.interp([first[0], last[0]], np.arange(len(falling)), falling).mean())
+
+
+def mistaken(embeddings: Array, identity: Array, least: float) -> tuple[float | None, float | None]:
+    """What becomes of pairs where the similarity `least` counts as the same: the share of different ones that is accepted,
+    and that of same ones that is refused; None where there are no such pairs.
+
+    Raises:
+        DataError: no rows, or other lengths.
+    """
+    check_rows(embeddings, identity)
+    vectors = embeddings.astype(np.float32)
+    pairs, wrong = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)  # of two identities, and of one
+    step = max(1, BLOCK // len(vectors))
+    for start in range(0, len(vectors), step):
+        accepted = vectors[start : start + step] @ vectors.T >= least
+        rows = np.arange(len(accepted))
+        alike = identity[start : start + step, None] == identity[None]
+        pairs += [(~alike).sum(), alike.sum() - len(rows)]
+        alike[rows, rows + start] = False
+        accepted[rows, rows + start] = False
+        wrong += [(accepted & ~alike).sum(), (alike & ~accepted).sum()]
+    false, refused = (int(some) / int(all_) if all_ else None for some, all_ in zip(wrong, pairs, strict=True))
+    return false, refused
+
+
+def most_like(embeddings: Array, prototypes: Array) -> tuple[Array, Array]:
+    """(rows,) which of the `prototypes`, (prototypes, width) of length 1, is the most similar, and how similar it is."""
+    found: list[tuple[Array, Array]] = []
+    step = max(1, BLOCK // len(prototypes))
+    for start in range(0, max(1, len(embeddings)), step):
+        near = embeddings[start : start + step] @ prototypes.T
+        found.append((near.argmax(axis=1), near.max(axis=1)))
+    which, how = zip(*found, strict=True)
+    return np.concatenate(which), np.concatenate(how)
+
+
+def nearest_other(embeddings: Array) -> tuple[Array, Array]:
+    """(rows,) the most similar other row of each, and how similar it is; itself where it is the only one."""
+    nearest, similarity = [], []
+    for row, vector in enumerate(embeddings):
+        near = embeddings @ vector
+        if len(near) > 1:
+            near[row] = -np.inf
+        nearest.append(int(near.argmax()))
+        similarity.append(float(near.max()))
+    return np.array(nearest, dtype=np.int64), np.array(similarity)
+
+
+def confused(embeddings: Array, identity: Array) -> list[tuple[float, int, int, int, float]]:
+    """Rows that the most similar other row misleads, the most similar first: how similar it is, the row, that one, the most
+    similar of its own identity, and how similar this is."""
+    found = []
+    for row, vector in enumerate(embeddings):
+        near = embeddings @ vector
+        near[row] = -np.inf
+        own = np.where(identity == identity[row], near, -np.inf)
+        best, right = int(near.argmax()), int(own.argmax())
+        if np.isfinite(own[right]) and identity[best] != identity[row]:
+            found.append((float(near[best]), row, best, right, float(near[right])))
+    return sorted(found, reverse=True)
+
+
+def described(compared: Compared, embeddings: Array, identity: Array, least: float | None) -> dict[str, Any]:
+    """What stands behind the figures: how many rows ask, the curve, and what becomes of pairs at the `threshold` `least`."""
+    images = np.unique(identity, return_counts=True)[1]
+    false, refused = (None, None) if least is None else mistaken(embeddings, identity, least)
+    return {
+        "threshold": least,
+        "false_accept_rate": false,
+        "false_reject_rate": refused,
+        "identities": len(images),
+        "identities_with_pairs": int((images > 1).sum()),
+        "images": len(identity),
+        "queries": int(compared.asks.sum()),
+        "roc": [[round(end, 4) for end in point] for point in roc(compared)],
+    }
 
 
 def roc(compared: Compared, points: int = 200) -> list[tuple[float, float]]:
@@ -246,6 +369,11 @@ def loss(embeddings: Array, identity: Array, temperature: float = 0.1) -> float:
         total += float((_log_sum(near[some]) - own).sum())
         asked += int(some.sum())
     return total / asked if asked else 0.0
+
+
+def unit(vectors: Array) -> Array:
+    """`vectors`, (rows, width), of length 1."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def _log_sum(logits: Array) -> Array:

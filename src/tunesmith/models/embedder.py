@@ -1,7 +1,8 @@
 """A pre-trained backbone that gives each image a vector, and a prototype for each identity that it is taught.
 
-The vector is what transformers' AutoModel gives: its pooled output where that is trained, otherwise the first token, or the
-mean over places. So the saved backbone alone is the model; prototypes lie beside it.
+The vector is what transformers' AutoModel gives: its pooled output where that is trained, otherwise the class token, or the
+mean over places. So the saved backbone alone is the model; prototypes lie beside it. Of a network that reads text too, such
+as CLIP, the backbone is the vision tower.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from tunesmith import seeds
-from tunesmith.contracts import Loading, Model
+from tunesmith.contracts import Array, Loading, Model
 from tunesmith.errors import ModelError
 from tunesmith.models import sources
 from tunesmith.models.heads import Cosine
@@ -31,10 +34,17 @@ from tunesmith.models.pixels import find_reading
 
 KIND = transformers.AutoModel
 BACKBONE = "backbone"
-POOLED, FIRST, MEAN = "pooled", "first", "mean"
+POOLED, FIRST, TOKENS, MEAN = "pooled", "first", "tokens", "mean"
+"""The last two are means: over (rows, places, width), and over (rows, width, height, width)."""
+CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+"""What transformers calls the vector that is put before the places of an image; few networks have none and no pooler."""
 PROTOTYPES = "prototypes.safetensors"
-"""In the folder of a saved model: a vector of length 1 for each identity that it was taught, in the order of its labels."""
+"""In the folder of a saved model: a vector of length 1 for each identity that it was taught, in the order of its labels; and,
+as metadata, how similar an image must be to the nearest to count as one of them."""
+KNOWN = "known_above"
 POOLER = "pooler."
+SAME = 1e-4
+"""By which vectors of one image may differ from pass to pass, as a share of their largest number."""
 
 
 class Embedder(nn.Module):
@@ -46,6 +56,8 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.how = how
+        self.known: float | None = None
+        """The similarity to the nearest prototype above which an image counts as of its identity, where it is set."""
         self.head = Cosine(width, len(identities), bias=False)
         self.config = copy.copy(backbone.config)
         set_labels(self.config, identities, "single-label")
@@ -62,6 +74,8 @@ def vector_of(output: Any, how: str) -> torch.Tensor:
     hidden = output.last_hidden_state
     if how == FIRST:
         return hidden[:, 0]  # type: ignore[no-any-return]
+    if how == TOKENS:
+        return hidden.mean(dim=1)  # type: ignore[no-any-return]
     return hidden.flatten(2).mean(dim=2)  # type: ignore[no-any-return]
 
 
@@ -83,12 +97,13 @@ def load_embedder(
         side: pixels of the square images that it is to read; as many as its processor says when it is None.
 
     Raises:
-        ModelError: nothing usable there, a model that reads no images, or weights that do not fit the architecture.
+        ModelError: nothing usable there, a model that reads no images, or draws something at random as it does, or weights
+            that do not fit the architecture.
     """
     insist_for_images(source, loading)
     folder = sources.locate(source)
     with quiet(), clear_errors(source):
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        config = _of_images(transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code), source)
         processor = processor_of(folder, remote_code)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
@@ -119,10 +134,12 @@ def reload_embedder(folder: Path, *, remote_code: bool = False) -> Model:
             trust_remote_code=remote_code,
         )
         config = backbone.config
-        prototypes = load_file(folder / PROTOTYPES)["prototypes"]
+        with safe_open(folder / PROTOTYPES, framework="pt") as file:
+            prototypes, known = file.get_tensor("prototypes"), (file.metadata() or {}).get(KNOWN)
         names = [config.id2label[index] for index in range(len(prototypes))]
         module = Embedder(backbone, config.embedding, prototypes.shape[1], names)
         module.head.load_state_dict({"weight": prototypes})
+        module.known = None if known is None else float(known)
         processor = processor_of(where, remote_code)
         model = taken_apart(module.float(), processor, where, remote_code, KIND, backbone=BACKBONE)
     model.module.eval()
@@ -139,8 +156,18 @@ def write(model: Model, folder: Path) -> None:
     )  # fmt: skip
     config.embedding = module.how
     module.backbone.save_pretrained(folder)
-    weight = functional.normalize(module.head.weight.detach(), dim=1).cpu().contiguous()
-    save_file({"prototypes": weight}, folder / PROTOTYPES)
+    save_file(
+        {"prototypes": torch.from_numpy(prototypes_of(model))},
+        folder / PROTOTYPES,
+        {} if module.known is None else {KNOWN: repr(module.known)},
+    )
+
+
+def prototypes_of(model: Model) -> Array:
+    """(identities, width), fp32, of length 1."""
+    module = model.module
+    assert isinstance(module, Embedder)
+    return np.asarray(functional.normalize(module.head.weight.detach().float(), dim=1).cpu())
 
 
 OPEN = """
@@ -155,7 +182,8 @@ batch = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_c
 with torch.no_grad():
     output, how = model(**batch), model.config.embedding
 pooled, hidden = how == "pooled" and output.pooler_output.flatten(1), output.last_hidden_state
-vectors = pooled if how == "pooled" else hidden[:, 0] if how == "first" else hidden.flatten(2).mean(dim=2)
+means = hidden.mean(dim=1) if how == "tokens" else hidden.flatten(2).mean(dim=2)
+vectors = pooled if how == "pooled" else hidden[:, 0] if how == "first" else means
 vectors = torch.nn.functional.normalize(vectors, dim=1)
 cosines = vectors @ load_file(folder + "/prototypes.safetensors")["prototypes"].T
 print(json.dumps(torch.cat([cosines, vectors], dim=1).tolist()))
@@ -171,6 +199,7 @@ def loading_code(model: Model, folder: str) -> str:
     taken = {
         POOLED: "output.pooler_output.flatten(1)",
         FIRST: "output.last_hidden_state[:, 0]",
+        TOKENS: "output.last_hidden_state.mean(dim=1)",
         MEAN: "output.last_hidden_state.flatten(2).mean(dim=2)",
     }[module.how]
     return (
@@ -184,6 +213,27 @@ def loading_code(model: Model, folder: str) -> str:
         f"one, other = {taken}\n"
         "print(cosine_similarity(one, other, dim=0).item())"
     )
+
+
+def _of_images(config: Any, source: str) -> Any:
+    """The configuration of what reads images alone, and all that they show: of CLIP and its kind the vision tower's.
+
+    Raises:
+        ModelError: transformers opens no such tower by itself.
+    """
+    if "mask_ratio" in config.to_dict():
+        config.mask_ratio = (
+            0.0  # of masked autoencoders, which otherwise read a quarter of the image, another at each pass
+        )
+    if "vision_config" not in config.sub_configs:
+        return config
+    if type(config.vision_config) not in transformers.MODEL_MAPPING:
+        raise ModelError(
+            f"The model {source} ({config.model_type}) reads more than images, and transformers' AutoModel does not open its "
+            f"vision tower ({config.vision_config.model_type}) by itself.",
+            "Give a checkpoint that reads images alone, or a CLIP or SigLIP (--model).",
+        )
+    return config.vision_config
 
 
 def _backbone(folder: str, config: Any, source: str, loading: Loading, remote_code: bool) -> tuple[Any, bool]:
@@ -208,19 +258,36 @@ def _backbone(folder: str, config: Any, source: str, loading: Loading, remote_co
 
 
 def _how(backbone: Any, processor: Any, *, pooled: bool, source: str) -> tuple[str, int]:
-    """How the output of `backbone` becomes a vector, and how wide that is."""
+    """How the output of `backbone` becomes a vector, and how wide that is.
+
+    Raises:
+        ModelError: it gives none from pixels alone, or another one at each pass.
+    """
     shape = find_reading(processor, channels_of(backbone.config)).shape
-    with torch.no_grad():
-        output = backbone.eval()(pixel_values=torch.zeros((1, *shape)))
-    hidden = getattr(output, "last_hidden_state", None)
-    if pooled and getattr(output, "pooler_output", None) is not None:
+    image = torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            outputs = [backbone.eval()(pixel_values=image) for _ in range(2)]
+    except TypeError as error:
+        raise ModelError(f"The model {source} wants more than pixels: {error}.", "Give another (--model).") from error
+    hidden = getattr(outputs[0], "last_hidden_state", None)
+    if pooled and getattr(outputs[0], "pooler_output", None) is not None:
         how = POOLED
     elif hidden is None:
         raise ModelError(
             f"The model {source} gives neither a vector nor places of an image.", "Give another (--model)."
         )
+    elif hidden.ndim == 3:
+        names = {name.rpartition(".")[2] for name, _ in backbone.named_parameters()}
+        how = TOKENS if names.isdisjoint(CLASS_TOKENS) else FIRST
     else:
-        how = FIRST if hidden.ndim == 3 else MEAN
+        how = MEAN
     if not pooled and hasattr(backbone, "pooler"):
         backbone.pooler = None
-    return how, int(vector_of(output, how).shape[1])
+    first, second = (vector_of(output, how) for output in outputs)
+    if first.shape != second.shape or float((first - second).abs().max()) > SAME * float(first.abs().max()):
+        raise ModelError(
+            f"The model {source} draws something at random as it reads: the same image gives another vector at each pass.",
+            "Give another (--model).",
+        )
+    return how, int(first.shape[1])

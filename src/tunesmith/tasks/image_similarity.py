@@ -3,7 +3,8 @@
 The network gives each image a vector, and vectors are compared by their cosine. It is taught to put images of one identity
 near a prototype and away from all others, by a margin (ArcFace, Deng et al. 2019, equation 3, or CosFace, Wang et al. 2018,
 equation 4): a loss of each image by itself. Or the images of a step are compared with each other, those of one identity and
-those of others (triplets, or supervised contrastive). All figures are about identities that no training row shows.
+those of others (triplets, or supervised contrastive). Splits that Tunesmith cuts share no identity, so that all figures are
+about those that no training row shows.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from torch.nn import functional
 from tunesmith.contracts import Array, Batched, Features, Head, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import batches
 from tunesmith.data import load as data
-from tunesmith.data.identified import Identified, identified
-from tunesmith.data.targets.identities import PROBLEM, Identities
+from tunesmith.data.identified import UNSEEN, Identified, identified
+from tunesmith.data.targets.identities import PROBLEM, Identities, doubts, insist_measurable
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.metrics import verification
 from tunesmith.metrics.interval import Interval
+from tunesmith.metrics.verification import unit
 from tunesmith.models import embedder
 from tunesmith.models.activations import HEAD_INPUT, features
 from tunesmith.models.heads import install, last_layer, outputs_of, width_of
@@ -45,6 +47,8 @@ MARGINS = {"arcface": 0.3, "cosface": 0.2, "triplet": 0.2}
 """Of the first two less than in the papers, which have thousands of images for each identity; of triplets as in FaceNet."""
 CONTRASTIVE_SCALE = 10.0
 """One over the temperature of the paper."""
+FALSE_ALARMS = 0.01
+"""The share of images of strangers that may count as known."""
 COMPARING = {"triplet": comparing.triplet, "contrastive": comparing.contrastive}
 """Losses that compare the images of a step."""
 
@@ -81,6 +85,14 @@ class ImageSimilarity(ReadsImages):
                 raise SettingsError(f"task.{name} is set, but task.loss={without} has none.", "Leave it away.")
         self.settings = settings
         self.taught: tuple[str, ...] = ()
+        self.familiar = (0, 0)
+        """How many of the test identities are taught, and how many there are."""
+        self.held: pa.Table | None = None
+        """The validation rows, which say how similar a stranger may look."""
+        self.prototypes: Array = np.zeros((0, 0), dtype=np.float32)
+        """(identities, width) of the finished network, of length 1."""
+        self.known: float | None = None
+        """The similarity to the nearest prototype above which an image counts as of its identity."""
 
     @property
     def compares(self) -> bool:  # type: ignore[override]
@@ -108,7 +120,9 @@ class ImageSimilarity(ReadsImages):
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
         self.kept = cache / "pixels"
         found = data.load(settings, cache, seed, self.targets, self.cells)
-        self.taught = tuple(sorted(set(found.splits["train"].column("target").to_pylist())))
+        names = {split: set(rows.column("target").to_pylist()) for split, rows in found.splits.items()}
+        self.taught, self.held = tuple(sorted(names["train"])), found.splits["validation"]
+        self.familiar = len(names["test"] & names["train"]), len(names["test"])
         return found
 
     def told(self) -> tuple[str, ...]:
@@ -120,7 +134,11 @@ class ImageSimilarity(ReadsImages):
             f"each with a prototype, at a margin of {self._margin():g} ({self.settings.loss}) and a "
             f"scale of {self._scale():.3g}",
         )
-        told = f"{len(self.taught):,} identities are taught, {how}; figures are about others."
+        both, measured = self.familiar
+        others = (
+            f"{measured:,} identities, of which {both:,} {'is' if both == 1 else 'are'} taught" if both else "others"
+        )
+        told = f"{len(self.taught):,} identities are taught, {how}; figures are about {others}."
         if not self.compares:
             return (told,)
         return (
@@ -161,6 +179,7 @@ class ImageSimilarity(ReadsImages):
         model = embedder.reload_embedder(folder, remote_code=remote_code)
         config: Any = model.module.config
         self.taught = tuple(config.id2label[index] for index in range(outputs_of(model)))
+        self.prototypes, self.known = embedder.prototypes_of(model), model.module.known  # type: ignore[assignment]
         return model
 
     def encode(self, rows: pa.Table, model: Model) -> Identified:
@@ -213,18 +232,35 @@ class ImageSimilarity(ReadsImages):
         """Prototypes that are the means of what they stand for (Qi et al. 2018, section 3.3)."""
         if not kept.by_split:
             for name, given in (("train", train), ("validation", validation)):
-                found = features(model, [HEAD_INPUT], given.examples.lengths, given.collate, plan.precision)[HEAD_INPUT]
-                kept.by_split[name] = {OWN: _unit(found)}
+                kept.by_split[name] = {OWN: self._vectors(model, given, plan.precision)}
         head = Head(OWN, self._means(kept.by_split["train"][OWN], train.examples), np.zeros(len(self.taught)))
         score = self.score(validation.examples, kept.by_split["validation"][OWN])[self.primary_metric]
         return Solved(head, head, {OWN: score})
 
     def complete(self, model: Model, train: Identified, precision: str) -> None:
-        """Prototypes that no loss has moved are the means of what they stand for, as the trained network sees it."""
+        """Prototypes that no loss has moved are the means of what they stand for, as the trained network sees it; and how
+        similar to the nearest of them an image must be to count as known."""
         if self.compares:
-            collate = partial(self.inputs, train, model=model)
-            found = features(model, [HEAD_INPUT], train.lengths, collate, precision)[HEAD_INPUT]
-            install(last_layer(model), self._means(_unit(found), train), np.zeros(len(self.taught)))
+            vectors = self._vectors(model, Batched(train, partial(self.inputs, train, model=model)), precision)
+            install(last_layer(model), self._means(vectors, train), np.zeros(len(self.taught)))
+        self.prototypes = embedder.prototypes_of(model)
+        self.known = self._known(model, precision)
+        model.module.known = self.known  # type: ignore[assignment]
+
+    def _vectors(self, model: Model, given: Batched, precision: str) -> Array:
+        """(images, width) of length 1."""
+        return unit(features(model, [HEAD_INPUT], given.examples.lengths, given.collate, precision)[HEAD_INPUT])
+
+    def _known(self, model: Model, precision: str) -> float | None:
+        """What no more than FALSE_ALARMS of the validation images of strangers exceed; None where there are none."""
+        assert self.held is not None
+        examples = self.encode(self.held, model)
+        strange = examples.taught == UNSEEN
+        if not np.any(strange):
+            return None
+        vectors = self._vectors(model, Batched(examples, partial(self.inputs, examples, model=model)), precision)
+        _, similarity = verification.most_like(vectors[strange], self.prototypes)
+        return float(np.quantile(similarity, 1 - FALSE_ALARMS, method="higher"))
 
     def order(self, examples: Identified, seed: int, epoch: int) -> Indices | None:
         assert examples.taught is not None
@@ -235,7 +271,7 @@ class ImageSimilarity(ReadsImages):
         assert examples.taught is not None
         sums = np.zeros((len(self.taught), vectors.shape[1]))
         np.add.at(sums, examples.taught, vectors)
-        return _unit(sums)
+        return unit(sums)
 
     def solved_on(self, examples: Identified) -> int:
         return examples.rows
@@ -272,22 +308,30 @@ class ImageSimilarity(ReadsImages):
         first, second = (self._compared(examples, one) for one in (logits, other))
         return verification.difference(self.primary_metric, first, second, **how(settings, seed, groups))
 
-    def fitted(self, examples: Identified, logits: Array) -> float:
+    def fitted(self, examples: Identified, logits: Array) -> float | None:
         return verification.threshold(self._compared(examples, logits))
 
     def details(
         self, examples: Identified, logits: Array, labels: Sequence[str], fitted: float | None
     ) -> dict[str, Any]:
         assert examples.identity is not None
-        compared = self._compared(examples, logits)
-        return {
-            "verification": {
-                "threshold": fitted,
-                "identities": len(np.unique(examples.identity)),
-                "taught": len(self.taught),
-                "roc": [[round(end, 4) for end in point] for point in verification.roc(compared)],
-            }
+        images = np.bincount(examples.identity)
+        insist_measurable("This data set", images)
+        found = verification.described(self._compared(examples, logits), logits, examples.identity, fitted) | {
+            "taught": len(self.taught),
+            "identities_taught": len(np.unique(examples.identity[examples.taught != UNSEEN])),
+            "known": self._strangers(examples, logits),
         }
+        return {"verification": found | ({"notes": notes} if (notes := doubts("test", images)) else {})}
+
+    def _strangers(self, examples: Identified, logits: Array) -> dict[str, Any]:
+        """The similarity above which an image counts as of a taught identity, and how often that is said of strangers."""
+        strange = examples.taught == UNSEEN
+        found = {"threshold": self.known, "strangers": int(np.sum(strange)), "false_alarm_rate": None}
+        if self.known is None or not np.any(strange):
+            return found
+        _, similarity = verification.most_like(logits[strange], self.prototypes)
+        return found | {"false_alarm_rate": float((similarity > self.known).mean())}
 
     def mistakes(
         self,
@@ -300,16 +344,8 @@ class ImageSimilarity(ReadsImages):
     ) -> list[dict[str, Any]]:
         """Images whose nearest is of another identity, the surest first: the image, that one, and the nearest of its own."""
         assert examples.identity is not None
-        found = []
-        for query in range(examples.rows):
-            near = logits @ logits[query]
-            near[query] = -np.inf
-            own = examples.identity == examples.identity[query]
-            best, right = int(near.argmax()), int(np.where(own, near, -np.inf).argmax())
-            if not own[best] and np.isfinite(near[right]) and right != query and own.sum() > 1:
-                found.append((float(near[best]), query, best, right, float(near[right])))
         shown = []
-        for score, query, best, right, own_score in sorted(found, reverse=True)[:most]:
+        for score, query, best, right, own_score in verification.confused(logits, examples.identity)[:most]:
             cells = rows.take([query, best, right]).select(["id", "input", "file", "target"]).to_pylist()
             shown.append(
                 {
@@ -324,26 +360,21 @@ class ImageSimilarity(ReadsImages):
         return shown
 
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
-        """`embedding`; of rows with an identity their nearest other row, of others the nearest identity that was taught."""
-        assert fitted is not None
+        """`embedding`; of rows with an identity their nearest other row, of others the nearest identity that was taught, and
+        whether it is the `same`: null where no threshold could be set."""
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         if "target" in rows.column_names:
-            ids = rows.column("id").to_pylist()
-            nearest, similarity = _nearest(logits)
+            ids, vectors = rows.column("id").to_pylist(), logits
+            nearest, similarity = verification.nearest_other(logits)
             columns |= {"truth": rows.column("target"), "prediction": [ids[row] for row in nearest]}
-            vectors = logits
+            columns["similarity"] = similarity.astype(np.float64)
         else:
             cosines, vectors = logits[:, : len(self.taught)], logits[:, len(self.taught) :]
-            nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
-            columns |= {"prediction": [self.taught[index] for index in nearest]}
-        return pa.table(
-            columns
-            | {
-                "similarity": similarity.astype(np.float64),
-                "same": similarity >= fitted,
-                "embedding": pa.array(list(vectors.astype(np.float32)), pa.list_(pa.float32())),
-            }
-        )
+            nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1).astype(np.float64)
+            same = [None] * len(logits) if self.known is None else similarity > self.known
+            columns |= {"prediction": [self.taught[index] for index in nearest], "similarity": similarity}
+            columns["same"] = pa.array(same, pa.bool_())
+        return pa.table(columns | {"embedding": pa.array(list(vectors.astype(np.float32)), pa.list_(pa.float32()))})
 
     def compared(
         self,
@@ -367,20 +398,3 @@ class ImageSimilarity(ReadsImages):
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return embedder.loading_code(model, folder)
-
-
-def _unit(vectors: Array) -> Array:
-    """(rows, width) of length 1."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
-
-
-def _nearest(vectors: Array) -> tuple[Indices, Array]:
-    """(rows,) the most similar other row of each, and how similar it is; itself where it is the only one."""
-    nearest, similarity = [], []
-    for row, vector in enumerate(vectors):
-        near = vectors @ vector
-        if len(near) > 1:
-            near[row] = -np.inf
-        nearest.append(int(near.argmax()))
-        similarity.append(float(near.max()))
-    return np.array(nearest, dtype=np.int64), np.array(similarity)

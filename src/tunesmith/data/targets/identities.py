@@ -14,17 +14,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tunesmith.data.cells import Place
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
 from tunesmith.errors import DataError
 
+Indices = npt.NDArray[np.int64]
 KIND = pa.string()
 PROBLEM = "identity"
 NONE = Reason("no identity")
 MOST_SINGLE = 0.1
 """A larger share of training identities with one image is worth a word."""
+FEWEST = 10
+"""Fewer identities in the test split than these say little about others."""
+LEAST_ASKING = 0.5
+"""So is a smaller share of images that have another one of their identity."""
 SHARED = {
     "train": "figures on them are not about unseen ones",
     "validation": "what is chosen by validation was chosen by them",
@@ -76,7 +82,7 @@ class Identities:
         """`identities`: by split, how many there are, how many images they have, and how many have a single one.
 
         Raises:
-            DataError: training is left with one identity.
+            DataError: training is left with one identity, or another split with nothing that could be found or confused.
         """
         counts = {split: Counter(rows.column("target").to_pylist()) for split, rows in tables.items()}
         if len(counts["train"]) < 2:
@@ -85,8 +91,12 @@ class Identities:
                 "nothing to tell it from.",
                 "Give more identities, or bring the splits yourself.",
             )
-        found = {split: _counted(one) for split, one in counts.items()}
-        return {"identities": found}, [*_too_few(found), *_shared(counts)]
+        images = {split: np.array(list(one.values())) for split, one in counts.items()}
+        notes = _single(images["train"])
+        for split in ("validation", "test"):
+            insist_measurable(f"The {split} split", images[split])
+            notes += doubts(split, images[split])
+        return {"identities": {split: _counted(one) for split, one in images.items()}}, [*notes, *_shared(counts)]
 
     def reading(self, place: Place, settled: Settled) -> Reading:
         numbers = settled.coding["numbers"]
@@ -128,32 +138,62 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _counted(counts: Mapping[str, int]) -> dict[str, Any]:
+def insist_measurable(where: str, images: Indices) -> None:
+    """Insist that images can be asked for others of their identity, and that the answer can be wrong.
+
+    Args:
+        images: (identities,) how many each has.
+
+    Raises:
+        DataError: there is one identity, or none has two images.
+    """
+    why = (
+        "has images of one identity only, so that there is nothing to tell it from"
+        if len(images) < 2
+        else "has no identity with two images, so that there is nothing to find"
+        if images.max() < 2
+        else None
+    )
+    if why:
+        raise DataError(f"{where} {why}.", "Give at least two identities, with two images or more.")
+
+
+def doubts(split: str, images: Indices) -> list[str]:
+    """Sentences on what makes figures on a split worth little.
+
+    Args:
+        images: (identities,) how many each has.
+    """
+    told = []
+    if split == "test" and len(images) < FEWEST:
+        told.append(f"{split}: figures on {len(images):,} identities say little about others.")
+    asking, total = int(images[images > 1].sum()), int(images.sum())
+    if asking < LEAST_ASKING * total:
+        told.append(
+            f"{split}: figures are about {asking:,} of {total:,} images, as the others are the only ones of their identity."
+        )
+    return told
+
+
+def _counted(images: Indices) -> dict[str, Any]:
     """What one split has of identities, from how many images each has."""
-    images = np.array(list(counts.values()))
     least, median, most = map(float, np.quantile(images, [0, 0.5, 1]))
     return {
-        "identities": len(counts),
+        "identities": len(images),
         "images": {"min": least, "median": median, "max": most},
         "single": int((images == 1).sum()),
     }
 
 
-def _too_few(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each split that has too little of something."""
-    told = []
-    for split, one in found.items():
-        if split == "train":
-            if one["single"] > MOST_SINGLE * one["identities"]:
-                told.append(
-                    f"train: {one['single']:,} of {one['identities']:,} identities have a single image, which does not "
-                    "show what two images of one thing share."
-                )
-        elif one["identities"] < 2:
-            told.append(f"{split}: all images are of one identity, so that there is nothing to tell it from.")
-        elif one["single"] == one["identities"]:
-            told.append(f"{split}: no identity has two images, so that there is nothing to find.")
-    return told
+def _single(images: Indices) -> list[str]:
+    """A sentence where many of the training identities have one image each."""
+    single = int((images == 1).sum())
+    if single <= MOST_SINGLE * len(images):
+        return []
+    return [
+        f"train: {single:,} of {len(images):,} identities have a single image, which does not show what two images of one "
+        "thing share."
+    ]
 
 
 def _shared(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
