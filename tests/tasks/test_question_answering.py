@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import tunesmith
 from tiny import DECODERS, write_model
@@ -73,6 +74,34 @@ def test_the_answer_is_found_in_each_window_that_shows_all_of_it(tokenizer: Any)
         assert passage[spans[first, 0] : spans[last, 1]] == " ".join(words[40:43])
     assert shown
     assert found.weights.sum() == pytest.approx(1)
+
+
+def test_blanks_that_tokens_count_in_are_not_of_the_answer() -> None:
+    letters = {sign: place for place, sign in enumerate([*"<>?", *map(chr, range(33, 127)), "Ġ"])}
+    core = Tokenizer(models.BPE(letters | {"Ġb": 200}, [("Ġ", "b")], unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.post_processor = processors.TemplateProcessing(
+        single="< $A >", pair="< $A > $B >", special_tokens=[("<", 0), (">", 1)]
+    )
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=core, pad_token="?", unk_token="?")
+    found = passages(made, rows_of("q", "a b c", (2, 3)), 32)
+    first, last = found.answer[0]
+    assert "a b c"[found.spans[first, 0] : found.spans[last, 1]] == "b"
+
+
+def test_adapters_beside_the_original_open_with_peft(asked: dict[str, Any], tmp_path: Path) -> None:
+    method = {"name": "lora", "merge": False}
+    run = tunesmith.finetune({**asked, "method": method, "train": TRAIN | {"epochs": 1}}, run=tmp_path / "run")
+    assert json.loads((run.model / "adapter_config.json").read_text())["task_type"] == "QUESTION_ANS"
+    [row] = tunesmith.load(run.folder).predict([(f"{WORDS[2]} ?", " ".join(WORDS[60:70]))])
+    assert isinstance(row["prediction"], str)
+    assert "AutoPeftModelForQuestionAnswering" in (run.model / "README.md").read_text()
+
+
+def test_the_card_answers(asked: dict[str, Any], tmp_path: Path) -> None:
+    run = tunesmith.finetune({**asked, "method": "probe"}, run=tmp_path / "run")
+    code = (run.model / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(code.replace("your question", f"{WORDS[2]} ?").replace("the passage", " ".join(WORDS[60:70])), {})
 
 
 def test_a_question_that_is_too_long_is_cut_and_counted(tokenizer: Any) -> None:

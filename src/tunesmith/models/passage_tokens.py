@@ -36,7 +36,7 @@ def passages(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
     found: list[tuple[int, int]] = []
 
     def hear(row: int, piece: Any) -> None:
-        ends = _spans(piece)
+        ends = _spans(piece, texts[row])
         spans.append(ends)
         if targets is not None:
             starts, stops = targets[row]["starts"], targets[row]["ends"]
@@ -63,10 +63,13 @@ def plain(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
     )
 
 
-def _spans(piece: Any) -> npt.NDArray[np.int32]:
-    """(tokens, 2): where each token of the passage stands in it; -1 of others."""
+def _spans(piece: Any, text: str) -> npt.NDArray[np.int32]:
+    """(tokens, 2): where each token of the passage `text` stands in it; -1 of others."""
     ends = np.array(piece.offsets, dtype=np.int32).reshape(-1, 2)
     of_passage = np.array([sequence == 1 for sequence in piece.sequence_ids], dtype=bool)
+    for token in np.flatnonzero(of_passage).tolist():  # some tokenizers count the blank before a word in
+        start, end = ends[token].tolist()
+        ends[token, 0] += len(text[start:end]) - len(text[start:end].lstrip())
     usable = of_passage & (ends[:, 1] > ends[:, 0])
     return np.where(usable[:, None], ends, -1)
 
