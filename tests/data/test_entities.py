@@ -408,8 +408,7 @@ def test_rows_whose_tags_do_not_go_with_their_words_are_set_aside(tmp_path: Path
         (7, "empty token in 'tokens'"),
     ]
     assert targets(found)[8]["classes"] == [1]
-    (guess,) = (one for one in read(where).columns.guesses if "task.problem" in one)
-    assert "one tag a word, as 'PER' has no letter such as B- or I- before it (task.problem=tags" in guess
+    assert read(where).problem == "entities"  # as most texts are of this kind
 
 
 def test_classes_of_no_training_row_are_set_aside_here_and_in_other_rows(tmp_path: Path) -> None:
@@ -440,3 +439,26 @@ def test_what_nothing_can_be_learned_from_is_one_sentence(tmp_path: Path) -> Non
     test = table(tmp_path / "test", [[ANNA]] * 3)
     with pytest.raises(DataError, match="train split is left without an entity"):
         read(table(tmp_path / "lost", [[{**ANNA, "end": 999}]] * 20), test=str(test))
+
+
+def test_one_stray_tag_does_not_make_other_targets_of_entities(tmp_path: Path) -> None:
+    found = read(tagged(tmp_path, [TAGS] * 30 + [[*TAGS[:-1], "_"]]))
+    assert found.problem == "entities"
+    assert found.labels == ("LOC", "PER")
+    assert [row.reason for row in found.rejected] == ["tag '_', which has no letter such as B- or I- before it"]
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List"])
+def test_parquet_that_datasets_wrote_names_its_tags(tmp_path: Path, kind: str) -> None:
+    names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    rows = pa.table(
+        {
+            "tokens": [[f"{token}{number}" for token in TOKENS] for number in range(30)],
+            "ner_tags": [[names.index(tag) for tag in TAGS]] * 30,
+        }
+    )
+    features = {"ner_tags": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": kind}}
+    told = json.dumps({"info": {"features": features}}).encode()
+    pyarrow.parquet.write_table(rows.replace_schema_metadata({"huggingface": told}), tmp_path / "rows.parquet")
+    found = read(tmp_path / "rows.parquet")
+    assert (found.problem, found.labels) == ("entities", ("LOC", "PER"))

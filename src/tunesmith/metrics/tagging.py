@@ -1,7 +1,7 @@
-"""Metrics of tags of words, all from confusion matrices of words: one a row, so that rows can be drawn anew.
+"""Metrics of tags of words, all from counts, one set a row, so that rows can be drawn anew.
 
 Shared by all functions:
-    counts: (rows, classes, classes) words, by true tag (rows) and predicted one (columns); each row has a word.
+    counts: (rows, classes, 3): words that truly have a tag, that were given it, and those of them that are right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.errors import DataError
 from tunesmith.metrics import classification
 from tunesmith.metrics import counts as counting
 from tunesmith.metrics.checks import check_rows
@@ -21,20 +22,32 @@ from tunesmith.metrics.resampling import Groups
 Array = npt.NDArray[Any]
 
 
-def confusion(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
+def counted(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
     """The counts of rows of tags, (words,) indices each.
 
     Raises:
         DataError: there are no rows or a row has no words, lengths differ, or an index is none of the classes.
     """
     check_rows(np.empty(len(truth)), np.empty(len(found)))
-    pairs = zip(truth, found, strict=True)
-    return np.stack([classification.confusion(np.array(one), np.array(other), classes) for one, other in pairs])
+    counts = np.zeros((len(truth), classes, 3), dtype=np.int64)
+    for row, (one, other) in enumerate(zip(truth, found, strict=True)):
+        true, told = np.asarray(one, dtype=np.int64), np.asarray(other, dtype=np.int64)
+        check_rows(true, told)
+        if max(true.max(), told.max()) >= classes:
+            raise DataError(f"The tag {max(true.max(), told.max()):,} is none of the {classes:,} classes.")
+        for place, tags in enumerate((true, told, true[true == told])):
+            counts[row, :, place] = np.bincount(tags, minlength=classes)
+    return counts
+
+
+def confusion(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
+    """(classes, classes) words of all rows, by true tag (rows) and predicted one (columns)."""
+    return classification.confusion(np.concatenate(truth), np.concatenate(found), classes)
 
 
 def from_counts(counts: Array) -> dict[str, Array]:
-    """token_accuracy and macro_f1, the mean over the tags that occur in truth or prediction, of (…, classes, classes) counts;
-    name to (…)."""
+    """token_accuracy, and macro_f1, the mean over the tags that occur in truth or prediction; of (…, classes, 3) counts, name
+    to (…)."""
     found = classification.from_counts(*_sums(counts))
     return {"token_accuracy": found["accuracy"], "macro_f1": found["macro_f1"]}
 
@@ -69,5 +82,6 @@ def difference(
 
 
 def _sums(counts: Array) -> tuple[Array, Array, Array]:
-    """Diagonals, true and predicted words, (…, classes) each."""
-    return counts.diagonal(axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+    """Right, true and given words, (…, classes) each."""
+    true, found, right = np.moveaxis(counts, -1, 0)
+    return right, true, found

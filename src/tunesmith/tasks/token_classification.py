@@ -24,6 +24,7 @@ from tunesmith.data.cells.words import WORDS
 from tunesmith.data.tagged import Tagged
 from tunesmith.data.targets import entities as targets
 from tunesmith.errors import ModelError, SettingsError
+from tunesmith.metrics import tagging
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, word_probe, word_tokens
 from tunesmith.models.heads import make_exact, outputs_of
@@ -40,6 +41,8 @@ from tunesmith.tasks.separate import Separate
 from tunesmith.tasks.word_problems import WORD_PROBLEMS, Tags, WordProblem
 
 KIND = transformers.AutoModelForTokenClassification
+MOST_CONFUSED = 100
+"""Tags of which the report says what was taken for what."""
 
 
 class TokenClassification(Separate):
@@ -279,8 +282,9 @@ class TokenClassification(Separate):
             "per_class": [{"label": label} | row for label, row in zip(labels, rows, strict=True)],
             "counted": self.problem.counted,
         }
-        if self.problem.name == "tags":
-            found["confusion"] = {"counts": counts.sum(axis=0).tolist(), "unit": "words"}
+        if self.problem.name == "tags" and len(labels) <= MOST_CONFUSED:
+            pairs = self._truth(examples), self._found(logits, examples)
+            found["confusion"] = {"counts": tagging.confusion(*pairs, len(labels)).tolist(), "unit": "words"}  # type: ignore[arg-type]
         return found
 
     def mistakes(

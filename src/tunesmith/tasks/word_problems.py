@@ -271,7 +271,7 @@ class WordTags(WordProblem):
         return np.asarray(logits.argmax(axis=1)[np.maximum.accumulate(answering)])
 
     def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
-        return tagging.confusion(truth, found, tags)  # type: ignore[arg-type]  # arrays are sequences
+        return tagging.counted(truth, found, tags)  # type: ignore[arg-type]  # arrays are sequences
 
     def objects(self, tags: Tags) -> Row:
         return [(place, place + 1, tag) for place, tag in enumerate(tags.tolist())]
@@ -302,7 +302,7 @@ class WordTags(WordProblem):
         one, other = (
             [[index[tag] for tag in row] for row in table.column(name).to_pylist()] for name in ("truth", "tags")
         )
-        return tagging.confusion(one, other, len(labels))
+        return tagging.counted(one, other, len(labels))
 
 
 WORD_PROBLEMS: Mapping[str, type[WordProblem]] = {one.name: one for one in (Entities, WordTags)}

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.readers import SPLITS, Source
-from tunesmith.data.readers.parquet import BATCH, rows_of
+from tunesmith.data.readers.parquet import BATCH, named, rows_of
 from tunesmith.errors import DataError
 from tunesmith.run import path_of
 
@@ -48,18 +48,4 @@ def _source(table: Any, name: str) -> Source:
         for start in range(0, len(table), BATCH):
             yield from table.with_format("arrow")[start : start + BATCH].combine_chunks().to_batches()
 
-    def records() -> Iterator[Any]:
-        for line, values in rows_of(batches()):
-            for position, labels in names.items():
-                cell = values[position]
-                values[position] = (
-                    [_name(one, labels) for one in cell] if isinstance(cell, list) else _name(cell, labels)
-                )
-            yield line, values
-
-    return Source(name, list(table.features), records())
-
-
-def _name(index: int | None, labels: list[str]) -> str | None:
-    """The class; test splits on the Hub often hide it behind -1."""
-    return labels[index] if index is not None and 0 <= index < len(labels) else None
+    return Source(name, list(table.features), named(rows_of(batches()), names))

@@ -85,7 +85,8 @@ class Entities:
                 "data.target names the column of tags or spans.",
             )
         distinct = {tag for one in tags for tag in one}
-        plain = len(tags) > sum(map(bool, spans)) and not has_letters(distinct)
+        # By most of the texts: a single odd tag is a mistake, and no other kind of target.
+        plain = len(tags) > sum(map(bool, spans)) and not has_letters({tag for one in spelled(tags) for tag in one})
         problem = self.problem or ("tags" if plain else "entities")
         scheme = scheme_of(spelled(tags)) if tags and problem == "entities" else None
         numbers = bool(tags) and all(map(_is_number, distinct))
