@@ -264,6 +264,8 @@ def show_metrics(found: dict[str, Any]) -> None:
     _console.print(table)
     if found["rejected"]:
         _console.print(f"{found['rejected']:,} rows could not be used.")
+    for note in found.get("verification", {}).get("notes", ()):
+        _console.print(f"Note: {note}", soft_wrap=True, markup=False)
     cut = found.get("truncation")
     if cut and cut["rows_cut"]:
         _console.print(f"{cut['rows_cut']:,} rows are longer than {cut['limit']:,} tokens and were cut.")
