@@ -236,7 +236,8 @@ class Facts:
     """Of the training split."""
     pieces: int
     """What one epoch passes forward: as many as rows, or more where long rows are read in windows."""
-    classes: int
+    choices: int
+    """Among how many an answer is chosen: classes, or places."""
     hidden: int
     native_bf16: bool
     linear_blocks: bool
@@ -347,6 +348,10 @@ class Task(Scoring, Protocol):
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
         """What the outputs of a network for `labels` are called, in their order."""
+        ...
+
+    def choices(self, model: Model) -> int:
+        """Among how many an answer is chosen."""
         ...
 
     def calibrate(self, model: Model, train: Any) -> None:

@@ -152,7 +152,7 @@ def facts_of(found: Material, model: Model) -> Facts:
     return Facts(
         rows=found.train.rows,
         pieces=len(found.train),
-        classes=heads.outputs_of(model),
+        choices=found.task.choices(model),
         hidden=heads.backbone_width(model),
         native_bf16=precision.native_bf16(found.device),
         head=model.head,

@@ -142,6 +142,7 @@ def test_a_step_counts_each_question_once_however_it_is_cut(asked: dict[str, Any
         settings.parse({**asked, "method": "full", "train": TRAIN}), tmp_path / "c", torch.device("cpu"), lambda _: None
     )
     examples, task = ready.train, ready.task
+    assert task.choices(ready.model) == ready.model.limit  # by which the epochs go
     every = np.arange(len(examples))
     values = torch.randn((len(examples), int(examples.lengths.max()), 2), generator=torch.Generator().manual_seed(0))
     whole = task.loss(values, examples, every)

@@ -65,8 +65,9 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
             )
         steps = epochs * math.ceil(facts.pieces / batch)
         reasons.append(
-            f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows and {max(1, facts.classes)} "
-            f"{'class' if facts.classes == 1 else 'outputs'}; training stops earlier when validation no longer improves."
+            f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows"
+            f"{f', each a choice among {facts.choices:,}' if facts.choices > 1 else ''}; training stops earlier when "
+            "validation no longer improves."
         )
     # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
     bearable = rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
@@ -87,8 +88,8 @@ def new_rate(facts: Facts) -> float:
 
 
 def _epochs(facts: Facts, batch: int) -> int:
-    """Enough steps for the head's classes to be told apart, at least two passes, at most ten."""
-    steps = 200 + 10 * min(facts.classes, 100)
+    """Enough steps for what there is to choose from to be told apart, at least two passes, at most ten."""
+    steps = 200 + 10 * min(facts.choices, 100)
     return max(2, min(MOST_EPOCHS, round(steps * batch / facts.pieces)))
 
 

@@ -81,6 +81,10 @@ class QuestionAnswering(Separate):
         """How answers are read."""
         return Answers()
 
+    def choices(self, model: Model) -> int:
+        """The places of a window."""
+        return model.limit
+
     @property
     def primary_metric(self) -> str:
         return str(self.settings.metric)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tunesmith.contracts import Indices, Model
+from tunesmith.models.heads import outputs_of
 
 
 class Separate:
@@ -18,6 +19,9 @@ class Separate:
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
         return labels
+
+    def choices(self, model: Model) -> int:
+        return outputs_of(model)
 
     def calibrate(self, model: Model, train: Any) -> None:
         return
