@@ -9,6 +9,7 @@ from tunesmith.evaluate import retention
 from tunesmith.evaluate.measure import Protocol, Reading, intervals
 from tunesmith.evaluate.retention import Reference
 from tunesmith.evaluate.wise_ft import ALPHAS
+from tunesmith.metrics import direction
 from tunesmith.models.forward import logits
 from tunesmith.prepare import Prepared
 from tunesmith.train.choice import LEAST, Limits, Option
@@ -52,7 +53,14 @@ def limits_of(
         concluding = CONCLUDING_SECONDS + max(PASSES * testing, opening) + judging + mixing
         seconds = budget.time - elapsed - concluding
     several = len(options) > 1
-    return Limits(seconds, budget.memory, budget.parameters, ready.settings.train.retain, judging if several else 0.0)
+    return Limits(
+        seconds,
+        budget.memory,
+        budget.parameters,
+        ready.settings.train.retain,
+        judging if several else 0.0,
+        direction.sign(ready.task.primary_metric),
+    )
 
 
 def overrun(limits: Limits, options: Sequence[Option]) -> str | None:

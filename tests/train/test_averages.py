@@ -115,7 +115,7 @@ def rehearsal_of(given: dict[str, Any], folder: Path) -> Any:
 
 def test_the_mixture_is_the_best_that_keeps_enough() -> None:
     points = [
-        Point(alpha, metric, 1.0, {"a": kept, "b": 1.0})
+        Point(alpha, metric, 1.0, 1, {"a": kept, "b": 1.0})
         for alpha, metric, kept in ((0.0, 0.5, 1.0), (0.5, 0.8, 0.96), (0.7, 0.9, 0.9), (1.0, 0.7, 0.8))
     ]
     assert wise_ft.choose(points, None)[0].alpha == 0.7

@@ -14,6 +14,7 @@ from tunesmith import tasks
 from tunesmith.contracts import Task
 from tunesmith.errors import RunError
 from tunesmith.evaluate.measure import groups_of
+from tunesmith.metrics import direction
 from tunesmith.registry import make
 from tunesmith.run import Run
 from tunesmith.settings import Settings, parse
@@ -43,7 +44,10 @@ def compare(folders: Sequence[str | Path]) -> dict[str, Any]:
         if len(values) > 1:
             raise RunError(f"The runs have different {name} ({', '.join(sorted(values))}).", mend)
     metric = reports[0]["primary_metric"]
-    ranked = sorted(zip(places, reports, strict=True), key=lambda pair: -pair[1]["metrics"]["test"][metric]["value"])
+    sign = direction.sign(metric)
+    ranked = sorted(
+        zip(places, reports, strict=True), key=lambda pair: -sign * pair[1]["metrics"]["test"][metric]["value"]
+    )
     entries = [_entry(place, report) for place, report in ranked]
     wanted = parse(read_yaml(ranked[0][0].settings))
     task, labels = _task(wanted, reports[0]["problem"]), ranked[0][1].get("labels", [])

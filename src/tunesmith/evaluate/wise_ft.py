@@ -12,6 +12,7 @@ from typing import Any
 from tunesmith.contracts import Batch, Examples, Model, Task
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.retention import Reference
+from tunesmith.metrics import direction
 from tunesmith.models.backbones import merged_copy
 from tunesmith.models.forward import logits
 from tunesmith.models.running_statistics import reestimate
@@ -45,6 +46,8 @@ class Point:
     metric: float
     """Primary metric on validation."""
     loss: float
+    sign: int
+    """-1 where less of the metric is better."""
     kept: Mapping[str, float]
     """Share of each reference's score, on its validation rows."""
 
@@ -77,7 +80,8 @@ def curve(model: Model, start: Tensors, how: Scales) -> tuple[Point, ...]:
             put(model, start, end, alpha, how)
             said = dict(how.task.score(how.validation, logits(how.task, model, how.validation, how.plan.precision)))
             kept = {one.name: retention.kept(one, model) for one in how.references}
-            found.append(Point(alpha, said[how.task.primary_metric], said["loss"], kept))
+            metric = how.task.primary_metric
+            found.append(Point(alpha, said[metric], said["loss"], direction.sign(metric), kept))
     finally:
         load_into(model.module, end)
     return tuple(found)
@@ -111,7 +115,7 @@ def choose(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:
 
 def _chosen(points: Sequence[Point], retain: float | None) -> tuple[Point, str]:
     def best(among: Sequence[Point]) -> Point:
-        return max(among, key=lambda point: (point.metric, -point.loss))
+        return max(among, key=lambda point: (point.sign * point.metric, -point.loss))
 
     if retain is None or not points[0].kept:
         chosen = best(points)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.metrics import direction
 from tunesmith.report import figures
 from tunesmith.report.format import count, duration, gap, metric_name, value
 
@@ -36,14 +37,15 @@ def why(report: Mapping[str, Any]) -> str:
         )
     if not keeping:
         return f"{start}: {reached}.{lost}"
-    next_best = max(keeping, key=lambda entry: entry["metric"]["value"])
-    ahead = chosen["metric"]["value"] - next_best["metric"]["value"]
+    better = direction.sign(metric)
+    next_best = max(keeping, key=lambda entry: better * entry["metric"]["value"])
+    ahead = better * (chosen["metric"]["value"] - next_best["metric"]["value"])
     if ahead <= 0:
         return f"{start}: {reached}, which {next_best['label']} reached too, at a higher cost.{lost}"
     near = ""
-    if next_best["metric"]["high"] >= chosen["metric"]["low"]:
+    if next_best["metric"]["high"] >= chosen["metric"]["low"] and next_best["metric"]["low"] <= chosen["metric"]["high"]:
         near = f"; their intervals overlap on {report['data']['validation']:,} rows, so the other might be as good"
-    return f"{start}: {reached}, {gap(metric, ahead)} more than the next best, {next_best['label']}{near}.{lost}"
+    return f"{start}: {reached}, {gap(metric, ahead)} {'more' if better > 0 else 'less'} than the next best, {next_best['label']}{near}.{lost}"
 
 
 def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

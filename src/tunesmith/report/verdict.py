@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.metrics import direction
 from tunesmith.report import retained
 from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, share, signed, size, value
 from tunesmith.report.frontier import why
@@ -60,7 +61,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})."
     ]
     sentences += [_compared(metric, entry) for entry in ordered(report)]
-    better = [entry["against"] for entry in ordered(report) if entry["difference"]["high"] < 0]
+    better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
     if better:
         sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
     if chosen := why(report):
@@ -167,7 +168,8 @@ def _entities(audit: Mapping[str, Any]) -> list[str]:
 
 def ordered(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The comparisons, the hardest baseline first."""
-    return sorted(report.get("comparisons", []), key=lambda entry: entry["difference"]["value"])
+    sign = direction.sign(report["primary_metric"])
+    return sorted(report.get("comparisons", []), key=lambda entry: sign * entry["difference"]["value"])
 
 
 def confidence(report: Mapping[str, Any]) -> str:
@@ -175,12 +177,17 @@ def confidence(report: Mapping[str, Any]) -> str:
     return f"{100 * report.get('confidence', 0.95):g} %"
 
 
+def _gained(metric: str, entry: Mapping[str, Any]) -> tuple[float, float]:
+    """The least and the most that was gained; losses are below 0."""
+    ends = [direction.sign(metric) * entry["difference"][end] for end in ("low", "high")]
+    return min(ends), max(ends)
+
+
 def _compared(metric: str, entry: Mapping[str, Any]) -> str:
     gained = entry["difference"]
     what = BASELINES.get(entry["against"], entry["against"])
     span = f"interval {signed(metric, gained['low'])} to {signed(metric, gained['high'])}"
-    if gained["low"] > 0:
-        return f"That is {gap(metric, gained['value'])} more than {what} ({span})."
-    if gained["high"] < 0:
-        return f"That is {gap(metric, gained['value'])} less than {what} ({span})."
+    least, most = _gained(metric, entry)
+    if least > 0 or most < 0:
+        return f"That is {gap(metric, gained['value'])} {'more' if gained['value'] > 0 else 'less'} than {what} ({span})."
     return f"A gain over {what} is not proven: the difference is {signed(metric, gained['value'])} ({span})."

@@ -35,6 +35,8 @@ class Progress:
     epoch 0. Patience begins anew in each phase, and looks at epochs alone.
     """
 
+    sign: int = 1
+    """-1 where less of the metric is better."""
     phase: int = 0
     epoch: int = 0
     """Epochs done in this phase; `len(curve)` are done in all."""
@@ -68,10 +70,10 @@ class Progress:
         self.loss_count += loss_count
 
     def end_epoch(self, metric: float, loss: float) -> EpochDone:
-        """Close the epoch with its validation figures (higher metric is better; the lower loss breaks a tie)."""
+        """Close the epoch with its validation figures (of equal metrics the lower loss is better)."""
         best = self.consider(metric, loss, len(self.curve) + 1)
-        before = [(entry["metric"], -entry["validation_loss"]) for entry in self.curve]
-        better = not before or (metric, -loss) > max(before)
+        before = [self._quality(entry["metric"], entry["validation_loss"]) for entry in self.curve]
+        better = not before or self._quality(metric, loss) > max(before)
         self.without_improvement = 0 if better else self.without_improvement + 1
         self.epoch += 1
         done = EpochDone(len(self.curve) + 1, self.loss_sum / self.loss_count, loss, metric, best)
@@ -85,12 +87,16 @@ class Progress:
     def consider(self, metric: float, loss: float, epoch: int) -> bool:
         """Whether weights with these validation figures are the best so far; noted where they are."""
         if self.best_metric is not None and self.best_loss is not None:
-            best = (self.best_metric, -self.best_loss)
+            best = self._quality(self.best_metric, self.best_loss)
             equal = self.best_epoch == 0 and metric == self.best_metric  # of equals, what has trained
-            if not (equal or (metric, -loss) > best):  # so that what is no number is never better
+            if not (equal or self._quality(metric, loss) > best):  # so that what is no number is never better
                 return False
         self.best_metric, self.best_loss, self.best_epoch = metric, loss, epoch
         return True
+
+    def _quality(self, metric: float, loss: float) -> tuple[float, float]:
+        """What is better is more."""
+        return self.sign * metric, -loss
 
     def end(self, why: str) -> None:
         """Nothing more is to come."""

@@ -68,6 +68,8 @@ class Limits:
     """The least share of the reference score that is to be kept."""
     judging: float = 0.0
     """Seconds that judging one plan takes once it is trained."""
+    sign: int = 1
+    """-1 where less of the metric that plans are judged by is better."""
 
     def exceeded(self, option: Option) -> str | None:
         """Why `option` is not within the limits, or None."""
@@ -132,7 +134,9 @@ def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:
     entries = list(tried)
     if entries:
         entries = keeping(entries, limits) or [max(entries, key=lambda entry: entry.retention or 0.0)]
-    return max(entries, key=lambda entry: (entry.metric["value"], -entry.predicted_seconds), default=None)
+    return max(
+        entries, key=lambda entry: (limits.sign * entry.metric["value"], -entry.predicted_seconds), default=None
+    )
 
 
 def keeping(tried: Iterable[Tried], limits: Limits) -> list[Tried]:

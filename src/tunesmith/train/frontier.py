@@ -83,6 +83,7 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
             watch=Watch(
                 choice.keeping(notes.tried.values(), limits),
                 math.inf if limits.seconds is None else until + GRACE * total,
+                limits.sign,
             ),
             cuts=choice.cuts(waiting),
         )
@@ -170,13 +171,17 @@ class Notes:
 class Watch:
     """Ends a training when time is over, or when its curve cannot reach the best."""
 
-    def __init__(self, tried: Sequence[Tried], until: float) -> None:
-        """`tried`: those that may still win; one without epochs is the probe, from whose head training starts."""
-        self.until = until
-        self.start = max((one.metric["value"] for one in tried if not one.epochs), default=None)
-        best = max((one.metric for one in tried), key=lambda metric: metric["value"], default=None)
+    def __init__(self, tried: Sequence[Tried], until: float, sign: int = 1) -> None:
+        """`tried`: those that may still win; one without epochs is the probe, from whose head training starts.
+
+        Args:
+            sign: -1 where less of the metric is better.
+        """
+        self.until, self.sign = until, sign
+        self.start = max((sign * one.metric["value"] for one in tried if not one.epochs), default=None)
+        best = max((one.metric for one in tried), key=lambda metric: sign * metric["value"], default=None)
         # One standard error less: a curve is a measurement too.
-        self.least = best["value"] - (best["high"] - best["low"]) / (2 * HALF_WIDTH) if best else -math.inf
+        self.least = sign * best["value"] - (best["high"] - best["low"]) / (2 * HALF_WIDTH) if best else -math.inf
 
     def after_step(self) -> str | None:
         return "time was over" if time.perf_counter() > self.until else None
@@ -189,7 +194,7 @@ class Watch:
         """
         if 3 * len(curve) < len(curve) + left:
             return None
-        reached = [entry["metric"] for entry in curve]
+        reached = [self.sign * entry["metric"] for entry in curve]
         known = reached if self.start is None or reached[0] < self.start else [self.start, *reached]
         if len(known) < 2:
             return None

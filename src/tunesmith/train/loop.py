@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from tunesmith.contracts import Features
+from tunesmith.metrics import direction
 from tunesmith.models import probes
 from tunesmith.models.checksum import checksum
 from tunesmith.models.forward import device_of
@@ -33,7 +34,7 @@ def train(job: Job) -> Iterator[Event]:
     """
     started = time.perf_counter()
     found = checkpoint.newest(job.checkpoints)
-    progress = found.progress if found else Progress()
+    progress = found.progress if found else Progress(direction.sign(job.task.primary_metric))
     clock = started - progress.seconds
     solves = any(phase.head == "solve" for phase in job.plan.phases)
     if found and progress.phase and solves and not job.plan.standard_head:
