@@ -27,7 +27,7 @@ from tunesmith.evaluate.memorising import memorising
 from tunesmith.evaluate.retention import Reference
 from tunesmith.methods.scratch import Scratch
 from tunesmith.models import adapters, save
-from tunesmith.models.forward import device_of, logits
+from tunesmith.models.forward import answers, device_of, logits
 from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
 from tunesmith.prepare import Prepared, facts_of
@@ -109,7 +109,11 @@ def conclude(
                     "test": task.truncation(test.examples, model),
                 }
         with timed(timings, "baselines"):
-            sections |= against(how, test, _baselines(ready, trained, scratch, test, place))
+            others = _baselines(ready, trained, scratch, test, place)
+            sections |= against(how, test, others)
+            written = {name: others[name] for name in others if name != task.constant} | {"after": test.logits}
+            sections["samples"] = task.samples(test.rows, test.examples, written, model)
+            sections["learned"] = task.learned(ready.dataset.splits["train"], ready.train, model)
         with timed(timings, "reopen"):
             opened.compare(logits(task, model, tried, "fp32"), ROUGH if model.four_bit else TOLERANCE)
     report = _report(ready, trained, sections, timings, place, references)
@@ -235,7 +239,8 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
 def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     rows = ready.dataset.splits[name]
     examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
-    return Reading(rows, examples, logits(ready.task, trained.model, examples, trained.plan.precision))
+    said = answers if name == "test" else logits
+    return Reading(rows, examples, said(ready.task, trained.model, examples, trained.plan.precision))
 
 
 def checkpoints_of(ready: Prepared, plan: Plan, place: Run) -> Path:
@@ -247,14 +252,17 @@ def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: R
     """Logits of what the model is held against, on the test rows."""
     task, plan, model = ready.task, trained.plan, trained.model
     precision = plan.precision
-    found = {"majority": task.commonest(ready.train, test.examples, model)}
+    found = {task.constant: task.commonest(ready.train, test.examples, model)}
+    if model.head == "kept" and not ready.loading.fresh:
+        before = fresh_copy(ready, device_of(model.module), dataclasses.replace(ready.loading, apart=False))
+        found["before"] = answers(task, before, test.examples, precision)
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         head = checkpoints_of(ready, plan, place) / PROBE_HEAD
         found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
     if scratch is not None:
-        found["scratch"] = logits(task, scratch, test.examples, precision)
+        found["scratch"] = answers(task, scratch, test.examples, precision)
     return found
 
 

@@ -161,9 +161,10 @@ class Stage:
 
 
 Modality = Literal["text", "image"]
-HeadKind = Literal["linear", "replaced", "new"]
+HeadKind = Literal["linear", "replaced", "new", "kept"]
 """What the head is at the start: "linear" in its last layer, which can be solved for; a trained one, of which some layers are
-"replaced" by new ones; or all "new"."""
+"replaced" by new ones; all "new"; or "kept": the one that the files bring, which goes on as it is."""
+NEW_HEADS = ("replaced", "new")
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,9 @@ class Loading:
     """The linear layers of its blocks in 4 bits."""
     reserved: int = 0
     """Positions that virtual tokens take from the text."""
+    apart: bool = False
+    """A matrix of its own for a head that shares one with the embeddings, as language models have it, so that it can train
+    alone."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +334,10 @@ class Scoring(Protocol):
 
 
 class Task(Scoring, Protocol):
-    """What the model must do. One file a task in `tasks`. Of its primary metric, more is better."""
+    """What the model must do. One file a task in `tasks`."""
+
+    constant: str
+    """What its baseline is called that looks at no input: "majority", the commonest answer."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -365,6 +372,19 @@ class Task(Scoring, Protocol):
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         """The order in which an epoch takes the training rows `examples`, where neighbours belong into one step; None where
         chance and length decide."""
+        ...
+
+    def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        """`logits`, as `decode` gives them, with what takes more than one pass: texts that the network writes."""
+        ...
+
+    def samples(self, rows: pa.Table, examples: Any, said: Mapping[str, Array], model: Model) -> list[dict[str, Any]]:
+        """A few rows with what is written for them by each of `said`, name to `answered`; none where nothing is written."""
+        ...
+
+    def learned(self, rows: pa.Table, examples: Any, model: Model) -> list[dict[str, Any]]:
+        """A few rows in their tokens, `id` and `tokens` as pairs of text and whether it is learned; none where rows are
+        labelled whole."""
         ...
 
     def complete(self, model: Model, train: Any, precision: str) -> None:

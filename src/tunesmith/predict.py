@@ -23,7 +23,7 @@ from tunesmith.data.rejected import Rejected
 from tunesmith.data.targets import Settled
 from tunesmith.errors import CutWarning, DataError, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import answers
 from tunesmith.registry import make
 from tunesmith.settings import Named, Settings, parse
 from tunesmith.settings_file import read_yaml
@@ -136,7 +136,7 @@ class Predictor:
                 CutWarning,
                 stacklevel=3,
             )
-        found = logits(self.task, self.model, examples, self.precision)
+        found = answers(self.task, self.model, examples, self.precision)
         return self.task.predictions(rows, found, self.labels, self.fitted)
 
     def evaluate(self, source: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Predictor:
                 source, wanted.data, columns, self.settled, cache, self.task.cells, self.task.targets
             )
             examples = self.task.encode(read.rows, self.model)
-            found = logits(self.task, self.model, examples, self.precision)
+            found = answers(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
             sections = measure(how, Reading(read.rows, examples, found), self.fitted)
         cut = self.task.truncation(examples, self.model)

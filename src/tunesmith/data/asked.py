@@ -47,7 +47,20 @@ class Asked(Tokens):
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.asked[indices].sum())
 
-    def wanted_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def wanted_of(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(asked,) which of `indices` each token that is asked for belongs to, and the token; piece by piece, in order."""
+        lengths = self.lengths[indices]
+        piece = np.repeat(np.arange(len(indices)), lengths)
+        inside = np.arange(len(piece)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        wanted = self.wanted[np.repeat(self.offsets[indices], lengths) + inside]
+        asking = wanted != NOTHING
+        return piece[asking], wanted[asking].astype(np.int64)
+
+    def asked_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(asked,) the places of the same tokens, counted through the rows that `padded` makes of `indices`."""
+        return np.flatnonzero(self._wanted_at(indices) != NOTHING)
+
+    def _wanted_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(len(indices), longest): `wanted` of the pieces `indices`, as `padded` lays them out."""
         inside, source = self.places(indices)
         found = np.full(inside.shape, NOTHING, dtype=np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith import seeds, tasks
-from tunesmith.contracts import Batched, Examples, Model, Scoring, Task
+from tunesmith.contracts import Batched, Examples, Loading, Model, Scoring, Task
 from tunesmith.data.targets import voted
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
@@ -72,7 +72,7 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
     if found.keeps_head:
-        model, probing = _with_own_head(wanted, load(seed=seed)), None
+        model, probing = _with_own_head(wanted, load(seed=seed, loading=Loading(apart=True))), None
     else:
         model, probing = _classifier(wanted, found, original, dataset.labels, load, seed, say)
     model.module.eval()

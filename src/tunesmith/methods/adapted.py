@@ -51,7 +51,8 @@ class Adapted:
         choices = choose(facts, passes=self.passes, rate=self.rate)
         # The head is solved for already; it bears what it bears in full fine-tuning.
         rates = dict.fromkeys(adapter.blocks, choices.learning_rate) | {HEAD: choices.learning_rate / self.rate}
-        reasons = [f"{self.says()} With the head, that is all that trains."]
+        with_head = "That is" if facts.head == "kept" else "With the head, that is"
+        reasons = [f"{self.says()} {with_head} all that trains."]
         phase = trained(
             "adapters", stages, rates, choices.epochs, facts, part="adapter", upper_factor=self.upper_factor
         )

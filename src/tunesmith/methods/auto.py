@@ -44,10 +44,13 @@ class Auto:
                 "method.candidates names a method that wants the network loaded in a way of its own (scratch, qlora).",
                 "Run that method by itself; evaluate.baselines=[scratch] trains from fresh weights for comparison.",
             )
-        return Loading(reserved=max((one.reserved for one in wanted), default=0))
+        return Loading(
+            reserved=max((one.reserved for one in wanted), default=0), apart=any(one.apart for one in wanted)
+        )
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Frontier:
-        reasons = ["The probe is tried first, then the others, as far as time allows; the best on validation is kept."]
+        first = "The cheapest" if facts.head == "kept" else "The probe"
+        reasons = [f"{first} is tried first, then the others, as far as time allows; the best on validation is kept."]
         if self.settings.candidates is not None:
             plans = [_plan(one, stages, facts) for one in self.named]
             return Frontier(tuple(plans), tuple(reasons))
@@ -61,10 +64,11 @@ class Auto:
 
 
 def usual(stages: Sequence[Stage], facts: Facts) -> list[Named]:
-    """What is tried where the user names nothing: probe, the last block, the last third, lora where it fits in, full."""
+    """What is tried where the user names nothing: probe (unless the head is there already), the last block, the last third, lora
+    where it fits in, full."""
     blocks = sum(stage.name.startswith("block ") for stage in stages)
     depths = sorted({1, max(1, round(blocks / 3))})
-    found: list[dict[str, Any]] = [{"name": "probe"}]
+    found: list[dict[str, Any]] = [] if facts.head == "kept" else [{"name": "probe"}]
     found += [{"name": "partial", "last": depth} for depth in depths if depth < blocks]
     found += [{"name": "lora"}] if facts.linear_blocks else []
     return [Named(**one) for one in [*found, {"name": "full"}]]

@@ -22,7 +22,7 @@ class Gradual:
     """One more stage a phase."""
 
     name = "gradual"
-    loading = Loading()
+    loading = Loading(apart=True)
 
     class Settings(Strict):
         """Settings of `gradual`."""

@@ -19,7 +19,7 @@ class LpFt:
     """The probe to its end, then full fine-tuning at a smaller rate."""
 
     name = "lp-ft"
-    loading = Loading()
+    loading = Loading(apart=True)
 
     class Settings(Strict):
         """lp-ft has no settings of its own."""

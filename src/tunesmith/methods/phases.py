@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tunesmith.contracts import Facts, Stage
+from tunesmith.contracts import NEW_HEADS, Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
@@ -50,12 +50,14 @@ def trained(
     Args:
         pretrained: whether what is not new has weights, and batch-norm statistics, that are to be kept.
     """
-    wanted, new = facts.settings, facts.head != "linear"
+    wanted, new = facts.settings, facts.head in NEW_HEADS
     if new and pretrained:
         rates = {**rates, HEAD: new_rate(facts)}
+    if facts.head == "kept" and part == "adapter":  # it stands beside the frozen weights, and is one of them
+        rates = {name: rate for name, rate in rates.items() if name != HEAD}
     rows = []
     for stage in stages:
-        own: Part = "all" if stage.name == HEAD else part
+        own: Part = "all" if stage.name == HEAD and facts.head != "kept" else part
         # Adapters are not there yet: they come when the plan is carried out.
         rate = rates.get(stage.name) if own == "adapter" or stage.chosen(own) else None
         rows.append(Row(stage.name, rate, wanted.weight_decay if rate is not None else 0.0, own, upper_factor))

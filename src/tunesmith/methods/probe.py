@@ -21,7 +21,7 @@ class Probe:
     """Frozen backbone, new head."""
 
     name = "probe"
-    loading = Loading()
+    loading = Loading(apart=True)
 
     class Settings(Strict):
         """The probe has no settings of its own."""

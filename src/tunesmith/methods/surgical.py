@@ -28,7 +28,7 @@ class Surgical:
     """One of several parts of the network, and the head."""
 
     name = "surgical"
-    loading = Loading()
+    loading = Loading(apart=True)
 
     class Settings(Strict):
         """Settings of `surgical`."""

@@ -41,6 +41,7 @@ TASK_TYPES = {
     "AutoModelForSequenceClassification": peft.TaskType.SEQ_CLS,
     "AutoModelForTokenClassification": peft.TaskType.TOKEN_CLS,
     "AutoModelForQuestionAnswering": peft.TaskType.QUESTION_ANS,
+    "AutoModelForCausalLM": peft.TaskType.CAUSAL_LM,
 }
 """By transformers' class, PEFT's name for what it does; it has none for images."""
 _KEYS_AND_VALUES = (
@@ -114,11 +115,12 @@ def write(model: Model, folder: Path) -> None:
     held: Any = model.module
     prompt = prompts.of(model)
     config = copy.copy(held.peft_config[NAME]) if prompt is None else _prompt_config(prompt)
-    heads = sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
+    kept = model.head == "kept"  # it is the base's own
+    heads = [] if kept else sorted({name.partition(".")[0] for name in model.stages[-1].parameters})
     config.base_model_name_or_path = model.folder
     config.task_type = TASK_TYPES.get(model.opens)
     # What the base's files lack goes along, by the modules that hold it.
-    config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)})
+    config.modules_to_save = sorted({*heads, *(name.split(".")[1] for name in model.absent)}) or None
     config.inference_mode = True
     config.save_pretrained(str(folder))
     added = {member.name for stage in model.stages for member in stage.members if member.adapter}
@@ -134,8 +136,8 @@ def write(model: Model, folder: Path) -> None:
         part = next((part for part in ("vera_A", "vera_B") if f".{part}." in name), None)
         if part:
             tensors[f"base_model.{part}"] = projection
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    written = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(written, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def base_of(folder: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.contracts import Array, Batch, Collate, Examples, Indices, Model, Scoring
+from tunesmith.contracts import Array, Batch, Collate, Examples, Indices, Model, Scoring, Task
 from tunesmith.data import batches
 
 INFERENCE_TOKENS = 4096
@@ -86,3 +86,8 @@ def logits(
         precision_name,
     )
     return task.decode(examples, found["outcome"])
+
+
+def answers(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:
+    """`logits`, with what the task lets the network write beside them."""
+    return task.answered(model, examples, logits(task, model, examples, precision_name), precision_name)

@@ -11,13 +11,14 @@ import transformers
 from tunesmith.contracts import Loading, Model
 from tunesmith.models import sources
 from tunesmith.models.load import clear_errors, network, quiet, set_padding, taken_apart
+from tunesmith.models.told_places import tell_places
 
 
 def load_language_model(source: str, kind: Any, *, loading: Loading, remote_code: bool) -> Model:
-    """The network that gives a logit to each token of the vocabulary, in fp32.
+    """The network that gives a logit to each token of the vocabulary, in fp32, and only where it is asked to.
 
-    Where files tie the head's matrix to that of the embeddings, it is a copy here: the head stays as it was, whatever
-    becomes of the embeddings.
+    Where files tie the head's matrix to that of the embeddings, the two are one, which belongs to the embeddings; unless
+    `loading` wants them apart: then the head's is a copy, which stays as it is whatever becomes of the embeddings.
 
     Args:
         source: folder, "builtin:…" or Hub id.
@@ -33,8 +34,10 @@ def load_language_model(source: str, kind: Any, *, loading: Loading, remote_code
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
         set_padding(config, tokenizer, source)
         module, absent = network(kind, folder, config, source, loading, remote_code=remote_code, new_head=False)
+    tell_places(module, source)
     last, first = module.get_output_embeddings(), module.get_input_embeddings()
-    if last is not None and last.weight is first.weight:
+    if loading.apart and last.weight is first.weight:
         last.weight = torch.nn.Parameter(first.weight.detach().clone())
+        module.config.tie_word_embeddings = False
     model = taken_apart(module, tokenizer, config, loading, kind)
-    return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)
+    return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent, head="kept")

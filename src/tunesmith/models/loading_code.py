@@ -84,8 +84,8 @@ def tagging_code(model: Model, folder: str, *, whole: bool) -> str:
 
 def _peft_opening(model: Model, folder: str, kind: str, trusted: str) -> str:
     """The lines that open adapters beside the network that they stand on, in 4 bits where it was trained so."""
-    outputs = heads.outputs_of(model)
-    given = f'"{folder}", num_labels={outputs}, ignore_mismatched_sizes=True{trusted}'
+    own = "" if model.head == "kept" else f", num_labels={heads.outputs_of(model)}, ignore_mismatched_sizes=True"
+    given = f'"{folder}"{own}{trusted}'
     if not model.four_bit:
         return (
             f"from peft import {kind}\nfrom transformers import AutoTokenizer\n\n"
@@ -115,6 +115,37 @@ def answering_code(model: Model, folder: str) -> str:
         "answer = model(**tokens.to(model.device))\n"
         "start, end = answer.start_logits.argmax(), answer.end_logits.argmax()  # both 0: no answer\n"
         'print(tokenizer.decode(tokens["input_ids"][0, start : end + 1]))'
+    )
+
+
+def writing_code(model: Model, folder: str, problem: str, *, chats: bool) -> str:
+    """The lines of Python, for the model card, that let a saved language model write.
+
+    Args:
+        problem: what a row is: "text", "completion", "instruction" or "chat".
+        chats: whether it is given chats, which the tokenizer's template writes.
+    """
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    prompt = (
+        '"### Instruction:\\nyour instruction\\n\\n### Response:\\n"' if problem == "instruction" else '"your prompt"'
+    )
+    given = '[{"role": "user", "content": "your question"}]' if chats else prompt
+    if loader_of(model) == PEFT:
+        tokens = (
+            f'tokenizer.apply_chat_template({given}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
+            if chats
+            else f'tokenizer({given}, return_tensors="pt")'
+        )
+        return (
+            _peft_opening(model, folder, "AutoPeftModelForCausalLM", trusted)
+            + f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+            f"tokens = {tokens}.to(model.device)\n"
+            "print(tokenizer.decode(model.generate(**tokens)[0], skip_special_tokens=True))"
+        )
+    return (
+        "from transformers import pipeline\n\n"
+        f'write = pipeline("text-generation", model="{folder}"{trusted})\n'
+        f"print(write({given}, do_sample=False, return_full_text=False))"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,22 @@ from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
 from tunesmith.models.pooling import OWN, PooledClassifier
 from tunesmith.models.save import POOLING_MODES
 from tunesmith.models.stages import find_stages
+from tunesmith.models.told_places import tell_places
 
 
 def reload(
-    folder: Path, *, remote_code: bool = False, kind: Any = transformers.AutoModelForSequenceClassification
+    folder: Path,
+    *,
+    remote_code: bool = False,
+    kind: Any = transformers.AutoModelForSequenceClassification,
+    exact: bool = True,
 ) -> Model:
     """The model that `save` wrote to `folder`, in fp32 and eval mode.
 
     Args:
         remote_code: whether Python code beside the weights may run.
         kind: transformers' class that opens it.
+        exact: whether its last layer computes in full precision.
 
     Raises:
         ModelError: the folder does not hold such a model.
@@ -67,8 +74,16 @@ def reload(
         )
         model = adapters.read(folder, model) if adapted else model
     model.module.eval()
-    make_exact(model)
+    if exact:
+        make_exact(model)
     return model
+
+
+def reload_language_model(folder: Path, kind: Any, *, remote_code: bool = False) -> Model:
+    """`reload` for a network that keeps the head of its files, and gives logits only where it is asked to."""
+    model = reload(folder, remote_code=remote_code, kind=kind, exact=False)
+    tell_places(model.module, str(folder))
+    return replace(model, head="kept")
 
 
 def _opened(kind: Any, where: str, config: Any, remote_code: bool, **more: Any) -> Any:

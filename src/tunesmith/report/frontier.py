@@ -38,14 +38,18 @@ def why(report: Mapping[str, Any]) -> str:
     if not keeping:
         return f"{start}: {reached}.{lost}"
     better = direction.sign(metric)
+    by = "more" if better > 0 else "less"
     next_best = max(keeping, key=lambda entry: better * entry["metric"]["value"])
     ahead = better * (chosen["metric"]["value"] - next_best["metric"]["value"])
     if ahead <= 0:
         return f"{start}: {reached}, which {next_best['label']} reached too, at a higher cost.{lost}"
     near = ""
-    if next_best["metric"]["high"] >= chosen["metric"]["low"] and next_best["metric"]["low"] <= chosen["metric"]["high"]:
+    if (
+        next_best["metric"]["high"] >= chosen["metric"]["low"]
+        and next_best["metric"]["low"] <= chosen["metric"]["high"]
+    ):
         near = f"; their intervals overlap on {report['data']['validation']:,} rows, so the other might be as good"
-    return f"{start}: {reached}, {gap(metric, ahead)} {'more' if better > 0 else 'less'} than the next best, {next_best['label']}{near}.{lost}"
+    return f"{start}: {reached}, {gap(metric, ahead)} {by} than the next best, {next_best['label']}{near}.{lost}"
 
 
 def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -189,5 +189,7 @@ def _compared(metric: str, entry: Mapping[str, Any]) -> str:
     span = f"interval {signed(metric, gained['low'])} to {signed(metric, gained['high'])}"
     least, most = _gained(metric, entry)
     if least > 0 or most < 0:
-        return f"That is {gap(metric, gained['value'])} {'more' if gained['value'] > 0 else 'less'} than {what} ({span})."
+        return (
+            f"That is {gap(metric, gained['value'])} {'more' if gained['value'] > 0 else 'less'} than {what} ({span})."
+        )
     return f"A gain over {what} is not proven: the difference is {signed(metric, gained['value'])} ({span})."

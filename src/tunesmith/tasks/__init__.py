@@ -1,6 +1,7 @@
 """The table of tasks: name to "module:Class". A new task is one file and one line here."""
 
 TABLE = {
+    "causal-lm": "tunesmith.tasks.causal_lm:CausalLm",
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
     "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
@@ -10,7 +11,6 @@ TABLE = {
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
 }
 REFERENCES = {
-    "causal-lm": "tunesmith.tasks.causal_lm:CausalLm",
     "masked-lm": "tunesmith.tasks.masked_lm:MaskedLm",
 }
 """What reference data can be about beside the tasks of runs."""

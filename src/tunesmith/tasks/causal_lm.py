@@ -1,25 +1,344 @@
-"""causal-lm: a network that tells each token from those before it."""
+"""causal-lm: a network that tells each token from those before it, and so goes on with texts, answers prompts, and chats.
+
+Of plain text every token is learned; of prompts and chats the answers alone, with what ends them. Several rows may stand in
+one sequence, none of which sees another.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
 import pyarrow as pa
+import torch
 import transformers
+from pydantic import Field
 
-from tunesmith.contracts import Model
+from tunesmith import seeds
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Solved, Variation
+from tunesmith.data import load as data
 from tunesmith.data.asked import Asked
+from tunesmith.data.cells import Cells
+from tunesmith.data.dialogue import Dialogue, plain
+from tunesmith.data.targets.texts import Texts
+from tunesmith.metrics import perplexity
+from tunesmith.metrics import written as metrics
+from tunesmith.metrics.interval import Interval
+from tunesmith.models import loading_code
 from tunesmith.models.asking import next_tokens
+from tunesmith.models.dialogues import Shape, TooLong, dialogue, stops
+from tunesmith.models.reload import reload_language_model
+from tunesmith.models.tokenize import truncation
+from tunesmith.models.told_places import PLACES
+from tunesmith.models.writing import NONE, follow
+from tunesmith.plans import Phase, Plan
+from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
+from tunesmith.tasks import tiny_prompts, written_outcomes
 from tunesmith.tasks.language import Language, LanguageSettings
+from tunesmith.tasks.problems import how
+from tunesmith.tasks.prompted import LEARNS, READS, answers_of, parts_of, template_of, told_by
+from tunesmith.tasks.separate import Separate
+from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, SAMPLES, UNWRITTEN, before, texts
+
+GONE_ON_FROM = 16
+"""Tokens of a plain text that the network is shown, to see how it goes on."""
+WRITTEN = (16, 256)
+"""Tokens of an answer that is written, at least and at most, where the training answers decide."""
+MOST_ANSWERS = 0.95
+"""Of the training answers so many are no longer than what is written."""
 
 
-class CausalLm(Language):
-    """Perplexity of texts, read in windows that overlap, so that tokens have others before them."""
+class CausalLm(Separate, Language):
+    """Texts, prompts with answers, or chats."""
 
     name = "causal-lm"
     primary_metric = "perplexity"
     network = transformers.AutoModelForCausalLM
+    constant = "frequencies"
 
     class Settings(LanguageSettings):
         """Settings under `task:`."""
 
-    def encode(self, rows: pa.Table, model: Model) -> Asked:
-        return next_tokens(model.processor, rows, model.limit)
+        problem: Auto | Literal["text", "completion", "instruction", "chat"] = "auto"
+        """What a row is: text; a prompt with how it goes on, as both stand; an instruction with its answer, put into a
+        template; or a chat. `auto` tells by the columns."""
+        chat_template: str | None = None
+        """The template that chats are written with: `chatml`, a file, or the Jinja template itself; the tokenizer's own when it
+        is absent."""
+        too_long: TooLong = "cut-prompt"
+        """What becomes of rows of more than `max_length` tokens: the start of the prompt is cut, or the end of the answer, or
+        the row is left out."""
+        several: bool | None = None
+        """Whether a target is a list of texts, each of which would do; by the training rows when it is absent."""
+        written: Annotated[int, Field(ge=0)] = 100
+        """Test rows, drawn by the seed, whose answers are written, to be held against the true ones."""
+        max_new_tokens: Auto | Annotated[int, Field(gt=0)] = "auto"
+        """Tokens of an answer that is written, at most; by the lengths of the training answers when it is `auto`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._problem: str = "text" if settings.problem == "auto" else settings.problem
+        self._template = None if settings.chat_template is None else template_of(settings.chat_template)
+        self._draw = 0
+        self._tokenizer: Any = None
+
+    @staticmethod
+    def tiny(folder: Path) -> dict[str, Any]:
+        return {
+            "model": str(tiny_prompts.write_gpt2(folder / "model")),
+            "data": str(tiny_prompts.write_prompts(folder / "rows.jsonl")),
+        }
+
+    def adopt(self, problem: str) -> None:
+        self._problem = problem
+
+    @property
+    def cells(self) -> Cells:  # type: ignore[override]
+        return READS[self._problem]
+
+    @property
+    def targets(self) -> Texts:
+        """How answers are read."""
+        return Texts(self._problem, self.settings.several)
+
+    def choices(self, model: Model) -> int:
+        return 1  # however large the vocabulary is: the network knows it
+
+    def load_data(self, settings: DataSettings, cache: Path, seed: int) -> data.Dataset:
+        guesses: tuple[str, ...] = ()
+        self._draw = seed
+        if self.settings.problem == "auto":
+            target = settings.target if isinstance(settings.target, str) else None
+            self._problem = told_by(data.opened(settings)["train"].columns, target)
+            guesses = (f"Rows are read as task.problem={self._problem}, by their columns.",)
+        cells = LEARNS[self._problem]
+        if self._problem in ("text", "chat"):
+            found = data.load_unlabelled(settings, cache, seed, cells)
+        else:
+            found = data.load(settings, cache, seed, self.targets, cells)
+        if self._problem != "text" and self.settings.written:
+            metrics.insist()
+        columns = dataclasses.replace(found.columns, guesses=(*guesses, *found.columns.guesses))
+        return dataclasses.replace(found, problem=self._problem, columns=columns)
+
+    def told(self) -> tuple[str, ...]:
+        what = {
+            "text": "Every token of the texts is learned.",
+            "completion": "Of each row the completion is learned, with the token that ends it, and nothing of the prompt.",
+            "instruction": "Of each row the answer is learned, with what ends it, and nothing of the instruction.",
+            "chat": "Of each chat the turns of the assistant are learned, with what ends them, and nothing else.",
+        }
+        return (what[self._problem],)
+
+    def load_model(
+        self,
+        source: str | UserModel,
+        labels: Sequence[str],
+        *,
+        seed: int,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
+        remote_code: bool = False,
+    ) -> Model:
+        model = super().load_model(source, labels, seed=seed, loading=loading, remote_code=remote_code)
+        return self._set_up(model)
+
+    def _set_up(self, model: Model) -> Model:
+        self._tokenizer = model.processor
+        if self._template is not None:
+            model.processor.chat_template = self._template
+        network: Any = model.module
+        ends = stops(model.processor, network.generation_config) if self._problem != "text" else []
+        if ends:
+            network.generation_config.eos_token_id = ends
+        return model
+
+    def calibrate(self, model: Model, train: Dialogue) -> None:
+        """Let the network know how long its answers are."""
+        network: Any = model.module
+        network.generation_config.max_new_tokens = self._most(train)
+
+    def _most(self, train: Dialogue) -> int:
+        if self.settings.max_new_tokens != "auto":
+            return int(self.settings.max_new_tokens)
+        low, high = WRITTEN
+        if self._problem == "text" or not len(train):
+            return 4 * low
+        lengths = train.lengths - train.begins
+        return int(np.clip(np.quantile(lengths[lengths > 0], MOST_ANSWERS) if (lengths > 0).any() else low, low, high))
+
+    def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
+        return self._set_up(reload_language_model(folder, self.network, remote_code=remote_code))
+
+    def encode(self, rows: pa.Table, model: Model) -> Dialogue:
+        if self._problem == "text":
+            return _of_text(next_tokens(model.processor, rows, model.limit))
+        templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
+        shape = Shape(model.limit, self.settings.too_long, starts=not templated)
+        parts = parts_of(rows, self._problem, model.processor, str(model.source))
+        return dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
+
+    def inputs(self, examples: Dialogue, indices: Indices, model: Model) -> Batch:  # type: ignore[override]
+        if not examples.room:
+            batch = super().inputs(examples, indices, model)
+            return {key: batch[key] for key in batch if key != PLACES} if examples.plain else batch
+        ids, positions, places = examples.laid_out(indices, model.processor.pad_token_id)
+        # Where no mask is given, positions that begin anew are what keeps pieces apart.
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "position_ids": torch.from_numpy(positions),
+            PLACES: torch.from_numpy(places),
+        }
+
+    def outcome(self, logits: torch.Tensor, examples: Dialogue, indices: Indices) -> torch.Tensor:  # type: ignore[override]
+        if not examples.plain:
+            return super().outcome(logits, examples, indices)
+        last = torch.from_numpy(examples.lengths[indices] - 1).to(logits.device)
+        return logits[torch.arange(len(indices), device=logits.device), last].float()
+
+    def decode(self, examples: Dialogue, outcome: Array) -> Array:  # type: ignore[override]
+        return outcome if examples.plain else super().decode(examples, outcome)
+
+    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        _, near = self.cells.clusters([others, rows], threshold)
+        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+
+    def truncation(self, examples: Dialogue, model: Model) -> dict[str, Any]:
+        """As for all texts, with what was cut from the start and from the end, and how many rows have nothing to learn."""
+        found = truncation(examples, model.limit)
+        return found | {
+            "side": {"cut-prompt": "start of the prompt", "cut-answer": "end"}.get(self.settings.too_long, "none"),
+            "tokens_cut_from_start": int(examples.cut[:, 0].sum()),
+            "tokens_cut_from_end": int(examples.cut[:, 1].sum()),
+            "rows_left_out": examples.left_out,
+        }
+
+    def variation(self, examples: Dialogue) -> Variation | None:
+        return None
+
+    def varied(self, examples: Dialogue, views: int, seed: int) -> Dialogue:
+        raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
+
+    def shown_views(self, rows: pa.Table, examples: Dialogue, views: int, seed: int) -> list[dict[str, Any]]:
+        return []
+
+    def solve_head(
+        self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
+    ) -> Solved:
+        raise NotImplementedError(f"{type(self).__name__} has a head already")  # as `Model.head` says
+
+    def solved_on(self, examples: Dialogue) -> int:
+        return 0
+
+    def commonest(self, train: Dialogue, examples: Dialogue, model: Model) -> Array:
+        """Each token by how often it is learned in train, whatever comes before."""
+        config: Any = model.module.config
+        counts = np.ones(config.get_text_config().vocab_size)
+        np.add.at(counts, train.wanted[train.wanted >= 0], 1)
+        losses = -np.log(counts / counts.sum())
+        every = np.arange(len(examples))
+        piece, wanted = examples.wanted_of(every)
+        found = np.bincount(piece, weights=losses[wanted], minlength=len(examples))
+        return super().decode(examples, found[:, None])
+
+    def answered(self, model: Model, examples: Dialogue, logits: Array, precision: str) -> Array:
+        """(rows, 2 + tokens) as tasks/written_outcomes.py has them; some rows are written, all where none has an answer yet."""
+        most = self._length(model)
+        chosen = np.arange(examples.rows)
+        if (examples.by_row > 0).any():
+            count = SAMPLES if self._problem == "text" else self.settings.written
+            chosen = np.sort(seeds.generator(self._draw, "written rows").permutation(examples.rows)[:count])
+        found = np.full((examples.rows, FIRST + most), UNWRITTEN, dtype=np.float64)
+        found[:, LOSS], found[:, COUNT] = logits[:, LOSS], examples.by_row
+        prompts = [before(examples, row) for row in chosen.tolist()]
+        if prompts:
+            found[chosen, FIRST:] = follow(model, prompts, most, precision)
+        return found
+
+    def _length(self, model: Model) -> int:
+        """Tokens that are written, at most."""
+        network: Any = model.module
+        return int(network.generation_config.max_new_tokens or 4 * WRITTEN[0])
+
+    def _scores(self, examples: Dialogue, logits: Array) -> Array | None:
+        """(rows, 2) of what is written, where something is and it is known what could be."""
+        if examples.references is None or logits.shape[1] <= FIRST:
+            return None
+        return metrics.scored(texts(logits, self._tokenizer), examples.references)
+
+    def intervals(  # type: ignore[override]
+        self, examples: Dialogue, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> Mapping[str, Interval]:
+        found = super().intervals(examples, logits, settings, seed, groups)
+        scores = self._scores(examples, logits)
+        return found if scores is None else {**found, **metrics.intervals(scores, **how(settings, seed, groups))}
+
+    def fitted(self, examples: Dialogue, logits: Array) -> float | None:
+        return None
+
+    def details(self, examples: Dialogue, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
+        if logits.shape[1] <= FIRST or self._problem == "text":
+            return {}
+        written = logits[logits[:, FIRST] != UNWRITTEN, FIRST:]
+        if not len(written):
+            return {}
+        ended = float((written == NONE).any(axis=1).mean())
+        return {"writing": {"rows": len(written), "ended": ended, "max_new_tokens": written.shape[1]}}
+
+    def mistakes(
+        self,
+        rows: pa.Table,
+        examples: Dialogue,
+        logits: Array,
+        labels: Sequence[str],
+        fitted: float | None,
+        most: int,
+    ) -> list[dict[str, Any]]:
+        return []  # no text is wrong by itself: `samples` shows what is written
+
+    def samples(
+        self, rows: pa.Table, examples: Dialogue, said: Mapping[str, Array], model: Model
+    ) -> list[dict[str, Any]]:
+        return written_outcomes.samples(rows, examples, said, model.processor)
+
+    def learned(self, rows: pa.Table, examples: Dialogue, model: Model) -> list[dict[str, Any]]:
+        return [] if self._problem == "text" else written_outcomes.learned(rows, examples, model.processor)
+
+    def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
+        """`prediction`: what is written, null beyond task.written; `loss`, over `tokens`, where an answer is known."""
+        return written_outcomes.predictions(rows, logits, self._tokenizer, answers_of(rows, self._problem))
+
+    def compared(
+        self,
+        first: pa.Table,
+        second: pa.Table,
+        labels: Sequence[str],
+        settings: EvaluateSettings,
+        seed: int,
+        groups: Array | None,
+    ) -> Interval:
+        one, other = (table.column("loss").to_numpy() for table in (first, second))
+        return perplexity.difference(one, other, first.column("tokens").to_numpy(), **how(settings, seed, groups))
+
+    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
+        """What stands before the answers, as text, and the tokens that the public loader makes of it."""
+        few = rows.slice(0, most)
+        examples = self.encode(few, model)
+        given = [model.processor.decode(before(examples, row).tolist()) for row in range(few.num_rows)]
+        # What is read back need not have the same tokens; both are asked about the text.
+        ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in given]
+        return [[text] for text in given], plain(ids)
+
+    def loading_code(self, model: Model, folder: str, inputs: int) -> str:
+        chats = self._problem == "chat" or (self._problem == "instruction" and bool(model.processor.chat_template))
+        return loading_code.writing_code(model, folder, self._problem, chats=chats)
+
+
+def _of_text(asked: Asked) -> Dialogue:
+    """Plain text, all of which is learned; seen as what goes on from its first tokens."""
+    first = np.diff(asked.owner, prepend=-1) != 0
+    begins = np.where(first, np.minimum(GONE_ON_FROM, (asked.lengths + 1) // 2), asked.lengths)
+    given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+    return Dialogue(**given, begins=begins, cut=np.zeros((asked.rows, 2), dtype=np.int64), references=None)

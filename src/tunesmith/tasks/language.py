@@ -14,7 +14,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from tunesmith.contracts import Array, Batch, Indices, Loading, Loss, Model
-from tunesmith.data.asked import NOTHING, Asked
+from tunesmith.data.asked import Asked
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.load import Dataset, load_unlabelled
 from tunesmith.errors import ModelError
@@ -22,6 +22,7 @@ from tunesmith.metrics import perplexity
 from tunesmith.metrics.interval import Interval
 from tunesmith.models.load import limited
 from tunesmith.models.load_language import load_language_model
+from tunesmith.models.told_places import PLACES
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict, UserModel
 
 AT_ONCE = 512
@@ -72,20 +73,20 @@ class Language(ABC):
 
     def inputs(self, examples: Asked, indices: Indices, model: Model) -> Batch:
         ids, mask, _ = examples.padded(indices, model.processor.pad_token_id)
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        places = torch.from_numpy(examples.asked_at(indices))
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask), PLACES: places}
 
     def read(self, output: Any) -> torch.Tensor:
         return output.logits  # type: ignore[no-any-return]  # over a whole vocabulary: fp32 comes a few tokens at a time
 
     def outcome(self, logits: torch.Tensor, examples: Asked, indices: Indices) -> torch.Tensor:
         """(len(indices), 1): the loss of each piece, summed over the tokens that it stands for."""
-        wanted = torch.from_numpy(examples.wanted_at(indices)).to(logits.device)
-        piece, place = (wanted != NOTHING).nonzero(as_tuple=True)
+        piece, wanted = (torch.from_numpy(one).to(logits.device) for one in examples.wanted_of(indices))
         found = logits.new_zeros(len(indices), dtype=torch.float32)
         for start in range(0, len(piece), AT_ONCE):
-            few, where = piece[start : start + AT_ONCE], place[start : start + AT_ONCE]
-            losses = functional.cross_entropy(logits[few, where].float(), wanted[few, where], reduction="none")
-            found = found.index_add(0, few, losses)
+            few = slice(start, start + AT_ONCE)
+            losses = functional.cross_entropy(logits[few].float(), wanted[few], reduction="none")
+            found = found.index_add(0, piece[few], losses)
         scale = torch.from_numpy(examples.scale[indices]).to(logits.device)
         return (found * scale).unsqueeze(1)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from tunesmith.contracts import Indices, Model
+import pyarrow as pa
+
+from tunesmith.contracts import Array, Indices, Model
 from tunesmith.models.heads import outputs_of
 
 
@@ -13,6 +15,7 @@ class Separate:
     """A task whose loss is a sum over rows, taken in any order."""
 
     compares: ClassVar[bool] = False
+    constant: ClassVar[str] = "majority"
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         return None
@@ -28,6 +31,15 @@ class Separate:
 
     def keep(self, fitted: float | None) -> None:
         return
+
+    def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        return logits
+
+    def samples(self, rows: pa.Table, examples: Any, said: Mapping[str, Array], model: Model) -> list[dict[str, Any]]:
+        return []
+
+    def learned(self, rows: pa.Table, examples: Any, model: Model) -> list[dict[str, Any]]:
+        return []
 
     def complete(self, model: Model, train: Any, precision: str) -> None:
         return

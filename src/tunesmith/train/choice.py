@@ -134,9 +134,7 @@ def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:
     entries = list(tried)
     if entries:
         entries = keeping(entries, limits) or [max(entries, key=lambda entry: entry.retention or 0.0)]
-    return max(
-        entries, key=lambda entry: (limits.sign * entry.metric["value"], -entry.predicted_seconds), default=None
-    )
+    return max(entries, key=lambda entry: (limits.sign * entry.metric["value"], -entry.predicted_seconds), default=None)
 
 
 def keeping(tried: Iterable[Tried], limits: Limits) -> list[Tried]:

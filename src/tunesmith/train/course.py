@@ -175,7 +175,7 @@ class Course:
         )
         own = self.phase.epochs * self.per_epoch
         saved_at = time.perf_counter()
-        if self._from_solved_head():
+        if self._from_sound_head():
             yield self._measure_start(validation.collate)
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
@@ -203,11 +203,13 @@ class Course:
                 yield self._save()
                 saved_at = time.perf_counter()
 
-    def _from_solved_head(self) -> bool:
-        """Whether nothing has trained yet, and the head is one that was solved for, so that the start is worth something."""
+    def _from_sound_head(self) -> bool:
+        """Whether nothing has trained yet, and the head is one that was solved for, or the model's own, so that the start is
+        worth something."""
         progress = self.progress
         solved = any(phase.head == "solve" for phase in self.job.plan.phases[: progress.phase])
-        return solved and progress.best_metric is None and progress.step == 0
+        sound = solved or self.job.model.head == "kept"
+        return sound and progress.best_metric is None and progress.step == 0
 
     def _measure_start(self, collate: Collate) -> StartMeasured:
         """The weights from before the first step are candidates too: a short training may end below them."""

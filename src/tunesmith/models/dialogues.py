@@ -1,0 +1,243 @@
+"""Text of which some parts are learned, to tokens: prompts with answers, and chats as a template writes them.
+
+Parts are tokenised one by one, so that an answer has the tokens that it has when the network writes it, after those of the
+prompt.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.asked import NOTHING
+from tunesmith.data.cells.chats import ASSISTANT, Turns
+from tunesmith.data.dialogue import Dialogue
+from tunesmith.errors import DataError, ModelError
+
+CHUNK = 1_000
+"""Rows given to the tokenizer at once."""
+KEPT = 4
+"""Of a prompt that is too long together with its answer at least this part of the limit is kept."""
+TooLong = Literal["cut-prompt", "cut-answer", "leave-out"]
+
+
+class Part(NamedTuple):
+    """A stretch of a row's text."""
+
+    text: str
+    told: bool
+    """Whether the network is to tell it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How rows become sequences."""
+
+    limit: int
+    """Tokens of a row, at most."""
+    too_long: TooLong = "cut-prompt"
+    starts: bool = True
+    """Whether the marks that the tokenizer puts before a text stand before each row; templates write their own."""
+
+
+class _Row(NamedTuple):
+    """Tokens of one row; those that are to be told."""
+
+    ids: npt.NDArray[np.int32]
+    told: npt.NDArray[np.bool_]
+
+
+def dialogue(
+    tokenizer: Any, rows: Iterable[Sequence[Part]], shape: Shape, references: Sequence[Sequence[str]] | None
+) -> Dialogue:
+    """Each row as one piece, with the tokens of its told parts asked for, each at the place before it.
+
+    Args:
+        rows: the parts of each, in their order; the end-of-text token closes those that are told where `ended` put it there.
+        references: (rows,) what could be written as the last told part.
+
+    Raises:
+        ModelError: the tokenizer has no fast core, or the limit leaves no room.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{type(tokenizer).__name__} is a slow tokenizer.", "Take a model with a tokenizer.json.")
+    lead = marks(tokenizer)[0] if shape.starts else []
+    ids: list[npt.NDArray[np.int32]] = []
+    wanted: list[npt.NDArray[np.int32]] = []
+    begins, cut = [], []
+    for row in _tokenised(tokenizer, rows, lead):
+        kept, lost = _cut(row, shape, tokenizer.bos_token_id)
+        asked = np.full(len(kept.ids), NOTHING, dtype=np.int32)
+        asked[:-1][kept.told[1:]] = kept.ids[1:][kept.told[1:]]
+        ids.append(kept.ids)
+        wanted.append(asked)
+        begins.append(_last_answer(kept.told))
+        cut.append(lost)
+    lengths = np.array([len(one) for one in ids], dtype=np.int64)
+    sides = np.array(cut, dtype=np.int64).reshape(-1, 2)
+    return Dialogue(
+        ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
+        kinds=None,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        owner=np.arange(len(ids)),
+        targets=None,
+        lost=sides.sum(axis=1),
+        wanted=np.concatenate(wanted) if wanted else np.zeros(0, dtype=np.int32),
+        scale=np.ones(len(ids), dtype=np.float32),
+        begins=np.array(begins, dtype=np.int64),
+        cut=sides,
+        references=references,
+    )
+
+
+def marks(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that stand before each text, and those after it."""
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    whole, bare = core.encode("a").ids, core.encode("a", add_special_tokens=False).ids
+    first = next((place for place in range(len(whole)) if whole[place : place + len(bare)] == bare), 0)
+    return whole[:first], whole[first + len(bare) :]
+
+
+def ended(parts: Sequence[Part], tokenizer: Any, source: str) -> list[Part]:
+    """`parts`, the last of which is told, closed by the end-of-text token, which is learned too.
+
+    Raises:
+        ModelError: the tokenizer has none, so that nothing could say where an answer ends.
+    """
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"The tokenizer of {source} has no end-of-text token (eos_token): nothing could say where an answer ends.",
+            "Set eos_token in its tokenizer_config.json.",
+        )
+    return [*parts, Part(tokenizer.eos_token, told=True)]
+
+
+def chat_parts(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
+    """A chat as the tokenizer's template writes it, the turns of the assistant told, with what closes them.
+
+    Raises:
+        DataError: the template refuses the chat, or writes earlier turns otherwise once later ones follow.
+    """
+    whole = written(turns, tokenizer)
+    parts, done = [], 0
+    for number, turn in enumerate(turns):
+        if turn["role"] != ASSISTANT:
+            continue
+        before, after = (written(turns[:number], tokenizer, open_=True), written(turns[: number + 1], tokenizer))
+        if not (whole.startswith(after) and after.startswith(before) and len(before) >= done):
+            raise DataError(
+                f"The chat template of {source} writes earlier turns otherwise once later ones follow, so that it cannot be "
+                f"told which tokens are an answer; the chat begins with {turns[0]['content'][:40]!r}.",
+                "Set task.chat_template to one that writes each turn the same way wherever it stands.",
+            )
+        if done < len(before):
+            parts.append(Part(whole[done : len(before)], told=False))
+        parts.append(Part(whole[len(before) : len(after)], told=True))
+        done = len(after)
+    if parts and parts[-1].text.rstrip().endswith(turns[-1]["content"].rstrip()) and done == len(whole):
+        parts = ended(parts, tokenizer, source)
+    if done < len(whole):
+        parts.append(Part(whole[done:], told=False))
+    return parts
+
+
+def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:
+    """The chat as the template of `tokenizer` writes it; `open_` for one that the assistant is to go on with.
+
+    Raises:
+        DataError: the template refuses it.
+    """
+    try:
+        found: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_)
+    except jinja2.TemplateError as error:
+        raise DataError(
+            f"The chat template refuses the chat that begins with {turns[0]['content'][:40]!r}: {error}."
+        ) from error
+    return found
+
+
+def insist_on_template(tokenizer: Any, source: str) -> None:
+    """Raise ModelError where `tokenizer` has no chat template."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"The tokenizer of {source} has no chat template, so that it is not known how it writes a chat.",
+            "Set task.chat_template: chatml, or a file with a Jinja template.",
+        )
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def loaded_turns(chat: str) -> Turns:
+    """The turns of a chat as cells keep it."""
+    turns: Turns = json.loads(chat)
+    return turns
+
+
+def stops(tokenizer: Any, config: Any) -> list[int]:
+    """The tokens at which an answer ends: the end of the text, and what the template closes a turn of the assistant with."""
+    known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    found = {*known, tokenizer.eos_token_id}
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
+        closing = written(turns, tokenizer).rpartition("b")[2]
+        ids = tokenizer.backend_tokenizer.encode(closing, add_special_tokens=False).ids if closing else []
+        special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+        found.update(next(([one] for one in ids if one in special), []))
+    return sorted(one for one in found if one is not None)
+
+
+def _tokenised(tokenizer: Any, rows: Iterable[Sequence[Part]], lead: list[int]) -> Iterator[_Row]:
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    core.no_padding()
+    given = iter(rows)
+    while block := list(itertools.islice(given, CHUNK)):
+        flat = [part.text for parts in block for part in parts]
+        encoded = iter(core.encode_batch_fast(flat, add_special_tokens=False))
+        for parts in block:
+            found = [(next(encoded).ids, part.told) for part in parts]
+            ids = [*lead, *itertools.chain.from_iterable(one for one, _ in found)]
+            told = [*([False] * len(lead)), *itertools.chain.from_iterable([told] * len(one) for one, told in found)]
+            if not ids:  # only characters that the tokenizer drops
+                ids, told = [tokenizer.eos_token_id or 0], [False]
+            yield _Row(np.array(ids, dtype=np.int32), np.array(told, dtype=bool))
+
+
+def _last_answer(told: npt.NDArray[np.bool_]) -> int:
+    """The place at which the last told stretch begins; the length where there is none."""
+    if not told.any():
+        return len(told)
+    last = int(np.flatnonzero(told)[-1])
+    before = np.flatnonzero(~told[:last])
+    return int(before[-1]) + 1 if len(before) else 0
+
+
+def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
+    """`row` in at most `limit` tokens, and how many were cut from its start and its end; where it is left out, one token with
+    nothing to tell."""
+    whole = len(row.ids)
+    start, end = 0, whole
+    if whole > shape.limit:
+        if shape.too_long == "leave-out":
+            return _Row(row.ids[:1], np.zeros(1, dtype=bool)), (0, whole - 1)
+        if shape.too_long == "cut-prompt":
+            begins = _last_answer(row.told)
+            start = max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))
+        end = min(whole, start + shape.limit)
+        if start and row.ids[0] == bos:  # what begins every text stays where it is
+            start += 1
+            kept = np.concatenate([[0], np.arange(start, end)])
+            return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)
+    return _Row(row.ids[start:end], row.told[start:end]), (start, whole - end)

@@ -1,0 +1,107 @@
+"""How rows with prompts and answers, and chats, become parts of a text, some of which are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from tunesmith.data.cells import Cells
+from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
+from tunesmith.data.cells.prompts import PROMPTS
+from tunesmith.data.cells.text import TEXT
+from tunesmith.errors import SettingsError
+from tunesmith.models.dialogues import CHATML, Part, chat_parts, ended, insist_on_template, loaded_turns, written
+from tunesmith.run import path_of
+
+Problem = Literal["text", "completion", "instruction", "chat"]
+READS: dict[str, Cells] = {"text": TEXT, "completion": PROMPTS, "instruction": PROMPTS, "chat": QUESTIONS}
+"""What a row of each is."""
+LEARNS: dict[str, Cells] = READS | {"chat": CHATS}
+"""The same where it is to be learned from."""
+ABOUT = "### Instruction:\n{prompt}\n\n### Input:\n{input}\n\n### Response:\n"
+ALONE = "### Instruction:\n{prompt}\n\n### Response:\n"
+
+
+def told_by(columns: Sequence[str], target: str | None) -> Problem:
+    """Which of them rows with these columns are.
+
+    Args:
+        target: the column that the user names as what is to be written.
+    """
+    folded = {str(name).strip().casefold() for name in columns}
+    if not folded.isdisjoint(CHATS.names) and target is None:
+        return "chat"
+    if {"prompt", "completion"} <= folded:
+        return "completion"
+    written_ = {"completion", "output", "response", "targets", "target", "answer", "summary", "answers", "references"}
+    if target is not None or (not folded.isdisjoint(written_) and len(folded) > 1):
+        return "instruction"
+    return "text"
+
+
+def template_of(wanted: str) -> str:
+    """The Jinja template that task.chat_template names: "chatml", a file, or the template itself.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    if wanted == "chatml":
+        return CHATML
+    if "{" in wanted:
+        return wanted
+    path = path_of(wanted)
+    if not path.is_file():
+        raise SettingsError(
+            f"task.chat_template is {wanted!r}, and there is no such file.",
+            "Give chatml, a file with a Jinja template, or the template itself.",
+        )
+    return Path(path).read_text(encoding="utf-8")
+
+
+def parts_of(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[list[Part]]:
+    """The parts of each row: what comes before, and the answer, which is told; or what is to be gone on from alone."""
+    if problem == "chat":
+        insist_on_template(tokenizer, source)
+        for chat in rows.column("input").to_pylist():
+            turns = loaded_turns(chat)
+            open_ = turns[-1]["role"] != ASSISTANT
+            yield (
+                [Part(written(turns, tokenizer, open_=True), told=False)]
+                if open_
+                else chat_parts(turns, tokenizer, source)
+            )
+        return
+    names = [name for name in ("input", "pair", "target") if name in rows.column_names]
+    for row in rows.select(names).to_pylist():
+        answer = row["target"]["texts"][0] if "target" in row else None
+        yield _prompted(row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
+
+
+def _prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:
+    if problem == "instruction" and tokenizer.chat_template:
+        turns = [{"role": USER, "content": f"{prompt}\n\n{about}" if about else prompt}]
+        if answer is None:
+            return [Part(written(turns, tokenizer, open_=True), told=False)]
+        return chat_parts([*turns, {"role": ASSISTANT, "content": answer}], tokenizer, source)
+    if problem == "instruction":
+        before = (ABOUT if about else ALONE).format(prompt=prompt, input=about)
+    else:
+        before = prompt + (f"\n{about}\n" if about else "")
+    if answer is None:
+        return [Part(before, told=False)]
+    return ended([Part(before, told=False), Part(answer, told=True)], tokenizer, source)
+
+
+def answers_of(rows: pa.Table, problem: str) -> list[list[str]] | None:
+    """What could be written as the last answer of each row; None where rows have none."""
+    if problem == "chat":
+        turns = [loaded_turns(chat)[-1] for chat in rows.column("input").to_pylist()]
+        if any(turn["role"] != ASSISTANT for turn in turns):
+            return None
+        return [[turn["content"]] for turn in turns]
+    if "target" not in rows.column_names:
+        return None
+    return [target["texts"] for target in rows.column("target").to_pylist()]

@@ -1,0 +1,90 @@
+"""What a language model wrote for rows, as it is kept: the loss of each row, then the tokens; and as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.contracts import Array
+from tunesmith.data.asked import NOTHING
+from tunesmith.data.dialogue import Dialogue
+
+LOSS, COUNT, FIRST = 0, 1, 2
+"""The columns of an outcome: the loss of a row, the tokens that it is summed over, and from there on what is written."""
+UNWRITTEN = -2
+"""Stands where nobody let the network write."""
+SAMPLES, LEARNED = 4, 3
+"""Rows that the report shows, and"""
+TOKENS = 400
+"""tokens of each."""
+
+
+def texts(outcomes: Array, tokenizer: Any) -> list[str | None]:
+    """What is written for each row of `outcomes`, (rows, 2 + tokens); None where nothing is."""
+    found: list[str | None] = []
+    for row in outcomes[:, FIRST:].astype(np.int64):
+        written = len(row) > 0 and row[0] != UNWRITTEN
+        found.append(str(tokenizer.decode(row[row >= 0].tolist(), skip_special_tokens=True)) if written else None)
+    return found
+
+
+def before(examples: Dialogue, row: int) -> Array:
+    """The tokens of a row that stand before its last answer."""
+    piece = int(np.searchsorted(examples.owner, row))
+    start = int(examples.offsets[piece])
+    return examples.ids[start : start + max(1, int(examples.begins[piece]))]
+
+
+def after(examples: Dialogue, row: int) -> Array:
+    """The tokens of a row's first piece from its last answer on."""
+    piece = int(np.searchsorted(examples.owner, row))
+    return examples.ids[int(examples.offsets[piece]) + int(examples.begins[piece]) : int(examples.offsets[piece + 1])]
+
+
+def samples(rows: pa.Table, examples: Dialogue, said: Mapping[str, Array], tokenizer: Any) -> list[dict[str, Any]]:
+    """The first rows for which all of `said` wrote: `id`, `prompt`, `truth`, and `said` by name."""
+    written = {name: texts(found, tokenizer) for name, found in said.items()}
+    shown = [row for row in range(examples.rows) if all(one[row] is not None for one in written.values())][:SAMPLES]
+    names = rows.column("id").to_pylist()
+    return [
+        {
+            "id": names[row],
+            "prompt": tokenizer.decode(before(examples, row)[-TOKENS:].tolist()),
+            "truth": (
+                tokenizer.decode(after(examples, row)[:TOKENS].tolist(), skip_special_tokens=True)
+                if examples.references is None
+                else examples.references[row][0]
+            ),
+            "said": {name: one[row] for name, one in written.items()},
+        }
+        for row in shown
+    ]
+
+
+def learned(rows: pa.Table, examples: Dialogue, tokenizer: Any) -> list[dict[str, Any]]:
+    """A few rows in their tokens, each with whether it is learned."""
+    names = rows.slice(0, LEARNED).column("id").to_pylist()
+    found = []
+    for row, name in enumerate(names):
+        start, end = examples.offsets[row], min(examples.offsets[row + 1], examples.offsets[row] + TOKENS)
+        told = np.concatenate([[False], examples.wanted[start : end - 1] != NOTHING])
+        tokens = [tokenizer.decode([token]) for token in examples.ids[start:end].tolist()]
+        found.append({"id": name, "tokens": [[text, bool(one)] for text, one in zip(tokens, told, strict=True)]})
+    return found
+
+
+def predictions(
+    rows: pa.Table, outcomes: Array, tokenizer: Any, references: Sequence[Sequence[str]] | None
+) -> pa.Table:
+    """`prediction`: what is written, null where nothing was; and where an answer is known `truth`, `loss`, the sum over its
+    `tokens`."""
+    columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
+    columns["prediction"] = pa.array(texts(outcomes, tokenizer), pa.string())
+    if outcomes[:, COUNT].any():
+        columns |= {"loss": outcomes[:, LOSS], "tokens": outcomes[:, COUNT]}
+    if references is not None:
+        columns["truth"] = pa.array([list(one) for one in references], pa.list_(pa.string()))
+    return pa.table(columns)
