@@ -64,8 +64,8 @@ class Auto:
 
 
 def usual(stages: Sequence[Stage], facts: Facts) -> list[Named]:
-    """What is tried where the user names nothing: probe (unless the head is there already), the last block, the last third, lora
-    where it fits in, full."""
+    """What is tried where the user names nothing: probe (unless the head is there already), the last block, the last third,
+    lora where it fits in, full."""
     blocks = sum(stage.name.startswith("block ") for stage in stages)
     depths = sorted({1, max(1, round(blocks / 3))})
     found: list[dict[str, Any]] = [] if facts.head == "kept" else [{"name": "probe"}]

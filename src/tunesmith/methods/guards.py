@@ -24,7 +24,7 @@ def resolve(
     """
     if head != "linear" and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
         raise SettingsError(
-            f"train.{held[0]} works on the one vector a row that the head's last layer receives, and this head receives none.",
+            f"train.{held[0]} works on one vector a row, and the last layer of this head receives none.",
             f"Leave train.{held[0]} away.",
         )
     guards = Guards(

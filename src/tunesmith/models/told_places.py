@@ -11,7 +11,7 @@ from torch import nn
 from tunesmith.errors import ModelError
 
 PLACES = "places"
-"""The key of a batch: (asked,) places, counted through all rows with their padding; logits are given everywhere without it."""
+"""The key of a batch: (asked,) places, counted through all rows with their padding; without it they are all asked."""
 
 
 class ToldLinear(nn.Linear):

@@ -66,8 +66,8 @@ class CausalLm(Separate, Language):
         """What a row is: text; a prompt with how it goes on, as both stand; an instruction with its answer, put into a
         template; or a chat. `auto` tells by the columns."""
         chat_template: str | None = None
-        """The template that chats are written with: `chatml`, a file, or the Jinja template itself; the tokenizer's own when it
-        is absent."""
+        """The template that chats are written with: `chatml`, a file, or the Jinja template itself; absent, the tokenizer's
+        own."""
         too_long: TooLong = "cut-prompt"
         """What becomes of rows of more than `max_length` tokens: the start of the prompt is cut, or the end of the answer, or
         the row is left out."""
@@ -244,7 +244,7 @@ class CausalLm(Separate, Language):
         return super().decode(examples, found[:, None])
 
     def answered(self, model: Model, examples: Dialogue, logits: Array, precision: str) -> Array:
-        """(rows, 2 + tokens) as tasks/written_outcomes.py has them; some rows are written, all where none has an answer yet."""
+        """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
         chosen = np.arange(examples.rows)
         if (examples.by_row > 0).any():
