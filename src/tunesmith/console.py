@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from tunesmith import run as runs
+from tunesmith.data.cut import where
 from tunesmith.report import verdict
 from tunesmith.report.format import SHARES, bounds, count, duration, metric_name, number, signed, size, trained, value
 from tunesmith.run import write_json_lines
@@ -268,7 +269,9 @@ def show_metrics(found: dict[str, Any]) -> None:
         _console.print(f"Note: {note}", soft_wrap=True, markup=False)
     cut = found.get("truncation")
     if cut and cut["rows_cut"]:
-        _console.print(f"{cut['rows_cut']:,} rows are longer than {cut['limit']:,} tokens and were cut.")
+        _console.print(
+            f"{cut['rows_cut']:,} rows are longer than {cut['limit']:,} tokens and were cut at the {where(cut)}."
+        )
 
 
 def show_comparison(found: dict[str, Any]) -> None:

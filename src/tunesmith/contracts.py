@@ -21,7 +21,7 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
 from tunesmith.data.targets import Targets
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
+from tunesmith.plans import Adapter, BatchShape, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
 
 Indices = npt.NDArray[np.int64]
@@ -233,6 +233,18 @@ class Variation:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How training rows can be packed into sequences, in which none sees another."""
+
+    tokens: int
+    """Of a sequence."""
+    wanted: bool
+    """Whether the user asks for it; otherwise it is done where it saves work."""
+    padding: Callable[[BatchShape], float]
+    """The share of what an epoch passes forward in such batches that is padding, where rows are not packed."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a method may know of the job when it makes its plan."""
 
@@ -256,6 +268,8 @@ class Facts:
     """None where each epoch passes the rows as they are."""
     told: tuple[str, ...] = ()
     """What the task decided of itself, as sentences."""
+    packing: Packing | None = None
+    """None where rows cannot be packed."""
 
 
 class Scoring(Protocol):
@@ -409,6 +423,14 @@ class Task(Scoring, Protocol):
 
     def varied(self, examples: Any, views: int, seed: int) -> Examples:
         """`examples` in so many views: example v · len(examples) + i is view v of example i; view 0 is as it is."""
+        ...
+
+    def packing(self, examples: Any, model: Model) -> Packing | None:
+        """How the training rows `examples` can be packed; None where they cannot be, or must not."""
+        ...
+
+    def packed(self, examples: Any, tokens: int) -> Examples:
+        """`examples`, which `inputs` then packs into sequences of so many tokens."""
         ...
 
     def shown_views(self, rows: pa.Table, examples: Any, views: int, seed: int) -> list[dict[str, Any]]:

@@ -207,6 +207,8 @@ class BatchShape:
 
     rows: int
     micro_batch_tokens: int
+    packed: int = 0
+    """Tokens of a sequence into which training rows are packed; 0 where each is a sequence of its own."""
 
 
 @dataclass(frozen=True)

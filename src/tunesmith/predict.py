@@ -18,6 +18,7 @@ from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
+from tunesmith.data.cut import where
 from tunesmith.data.readers import TABLES
 from tunesmith.data.rejected import Rejected
 from tunesmith.data.targets import Settled
@@ -132,7 +133,7 @@ class Predictor:
         if cut and cut["rows_cut"]:
             warnings.warn(
                 f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
-                f"at the end: {100 * cut['share_of_tokens']:.1f} % of all tokens.",
+                f"at the {where(cut)}: {100 * cut['share_of_tokens']:.1f} % of all tokens.",
                 CutWarning,
                 stacklevel=3,
             )
@@ -147,10 +148,7 @@ class Predictor:
         """
         wanted = self.settings
         with runs.scratch() as cache:
-            columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
-            read = data.load_labelled(
-                source, wanted.data, columns, self.settled, cache, self.task.cells, self.task.targets
-            )
+            read = self._labelled(source, cache)
             examples = self.task.encode(read.rows, self.model)
             found = answers(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
@@ -165,6 +163,14 @@ class Predictor:
         }
         runs.write_json(self.run / "evaluations" / f"{_file_name(source)}.json", result)
         return result
+
+    def _labelled(self, source: str, cache: Path) -> Canonical:
+        """Other rows that can be measured on; where nothing is labelled, all rows are."""
+        wanted = self.settings.data
+        if not self.targets:
+            return data.read_inputs(source, wanted, self.inputs, cache, self.task.cells)
+        columns = Columns(self.inputs, self.targets, None, wanted.group, (), ())
+        return data.load_labelled(source, wanted, columns, self.settled, cache, self.task.cells, self.task.targets)
 
 
 def _file_name(source: str) -> str:

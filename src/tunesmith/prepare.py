@@ -13,6 +13,7 @@ import torch
 
 from tunesmith import methods, tasks
 from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Task
+from tunesmith.data.cut import where
 from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
 from tunesmith.methods.changes import changed
@@ -88,8 +89,13 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     if truncation and truncation["rows_cut"]:
         say(
             f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
-            f"{truncation['limit']:,} tokens; {100 * truncation['share_of_tokens']:.1f} % of all tokens are cut from "
-            "their ends."
+            f"{truncation['limit']:,} tokens and are cut at the {where(truncation)}: "
+            f"{100 * truncation['share_of_tokens']:.1f} % of all tokens."
+        )
+    if truncation and truncation.get("rows_left_out"):
+        say(
+            f"Note: {truncation['rows_left_out']:,} of {dataset.splits['train'].num_rows:,} training rows are left out, as "
+            f"nothing that is to be learned of them stands within {truncation['limit']:,} tokens."
         )
     store = Store(cache / "activations")
     found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)
@@ -162,4 +168,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         settings=found.settings.train,
         variation=found.task.variation(found.train),
         told=found.task.told(),
+        packing=found.task.packing(found.train, model),
     )

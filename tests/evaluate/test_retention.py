@@ -21,7 +21,7 @@ from tunesmith.errors import DataError, SettingsError
 from tunesmith.evaluate import capability, retention, wise_ft
 from tunesmith.models.activations import features
 from tunesmith.models.adapters import merge
-from tunesmith.models.backbones import backbone_of
+from tunesmith.models.backbones import weights_of
 from tunesmith.models.probes import with_head
 
 
@@ -157,8 +157,8 @@ def test_the_rehearsal_has_the_original_backbone_and_the_probe_whatever_was_meas
         other.module.bert.encoder.layer[1].output.dense.weight.add_(1.0)
     retention.measure(reference, other)
     assert all(torch.equal(before[name], tensor) for name, tensor in rehearsal.model.module.state_dict().items())
-    original = backbone_of(ready.model)
-    again = backbone_of(rehearsal.model)
+    original = weights_of(ready.model, whole=False)
+    again = weights_of(rehearsal.model, whole=False)
     assert all(torch.equal(original[name], again[name]) for name in original)
 
 

@@ -30,8 +30,13 @@ class Dialogue(Asked):
 
     @property
     def left_out(self) -> int:
-        """Rows of which nothing can be learned."""
-        return int((self.by_row == 0).sum())
+        """Rows of which nothing that is to be learned is within the limit."""
+        return self.rows - len(np.unique(self.owner))
+
+    def piece_of(self, row: int) -> int | None:
+        """The first piece of a row; None where it has none."""
+        found = int(np.searchsorted(self.owner, row))
+        return found if found < len(self.owner) and self.owner[found] == row else None
 
     def packed(self, room: int) -> Dialogue:
         """The same pieces, side by side in sequences of up to `room` tokens."""

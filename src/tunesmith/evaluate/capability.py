@@ -16,7 +16,7 @@ from tunesmith.evaluate.references import Data
 from tunesmith.metrics.neighbours import votes
 from tunesmith.models import probes
 from tunesmith.models.activations import depths, features
-from tunesmith.models.backbones import backbone_of, borrowed
+from tunesmith.models.backbones import borrowed, keep_their_heads, weights_of
 from tunesmith.models.forward import logits
 from tunesmith.models.stages import FINAL
 from tunesmith.plans import BatchShape, Phase, Plan, Row
@@ -77,8 +77,10 @@ def _score(data: Data, probe: Head | None, precision: str) -> float:
 
 
 def _behind(data: Data, model: Model) -> AbstractContextManager[None]:
-    """While it lasts, the backbone of `model` stands behind the reference's head."""
-    return borrowed(data.model, backbone_of(model))
+    """While it lasts, the backbone of `model` stands behind the reference's head; of two language models, `model` is there
+    whole, as its own head may have trained too."""
+    whole = keep_their_heads(data.model, model)
+    return borrowed(data.model, weights_of(model, whole=whole), whole=whole)
 
 
 def _probing(model: Model, precision: str) -> Plan:

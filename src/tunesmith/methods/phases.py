@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,10 @@ from tunesmith.contracts import NEW_HEADS, Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
-from tunesmith.plans import HEAD, Part, Phase, Plan, Row, Schedule, cut_of
+from tunesmith.plans import HEAD, BatchShape, Part, Phase, Plan, Row, Schedule, cut_of
+
+WORTH_PACKING = 0.1
+"""Share of padding from which on rows are packed: attention over a long sequence costs more than over its rows."""
 
 
 def solved_head(stages: Sequence[Stage], facts: Facts, *, gentle: bool = True) -> list[Phase]:
@@ -79,13 +83,14 @@ def assemble(
     wanted = facts.settings
     guards, why = resolve(wanted, phases, more.get("adapter"), facts.head)
     views, cache, varied = _views(phases, facts)
+    batch, cache, packed = _packed(phases, choices.batch, facts, cache)
     told = facts.told if any(phase.head == "train" for phase in phases) else ()
-    reasons = [*reasons, *choices.reasons, *told, *varied, *why]
+    reasons = [*reasons, *choices.reasons, *told, *varied, *packed, *why]
     return Plan(
         method=method,
         phases=tuple(phases),
         precision=choices.precision,
-        batch=choices.batch,
+        batch=batch,
         clip_norm=wanted.clip_norm,
         patience=choices.patience,
         dropout=None if wanted.dropout == "model" else wanted.dropout,
@@ -112,6 +117,30 @@ def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str,
     if cache and any(cut_of(phase) for phase in phases):
         return epochs, False, (f"{variation.told} So nothing is kept of what frozen stages put out.",)
     return epochs, cache, (variation.told,)
+
+
+def _packed(
+    phases: Sequence[Phase], batch: BatchShape, facts: Facts, cache: bool
+) -> tuple[BatchShape, bool, tuple[str, ...]]:
+    """The batches, whether activations are kept, and why rows are packed where they are: what is kept of one row needs it to
+    stand alone."""
+    packing = facts.packing
+    if packing is None or (cache and not packing.wanted and any(cut_of(phase) for phase in phases)):
+        return batch, cache, ()
+    padding = packing.padding(batch)
+    if not packing.wanted and padding < WORTH_PACKING:
+        return batch, cache, ()
+    told = (
+        f"Rows are packed into sequences of up to {packing.tokens:,} tokens, in which none sees another: of batches of "
+        f"single rows {100 * padding:.0f} % would be padding."
+    )
+    if cache and any(cut_of(phase) for phase in phases):
+        return (
+            dataclasses.replace(batch, packed=packing.tokens),
+            False,
+            (f"{told} So nothing is kept of frozen stages.",),
+        )
+    return dataclasses.replace(batch, packed=packing.tokens), cache, (told,)
 
 
 def from_top(stages: Sequence[Stage], blocks: int) -> list[str]:

@@ -22,21 +22,26 @@ def merged_copy(model: Model) -> Model:
     return again if model.adapter is None else adapters.merge(again)
 
 
-def backbone_of(model: Model) -> dict[str, torch.Tensor]:
-    """A copy of the backbone's parameters and buffers, by their names inside it; adapters folded in."""
+def keep_their_heads(model: Model, other: Model) -> bool:
+    """Whether both are networks of one kind that go on with the head of their files: one can stand for the other whole."""
+    return model.head == other.head == "kept" and model.opens == other.opens
+
+
+def weights_of(model: Model, *, whole: bool) -> dict[str, torch.Tensor]:
+    """A copy of the parameters and buffers of the backbone, or of all, by their names; adapters folded in."""
     held = model if model.adapter is None else merged_copy(model)
-    return {name: tensor.detach().clone() for name, tensor in _tensors(held).items()}
+    return {name: tensor.detach().clone() for name, tensor in _tensors(held, whole=whole).items()}
 
 
 @contextmanager
-def borrowed(model: Model, tensors: Tensors) -> Iterator[None]:
-    """While it lasts, the backbone of `model` has the weights `tensors`; afterwards all, the head too, is as it was.
+def borrowed(model: Model, tensors: Tensors, *, whole: bool = False) -> Iterator[None]:
+    """While it lasts, the backbone of `model`, or all of it, has the weights `tensors`; afterwards all is as it was.
 
     Raises:
         ModelError: a block of `model` has a weight that is not among them, or one of another shape.
     """
-    own = _tensors(model)
-    blocks = [f"{name.removeprefix(f'{model.backbone}.')}." for name in model.blocks]
+    own = _tensors(model, whole=whole)
+    blocks = [f"{name if whole else name.removeprefix(f'{model.backbone}.')}." for name in model.blocks]
     for name, tensor in own.items():
         given = tensors.get(name)
         inside = any(name.startswith(block) for block in blocks)
@@ -44,16 +49,19 @@ def borrowed(model: Model, tensors: Tensors) -> Iterator[None]:
             raise ModelError(
                 f"The fine-tuned backbone does not fit the pre-trained one: {name} is missing or has another shape."
             )
-    whole = {name: one.detach() for name, one in [*model.module.named_parameters(), *model.module.named_buffers()]}
-    before = {name: tensor.clone() for name, tensor in whole.items()}
+    everything = _tensors(model, whole=True)
+    before = {name: tensor.clone() for name, tensor in everything.items()}
     _put(own, tensors)
     try:
         yield
     finally:
-        _put(whole, before)
+        _put(everything, before)
 
 
-def _tensors(model: Model) -> dict[str, torch.Tensor]:
+def _tensors(model: Model, *, whole: bool) -> dict[str, torch.Tensor]:
+    if whole:  # a matrix that is shared stands under each of its names, as another network may have two
+        given = [*model.module.named_parameters(remove_duplicate=False), *model.module.named_buffers()]
+        return {name: tensor.detach() for name, tensor in given}
     held = model.module.get_submodule(model.backbone)
     head = tuple(f"{name.removeprefix(f'{model.backbone}.')}." for name in model.head_inside)
     everything = [*held.named_parameters(), *held.named_buffers()]

@@ -57,7 +57,8 @@ class _Row(NamedTuple):
 def dialogue(
     tokenizer: Any, rows: Iterable[Sequence[Part]], shape: Shape, references: Sequence[Sequence[str]] | None
 ) -> Dialogue:
-    """Each row as one piece, with the tokens of its told parts asked for, each at the place before it.
+    """Each row as one piece, with the tokens of its told parts asked for, each at the place before it; a row of which no told
+    token is left within the limit has none.
 
     Args:
         rows: the parts of each, in their order; the end-of-text token closes those that are told where `ended` put it there.
@@ -71,22 +72,25 @@ def dialogue(
     lead = marks(tokenizer)[0] if shape.starts else []
     ids: list[npt.NDArray[np.int32]] = []
     wanted: list[npt.NDArray[np.int32]] = []
-    begins, cut = [], []
-    for row in _tokenised(tokenizer, rows, lead):
+    owner, begins, cut = [], [], []
+    for number, row in enumerate(_tokenised(tokenizer, rows, lead)):
         kept, lost = _cut(row, shape, tokenizer.bos_token_id)
+        cut.append(lost)
+        if row.told.any() and not kept.told[1:].any():
+            continue
         asked = np.full(len(kept.ids), NOTHING, dtype=np.int32)
         asked[:-1][kept.told[1:]] = kept.ids[1:][kept.told[1:]]
         ids.append(kept.ids)
         wanted.append(asked)
         begins.append(_last_answer(kept.told))
-        cut.append(lost)
+        owner.append(number)
     lengths = np.array([len(one) for one in ids], dtype=np.int64)
     sides = np.array(cut, dtype=np.int64).reshape(-1, 2)
     return Dialogue(
         ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
         kinds=None,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        owner=np.arange(len(ids)),
+        owner=np.array(owner, dtype=np.int64),
         targets=None,
         lost=sides.sum(axis=1),
         wanted=np.concatenate(wanted) if wanted else np.zeros(0, dtype=np.int32),
@@ -225,13 +229,12 @@ def _last_answer(told: npt.NDArray[np.bool_]) -> int:
 
 
 def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
-    """`row` in at most `limit` tokens, and how many were cut from its start and its end; where it is left out, one token with
-    nothing to tell."""
+    """`row` in at most `limit` tokens, none where it is left out; and how many were cut from its start and its end."""
     whole = len(row.ids)
     start, end = 0, whole
     if whole > shape.limit:
         if shape.too_long == "leave-out":
-            return _Row(row.ids[:1], np.zeros(1, dtype=bool)), (0, whole - 1)
+            return _Row(row.ids[:0], row.told[:0]), (0, whole)
         if shape.too_long == "cut-prompt":
             begins = _last_answer(row.told)
             start = max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))

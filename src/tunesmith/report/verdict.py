@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.data.cut import where
 from tunesmith.metrics import direction
 from tunesmith.report import retained
 from tunesmith.report.format import bounds, count, duration, gap, metric_name, rows, share, signed, size, value
@@ -46,6 +47,8 @@ MODES = {
 """What Pillow's modes are called."""
 BASELINES = {
     "majority": "always giving the commonest answer",
+    "frequencies": "telling tokens by how often they are learned in train, whatever stands before them",
+    "before": "the model as it was before training",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
 }
@@ -58,7 +61,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     method = METHODS.get(report["method"], f"The method {report['method']}")
     sentences = [
         f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
-        f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})."
+        f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})"
+        f"{', of which less is better' if direction.sign(metric) < 0 else ''}."
     ]
     sentences += [_compared(metric, entry) for entry in ordered(report)]
     better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
@@ -74,7 +78,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     )
     if training.get("best_epoch") == 0:
         sentences.append(
-            "No epoch was better on validation than the start, whose head was solved for, so that was kept."
+            "No epoch was better on validation than the start"
+            f"{', whose head was solved for' if 'probe' in report.get('baselines', {}) else ''}, so that was kept."
         )
     if report.get("memorising"):
         sentences.append(report["memorising"])
@@ -88,11 +93,16 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
         return []
     sentences = []
     for name, found in splits.items():
+        if found.get("rows_left_out"):
+            sentences.append(
+                f"Of the {name} split, {rows(found['rows_left_out'])} {'has' if found['rows_left_out'] == 1 else 'have'} "
+                f"nothing to learn within {found['limit']:,} tokens, and count for nothing."
+            )
         if found["rows_cut"]:
             sentences.append(
                 f"Of the {name} split, {rows(found['rows_cut'])} of more than {found['limit']:,} tokens "
-                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the end: {100 * found['share_of_tokens']:.1f} % of "
-                f"all tokens; the longest has {found['longest']:,}."
+                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the {where(found)}: "
+                f"{100 * found['share_of_tokens']:.1f} % of all tokens; the longest has {found['longest']:,}."
             )
         if found["rows_in_windows"]:
             sentences.append(

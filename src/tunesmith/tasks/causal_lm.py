@@ -18,12 +18,13 @@ import transformers
 from pydantic import Field
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Solved, Variation
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Packing, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.asked import Asked
 from tunesmith.data.cells import Cells
 from tunesmith.data.dialogue import Dialogue, plain
 from tunesmith.data.targets.texts import Texts
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.metrics import perplexity
 from tunesmith.metrics import written as metrics
 from tunesmith.metrics.interval import Interval
@@ -38,6 +39,7 @@ from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
 from tunesmith.tasks.language import Language, LanguageSettings
+from tunesmith.tasks.packing import keeps_apart, padding
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.prompted import LEARNS, READS, answers_of, parts_of, template_of, told_by
 from tunesmith.tasks.separate import Separate
@@ -71,6 +73,9 @@ class CausalLm(Separate, Language):
         too_long: TooLong = "cut-prompt"
         """What becomes of rows of more than `max_length` tokens: the start of the prompt is cut, or the end of the answer, or
         the row is left out."""
+        pack: Auto | bool = "auto"
+        """Whether training rows are packed into full sequences, in which none sees another; where much would be padding, when
+        it is `auto`."""
         several: bool | None = None
         """Whether a target is a list of texts, each of which would do; by the training rows when it is absent."""
         written: Annotated[int, Field(ge=0)] = 100
@@ -178,7 +183,13 @@ class CausalLm(Separate, Language):
         templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
         shape = Shape(model.limit, self.settings.too_long, starts=not templated)
         parts = parts_of(rows, self._problem, model.processor, str(model.source))
-        return dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
+        found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
+        if rows.num_rows and not len(found):
+            raise DataError(
+                f"Of none of the {rows.num_rows:,} rows anything that is to be learned stands within {model.limit:,} tokens.",
+                "Raise task.max_length, or set task.too_long=cut-prompt.",
+            )
+        return found
 
     def inputs(self, examples: Dialogue, indices: Indices, model: Model) -> Batch:  # type: ignore[override]
         if not examples.room:
@@ -221,6 +232,22 @@ class CausalLm(Separate, Language):
     def varied(self, examples: Dialogue, views: int, seed: int) -> Dialogue:
         raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
 
+    def packing(self, examples: Dialogue, model: Model) -> Packing | None:
+        if self.settings.pack is False or not len(examples):
+            return None
+        wanted = self.settings.pack is True
+        if not keeps_apart(self, examples, model):
+            if wanted:
+                raise SettingsError(
+                    f"task.pack is true, but {type(model.module).__name__} does not keep rows of one sequence apart.",
+                    "Leave it away.",
+                )
+            return None
+        return Packing(model.limit, wanted, lambda shape: padding(examples.lengths, shape, self._draw))
+
+    def packed(self, examples: Dialogue, tokens: int) -> Dialogue:
+        return examples.packed(tokens)
+
     def shown_views(self, rows: pa.Table, examples: Dialogue, views: int, seed: int) -> list[dict[str, Any]]:
         return []
 
@@ -246,15 +273,16 @@ class CausalLm(Separate, Language):
     def answered(self, model: Model, examples: Dialogue, logits: Array, precision: str) -> Array:
         """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
-        chosen = np.arange(examples.rows)
+        pieces = np.array([piece for row in range(examples.rows) if (piece := examples.piece_of(row)) is not None])
         if (examples.by_row > 0).any():
             count = SAMPLES if self._problem == "text" else self.settings.written
-            chosen = np.sort(seeds.generator(self._draw, "written rows").permutation(examples.rows)[:count])
+            drawn = seeds.generator(self._draw, "written rows").permutation(len(pieces))[:count]
+            pieces = pieces[np.sort(drawn)]
         found = np.full((examples.rows, FIRST + most), UNWRITTEN, dtype=np.float64)
         found[:, LOSS], found[:, COUNT] = logits[:, LOSS], examples.by_row
-        prompts = [before(examples, row) for row in chosen.tolist()]
-        if prompts:
-            found[chosen, FIRST:] = follow(model, prompts, most, precision)
+        if len(pieces):
+            prompts = [before(examples, piece) for piece in pieces.tolist()]
+            found[examples.owner[pieces], FIRST:] = follow(model, prompts, most, precision)
         return found
 
     def _length(self, model: Model) -> int:
@@ -326,7 +354,7 @@ class CausalLm(Separate, Language):
         """What stands before the answers, as text, and the tokens that the public loader makes of it."""
         few = rows.slice(0, most)
         examples = self.encode(few, model)
-        given = [model.processor.decode(before(examples, row).tolist()) for row in range(few.num_rows)]
+        given = [model.processor.decode(before(examples, piece).tolist()) for piece in range(len(examples))]
         # What is read back need not have the same tokens; both are asked about the text.
         ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in given]
         return [[text] for text in given], plain(ids)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from tunesmith.contracts import Array, Indices, Model
+from tunesmith.contracts import Array, Indices, Model, Packing
 from tunesmith.models.heads import outputs_of
 
 
@@ -31,6 +31,12 @@ class Separate:
 
     def keep(self, fitted: float | None) -> None:
         return
+
+    def packing(self, examples: Any, model: Model) -> Packing | None:
+        return None
+
+    def packed(self, examples: Any, tokens: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} packs nothing")  # as `packing` says
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
         return logits

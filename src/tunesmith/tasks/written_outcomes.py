@@ -31,16 +31,14 @@ def texts(outcomes: Array, tokenizer: Any) -> list[str | None]:
     return found
 
 
-def before(examples: Dialogue, row: int) -> Array:
-    """The tokens of a row that stand before its last answer."""
-    piece = int(np.searchsorted(examples.owner, row))
+def before(examples: Dialogue, piece: int) -> Array:
+    """The tokens of a piece that stand before its last answer."""
     start = int(examples.offsets[piece])
     return examples.ids[start : start + max(1, int(examples.begins[piece]))]
 
 
-def after(examples: Dialogue, row: int) -> Array:
-    """The tokens of a row's first piece from its last answer on."""
-    piece = int(np.searchsorted(examples.owner, row))
+def after(examples: Dialogue, piece: int) -> Array:
+    """The tokens of a piece from its last answer on."""
     return examples.ids[int(examples.offsets[piece]) + int(examples.begins[piece]) : int(examples.offsets[piece + 1])]
 
 
@@ -49,27 +47,28 @@ def samples(rows: pa.Table, examples: Dialogue, said: Mapping[str, Array], token
     written = {name: texts(found, tokenizer) for name, found in said.items()}
     shown = [row for row in range(examples.rows) if all(one[row] is not None for one in written.values())][:SAMPLES]
     names = rows.column("id").to_pylist()
-    return [
-        {
-            "id": names[row],
-            "prompt": tokenizer.decode(before(examples, row)[-TOKENS:].tolist()),
-            "truth": (
-                tokenizer.decode(after(examples, row)[:TOKENS].tolist(), skip_special_tokens=True)
-                if examples.references is None
-                else examples.references[row][0]
-            ),
-            "said": {name: one[row] for name, one in written.items()},
-        }
-        for row in shown
-    ]
+    found = []
+    for row in shown:
+        piece = examples.piece_of(row)
+        assert piece is not None  # or nothing would be written
+        goes_on = tokenizer.decode(after(examples, piece)[:TOKENS].tolist(), skip_special_tokens=True)
+        found.append(
+            {
+                "id": names[row],
+                "prompt": tokenizer.decode(before(examples, piece)[-TOKENS:].tolist()),
+                "truth": goes_on if examples.references is None else examples.references[row][0],
+                "said": {name: one[row] for name, one in written.items()},
+            }
+        )
+    return found
 
 
 def learned(rows: pa.Table, examples: Dialogue, tokenizer: Any) -> list[dict[str, Any]]:
     """A few rows in their tokens, each with whether it is learned."""
-    names = rows.slice(0, LEARNED).column("id").to_pylist()
     found = []
-    for row, name in enumerate(names):
-        start, end = examples.offsets[row], min(examples.offsets[row + 1], examples.offsets[row] + TOKENS)
+    for piece, row in enumerate(examples.owner[:LEARNED].tolist()):
+        name = rows.slice(row, 1).column("id").to_pylist()[0]
+        start, end = examples.offsets[piece], min(examples.offsets[piece + 1], examples.offsets[piece] + TOKENS)
         told = np.concatenate([[False], examples.wanted[start : end - 1] != NOTHING])
         tokens = [tokenizer.decode([token]) for token in examples.ids[start:end].tolist()]
         found.append({"id": name, "tokens": [[text, bool(one)] for text, one in zip(tokens, told, strict=True)]})

@@ -75,7 +75,9 @@ class Job:
     @cached_property
     def seen(self) -> Examples:
         """What training passes: the training rows, in all views that the plan has of them."""
-        views = self.plan.views
+        views, tokens = self.plan.views, self.plan.batch.packed
+        if tokens:
+            return self.task.packed(self.train, tokens)
         return self.train if views == 1 else self.task.varied(self.train, views, self.seed)
 
     def steps(self, epoch: int) -> list[Indices]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.cells import Place, Unusable
+from tunesmith.data.cells import Indices, Place, Unusable
 from tunesmith.data.cells.text import Text, unusable
 from tunesmith.data.rejected import excerpt
 from tunesmith.data.written import parts_in
@@ -51,6 +51,10 @@ class Chats(Text):
             return Unusable(0, f"chat of more than {place.settings.max_characters:,} characters", excerpt(cells[0]))
         return (json.dumps(turns, ensure_ascii=False),)
 
+    def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
+        """By what is said; how a chat is written down would make all alike."""
+        return super().clusters([pa.table({"input": _said(rows)}) for rows in tables], threshold)
+
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
         """`turns` by split beside the characters: how many a chat has."""
         found, warnings = super().described(tables)
@@ -60,6 +64,11 @@ class Chats(Text):
             low, middle, high = np.quantile(counts, [0, 0.5, 1]).tolist() if counts else (0.0, 0.0, 0.0)
             turns[name] = {"min": low, "median": middle, "max": high}
         return found | {"turns": turns}, warnings
+
+
+def _said(rows: pa.Table) -> pa.Array:
+    chats = (json.loads(chat) for chat in rows.column("input").to_pylist())
+    return pa.array(["\n".join(turn["content"] for turn in chat) for chat in chats], pa.string())
 
 
 CHATS, QUESTIONS = Chats(answered=True), Chats(answered=False)
@@ -92,13 +101,13 @@ def turns_of(cell: Any) -> Turns | str:
 def _turn(part: Any) -> dict[str, str] | str:
     if not isinstance(part, Mapping):
         return "turn that is not a mapping with role and content"
-    who = next((part[key] for key in WHO if part.get(key) is not None), None)
-    what = next((part[key] for key in WHAT if key in part), None)
+    who, what = (next((key for key in known if key in part), None) for known in (WHO, WHAT))
     if who is None or what is None:
         return "turn without role or content"
-    role = ROLES.get(str(who).strip().lower())
+    role = ROLES.get(str(part[who]).strip().lower())
     if role is None:
-        return f"turn of the unknown role {str(who)[:20]!r}"
+        return f"turn of the unknown role {str(part[who])[:20]!r}"
+    what = part[what]
     if isinstance(what, str) and not what.strip() and role == SYSTEM:
         return {"role": role, "content": ""}
     if reason := unusable(what, 10**9):

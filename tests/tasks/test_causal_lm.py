@@ -1,0 +1,343 @@
+"""Language models: what is learned of a row, token by token; packing; what is written; and that the files do the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tunesmith
+from tunesmith import prepare
+from tunesmith import settings as parsed
+from tunesmith.data.asked import NOTHING
+from tunesmith.data.dialogue import Dialogue, together
+from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.models import dialogues
+from tunesmith.models.dialogues import Part, Shape
+from tunesmith.tasks.causal_lm import CausalLm
+from tunesmith.tasks.tiny import SMALL, WORDS, words
+from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
+
+TEMPLATE = (
+    "{% for m in messages %}[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}"
+    "{% if add_generation_prompt %}[CLS] assistant {% endif %}"
+)
+"""Of marks that the tiny tokenizer knows; [SEP] ends a turn."""
+FORGETFUL = "{% for m in messages %}[CLS] {{ m['content'] if loop.last else 'word0' }} [SEP] {% endfor %}"
+"""Writes earlier turns otherwise once later ones follow."""
+QUICK = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+
+
+@pytest.fixture
+def gpt2(tmp_path: Path) -> Path:
+    return write_gpt2(tmp_path / "gpt2")
+
+
+def write_llama(folder: Path) -> Path:
+    """A Llama of two blocks: rotary positions, a head of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            vocab_size=SMALL["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=64, bos_token_id=3, eos_token_id=3, pad_token_id=0,
+        )  # fmt: skip
+        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words(decoder=True),
+        model_max_length=64,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        eos_token="[SEP]",
+    ).save_pretrained(folder)
+    return folder
+
+
+def write_chats(path: Path, chats: Sequence[Any], column: str = "messages") -> Path:
+    path.write_text("".join(json.dumps({column: chat}) + "\n" for chat in chats), encoding="utf-8")
+    return path
+
+
+def talk(*turns: str) -> list[dict[str, str]]:
+    """Turns of the user and of the assistant, by turns."""
+    return [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(turns)]
+
+
+def chats_of(count: int) -> list[list[dict[str, str]]]:
+    """Chats of one question and one answer, of other words each."""
+    draw = random.Random(0)
+    return [talk(" ".join(draw.sample(WORDS[:60], 4)), " ".join(draw.sample(WORDS[60:], 3))) for _ in range(count)]
+
+
+def ready_of(model: Path, data: Path, tmp_path: Path, **task: Any) -> prepare.Prepared:
+    given_ = {"task": {"name": "causal-lm", **task}, "model": str(model), "data": str(data), "method": "full"}
+    wanted = parsed.parse(given_ | {"train": QUICK})
+    return prepare.prepare(wanted, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+
+
+def told(examples: Dialogue, tokenizer: Any, piece: int = 0) -> tuple[list[str], list[str]]:
+    """The tokens of a piece, and those of them that are learned."""
+    span = slice(examples.offsets[piece], examples.offsets[piece + 1])
+    ids, wanted = examples.ids[span], examples.wanted[span]
+    assert all(ids[place + 1] == one for place, one in enumerate(wanted[:-1]) if one != NOTHING)
+    assert wanted[-1] == NOTHING
+    return tokenizer.convert_ids_to_tokens(ids.tolist()), tokenizer.convert_ids_to_tokens(
+        wanted[wanted != NOTHING].tolist()
+    )
+
+
+def test_of_a_chat_the_answers_and_their_ends_are_learned_and_nothing_else(gpt2: Path, tmp_path: Path) -> None:
+    chat = talk("word1 word2", "word3 word4", "word5", "word6")
+    data = write_chats(tmp_path / "chats.jsonl", [chat, *[talk("word1", f"word{n} word9") for n in range(20, 60)]])
+    ready = ready_of(gpt2, data, tmp_path, chat_template=TEMPLATE)
+    tokenizer = ready.model.processor
+    table = pa.table({"id": ["a"], "input": [json.dumps(chat)]})
+    tokens, learned = told(ready.task.encode(table, ready.model), tokenizer)
+    assert learned == ["word3", "word4", "[SEP]", "word6", "[SEP]"]
+    assert tokens[-2:] == ["word6", "[SEP]"]
+
+
+def test_the_end_of_an_answer_is_learned_where_the_template_writes_none(gpt2: Path, tmp_path: Path) -> None:
+    bare = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    data = write_chats(tmp_path / "chats.jsonl", chats_of(50))
+    ready = ready_of(gpt2, data, tmp_path, chat_template=bare)
+    table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2"))]})
+    _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
+    assert learned == ["word2", "[SEP]"]
+
+
+def test_of_a_prompt_nothing_is_learned_and_an_instruction_gets_a_template(gpt2: Path, tmp_path: Path) -> None:
+    ready = ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
+    table = pa.table({"id": ["a"], "input": ["word1 word2"], "target": [{"texts": ["word3", "word4"], "classes": []}]})
+    tokens, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
+    assert (tokens, learned) == (["word1", "word2", "word3", "[SEP]"], ["word3", "[SEP]"])
+    rows = [{"instruction": f"word{n}", "input": "", "output": f"word{n + 1}"} for n in range(60)]
+    (tmp_path / "alpaca.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ready = ready_of(gpt2, tmp_path / "alpaca.jsonl", tmp_path / "second", max_length=40)
+    assert ready.dataset.problem == "instruction"
+    assert ready.dataset.columns.inputs == ("instruction", "input")
+    tokens, learned = told(ready.train, ready.model.processor)
+    assert learned[-1] == "[SEP]"
+    assert len(learned) == 2
+    assert len(tokens) > 6
+
+
+def test_a_tokenizer_without_a_template_or_an_end_is_refused(gpt2: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.jsonl", chats_of(50))
+    with pytest.raises(ModelError, match="has no chat template") as refused:
+        ready_of(gpt2, data, tmp_path)
+    assert "chatml" in str(refused.value.mend)
+    longer = [[*one, *other] for one, other in zip(chats_of(60), chats_of(60)[::-1], strict=True)]
+    long = write_chats(tmp_path / "long.jsonl", longer)
+    with pytest.raises(DataError, match="writes earlier turns otherwise"):
+        ready_of(gpt2, long, tmp_path, chat_template=FORGETFUL)
+    with pytest.raises(SettingsError, match="no such file"):
+        ready_of(gpt2, data, tmp_path, chat_template="absent.jinja")
+    config = json.loads((gpt2 / "tokenizer_config.json").read_text())
+    config.pop("eos_token")
+    (gpt2 / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="no end-of-text token"):
+        ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_gpt2, write_llama])
+def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    ready = ready_of(write(tmp_path / "model"), write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
+    assert ready.frontier.candidates[0].batch.packed == 64
+    task, module, rows = ready.task, ready.model.module, np.arange(16)[::-1].copy()
+    found = []
+    for examples in (ready.train, task.packed(ready.train, 64)):
+        batch = task.inputs(examples, rows, ready.model)
+        module.zero_grad()
+        logits = task.read(module(**batch))
+        losses = task.outcome(logits, examples, rows)
+        task.loss(logits, examples, rows).sum.backward()
+        found.append(
+            (losses, {name: one.grad.clone() for name, one in module.named_parameters()}, batch["input_ids"].shape)
+        )
+    (alone, one, rows_alone), (packed, other, rows_packed) = found
+    torch.testing.assert_close(alone, packed)
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert rows_packed[0] < rows_alone[0] == 16
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(40, 90))
+def test_pieces_lie_side_by_side_and_none_leaves_its_sequence(lengths: list[int], room: int) -> None:
+    sequence, start = together(np.array(lengths), room)
+    taken = set()
+    for length, number, first in zip(lengths, sequence.tolist(), start.tolist(), strict=True):
+        places = {(number, place) for place in range(first, first + length)}
+        assert first + length <= room
+        assert not places & taken
+        taken |= places
+    assert set(sequence.tolist()) == set(range(int(sequence.max()) + 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 60),
+    st.integers(1, 60),
+    st.integers(8, 40),
+    st.sampled_from(["cut-prompt", "cut-answer", "leave-out"]),
+)
+def test_a_long_row_is_cut_where_the_policy_says_and_all_of_it_is_counted(
+    prompt: int, answer: int, limit: int, policy: Any
+) -> None:
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words(decoder=True), pad_token="[PAD]", unk_token="[UNK]", eos_token="[SEP]"
+    )
+    parts = [Part(" ".join(WORDS[:prompt]), told=False), Part(" ".join(WORDS[60 : 60 + answer]), told=True)]
+    found = dialogues.dialogue(tokenizer, [dialogues.ended(parts, tokenizer, "it")], Shape(limit, policy), None)
+    whole = prompt + answer + 1
+    kept = int(found.lengths.sum())
+    assert kept <= limit
+    if len(found):
+        assert kept + int(found.cut.sum()) == whole == kept + int(found.lost.sum())
+        assert found.by_row[0] > 0
+    if whole <= limit:
+        assert not found.cut.any()
+        assert found.by_row[0] == answer + (prompt > 0)
+    elif policy == "leave-out":
+        assert found.left_out == 1
+    elif policy == "cut-answer":
+        assert found.cut[0, 0] == 0
+    elif answer + 1 + min(prompt, limit // 4) <= limit:  # the answer fits beside some of the prompt, and is whole
+        assert found.cut[0, 1] == 0
+        assert found.by_row[0] == answer + (prompt > 0)
+
+
+def test_rows_with_nothing_to_learn_are_left_out_and_told_and_no_row_at_all_is_refused(
+    gpt2: Path, tmp_path: Path
+) -> None:
+    draw = random.Random(0)
+    prompts = [" ".join(draw.sample(WORDS, 40 if n % 4 == 0 else 5)) for n in range(80)]
+    rows = [{"prompt": prompt, "completion": " ".join(draw.sample(WORDS, 2))} for prompt in prompts]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    heard: list[str] = []
+    wanted = {"name": "causal-lm", "too_long": "cut-answer", "max_length": 20}
+    given_ = {
+        "task": wanted,
+        "model": str(gpt2),
+        "data": str(tmp_path / "rows.jsonl"),
+        "method": "full",
+        "train": QUICK,
+    }
+    run = tunesmith.finetune(given_, run=tmp_path / "run", listen=lambda one: heard.append(str(one)))
+    assert any("training rows are left out" in one for one in heard)
+    report = json.loads(run.report.read_text())
+    assert report["truncation"]["train"]["rows_left_out"] > 0
+    assert "nothing to learn within 20 tokens" in (run.folder / "report.html").read_text()
+    with pytest.raises(DataError, match="Of none of the"):
+        ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "none", too_long="leave-out", max_length=2)
+
+
+def test_the_files_write_what_the_run_says_and_stop_by_themselves(gpt2: Path, tmp_path: Path) -> None:
+    turns = [(one[0]["content"], "word105 word7") for one in chats_of(140)]
+    chats = [[{"from": "human", "value": asked}, {"from": "gpt", "value": said}] for asked, said in turns]
+    data = write_chats(tmp_path / "chats.jsonl", chats, "conversations")
+    given_ = {
+        "task": {"name": "causal-lm", "chat_template": TEMPLATE}, "model": str(gpt2), "data": str(data), "method": "full",
+        "train": QUICK | {"epochs": 5, "learning_rate": 1e-2}, "seed": 1,
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert report["metrics"]["test"]["exact_match"]["value"] == 1
+    assert report["metrics"]["test"]["perplexity"]["value"] < report["baselines"]["before"]["perplexity"]["value"]
+    assert report["writing"]["ended"] == 1
+    assert report["samples"][0]["said"]["after"] == report["samples"][0]["truth"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(run.model)
+    assert model.generation_config.eos_token_id in (3, [3])
+    write = transformers.pipeline("text-generation", model=str(run.model))
+    chat = [{"role": "user", "content": "word5"}]
+    (said,) = write(chat, do_sample=False, return_full_text=False)
+    assert said["generated_text"].strip() == "word105 word7"
+    predictor = tunesmith.load(run.folder)
+    assert predictor.predict([chat, "word5"])[0]["prediction"].strip() == "word105 word7"
+    assert predictor.predict(["word5"])[0]["prediction"].strip() == "word105 word7"
+    again = predictor.evaluate(str(data))
+    assert again["metrics"]["test"]["exact_match"]["value"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("chat", "reason"),
+    [
+        ("not a list", "no turn of the assistant"),
+        ([], "chat without a turn"),
+        ([{"role": "user", "content": "word1"}], "no turn of the assistant"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "empty text in a turn of the assistant"),
+        ([{"role": "user", "content": None}, {"role": "assistant", "content": "a"}], "no text in a turn of the user"),
+        ([{"role": "owl", "content": "a"}], "turn of the unknown role 'owl'"),
+        (["word1"], "turn that is not a mapping"),
+        ([{"content": "a"}], "turn without role or content"),
+        (7, "no chat"),
+        (None, "no chat"),
+    ],
+)  # fmt: skip
+def test_a_chat_that_teaches_nothing_is_set_aside_with_the_reason(chat: Any, reason: str, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.jsonl", [chat, *chats_of(60)])
+    found = tunesmith.check({"task": "causal-lm", "model": "unused", "data": str(data)})
+    (row,) = found["rejected_rows"]
+    assert reason in row["reason"]
+    assert found["turns"]["train"] == {"min": 2.0, "median": 2.0, "max": 2.0}
+
+
+def test_plain_text_is_learned_whole_and_its_own_head_is_what_retention_measures(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    for name, known in (("corpus", WORDS[:100]), ("other", WORDS[100:])):
+        lines = [json.dumps({"text": " ".join(draw.choices(known, k=20))}) for _ in range(100)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    given_ = {
+        "task": "causal-lm", "model": str(gpt2), "data": str(tmp_path / "corpus.jsonl"), "method": "full",
+        "train": QUICK | {"epochs": 3},
+        "evaluate": {"retention": [{"name": "other", "data": str(tmp_path / "other.jsonl"), "rows": 50}]},
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert report["problem"] == "text"
+    assert "learned" not in report
+    assert report["metrics"]["test"]["perplexity"]["value"] < report["baselines"]["before"]["perplexity"]["value"]
+    (kept,) = report["retention"]
+    assert kept["metric"] == "perplexity"
+    # What the saved model itself says of the other text: its head is tied to embeddings that have trained.
+    again = tunesmith.load(run.folder)
+    task = CausalLm(CausalLm.Settings())
+    rows = task.load_data(parsed.DataSettings(train=str(tmp_path / "other.jsonl")), tmp_path / "rows", 0).splits["test"]
+    measured = again.evaluate(str(tmp_path / "other.jsonl"))
+    assert rows.num_rows
+    assert measured["metrics"]["test"]["perplexity"]["value"] > 1
+    assert kept["after"]["value"] == pytest.approx(measured["metrics"]["test"]["perplexity"]["value"], rel=0.3)
+
+
+def test_logits_are_given_only_where_they_are_asked_for_and_are_the_same(gpt2: Path, tmp_path: Path) -> None:
+    ready = ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
+    rows = np.arange(5)
+    batch = ready.task.inputs(ready.train, rows, ready.model)
+    module = ready.model.module.eval()
+    few = module(**batch).logits
+    places = batch.pop("places")
+    every = module(**batch).logits
+    assert few.shape == (len(places), every.shape[-1])
+    torch.testing.assert_close(few, every.flatten(0, 1)[places])
+    assert module(**batch).logits.shape == every.shape  # nothing stays behind
+
+
+def test_a_head_that_is_tied_stays_tied_and_a_probe_unties_it(gpt2: Path, tmp_path: Path) -> None:
+    data = write_prompts(tmp_path / "rows.jsonl")
+    for method, tied in (("full", True), ("lora", True), ("probe", False)):
+        given_ = {"task": "causal-lm", "model": str(gpt2), "data": str(data), "method": method, "train": QUICK}
+        run = tunesmith.finetune(given_, run=tmp_path / method)
+        model = transformers.AutoModelForCausalLM.from_pretrained(run.model)
+        assert (model.lm_head.weight is model.transformer.wte.weight) == tied
+        assert model.config.tie_word_embeddings == tied
