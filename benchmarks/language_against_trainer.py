@@ -1,12 +1,12 @@
-"""Instruction tuning: Tunesmith against transformers' Trainer and trl's SFTTrainer; same weights, rows, tokens, epochs and rate, one run.
+"""Instruction tuning: Tunesmith against transformers' Trainer and trl's SFTTrainer; same weights, rows, epochs, rate; one run.
 
     pip install --target TRL --no-deps trl
     PYTHONPATH=TRL python benchmarks/language_against_trainer.py DATA/alpaca-1k --model WEIGHTS/gpt2-books --seeds 1
 
 DATA holds train, validation and test as .jsonl with instruction, input and output. Every contestant learns the same tokens of
-the same rows (those that Tunesmith makes of them), in batches of the same rows, and is measured by Tunesmith's own perplexity on
-the test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of the model's length.
-Tokens a second are all that were read, without padding, by the time of training with its validations.
+the same rows (those that Tunesmith makes of them), in batches of the same rows, and is measured by Tunesmith's perplexity on the
+test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of the model's length.
+Tokens a second are those of the training rows, without padding, by the time of training with its validations.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def run_tunesmith(given: argparse.Namespace, *, packed: bool) -> dict[str, Any]:
         run = tunesmith.finetune(settings_of(given, packed=packed), run=Path(name) / "run")
         report = json.loads(run.report.read_text())
     return {
+        "tokens": report["training"]["epochs"] * tokens_of(given) / report["training"]["seconds"],
         "train": report["training"]["seconds"],
         "whole": time.perf_counter() - started,
         "perplexity": report["metrics"]["test"]["perplexity"]["value"],
@@ -58,6 +59,17 @@ def rows_of(examples: Any) -> list[dict[str, list[int]]]:
         ids, wanted = examples.ids[span].tolist(), examples.wanted[span].tolist()
         rows.append({"input_ids": ids, "labels": [-100, *(-100 if one < 0 else one for one in wanted[:-1])]})
     return rows
+
+
+def tokens_of(given: argparse.Namespace) -> int:
+    """Of all training rows."""
+    import torch  # noqa: PLC0415
+
+    from tunesmith import prepare, settings  # noqa: PLC0415
+
+    wanted = settings.parse(settings_of(given, packed=False))
+    ready = prepare.prepare(wanted, Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None)
+    return len(ready.train.ids)  # type: ignore[attr-defined]
 
 
 def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
