@@ -98,10 +98,35 @@ def test_adapters_beside_the_original_open_with_peft(asked: dict[str, Any], tmp_
     assert "AutoPeftModelForQuestionAnswering" in (run.model / "README.md").read_text()
 
 
-def test_the_card_answers(asked: dict[str, Any], tmp_path: Path) -> None:
-    run = tunesmith.finetune({**asked, "method": "probe"}, run=tmp_path / "run")
-    code = (run.model / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    exec(code.replace("your question", f"{WORDS[2]} ?").replace("the passage", " ".join(WORDS[60:70])), {})
+def card_says(folder: Path, question: str, passage: str, told: pytest.CaptureFixture[str]) -> str:
+    """What the lines in the card of the model in `folder` print."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    told.readouterr()
+    exec(code.replace("your question", question).replace("the passage", passage), {})
+    return told.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(("all_answerable", "merge"), [(False, True), (True, True), (False, False)])
+def test_the_card_answers_as_the_run_does(
+    asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], all_answerable: bool, merge: bool
+) -> None:
+    lines = write_answers(tmp_path / "rows.jsonl", 160).read_text().splitlines()
+    kept = [line for line in lines if not all_answerable or json.loads(line)["answers"]["text"]]
+    (tmp_path / "kept.jsonl").write_text("\n".join(kept))
+    method = {"name": "lora", "merge": merge}
+    given = {**asked, "data": str(tmp_path / "kept.jsonl"), "method": method, "train": TRAIN}
+    run = tunesmith.finetune(given, run=tmp_path / "run")
+    predictor = tunesmith.load(run.folder)
+    answered = 0
+    for row in map(json.loads, kept[:20]):
+        [one] = predictor.predict([(row["question"], row["context"])])
+        assert card_says(run.model, row["question"], row["context"], capsys) == (one["prediction"] or "no answer")
+        answered += bool(one["prediction"])
+    assert answered
+    passage = " ".join(WORDS[60:160])  # longer than the network's limit: its first window is read
+    said = card_says(run.model, f"{WORDS[2]} ?", passage, capsys)
+    assert said
+    assert said in passage or said == "no answer"
 
 
 def test_a_question_that_is_too_long_is_cut_and_counted(tokenizer: Any) -> None:

@@ -311,4 +311,4 @@ class QuestionAnswering(Separate):
         return raw, passage_tokens.plain(model.processor, few, model.limit)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return loading_code.answering_code(model, folder)
+        return loading_code.answering_code(model, folder, self.settings.max_answer, self._threshold)
