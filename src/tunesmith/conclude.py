@@ -252,9 +252,9 @@ def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: R
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         head = checkpoints_of(ready, plan, place) / PROBE_HEAD
-        found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
+        found["probe"] = baselines.probe(task, pretrained, head, ready.dataset.splits, precision)
     if scratch is not None:
-        found["scratch"] = logits(task, scratch, test.examples, precision)
+        found["scratch"] = baselines.levelled(task, scratch, ready.dataset.splits, precision)
     return found
 
 

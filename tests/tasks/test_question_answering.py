@@ -16,9 +16,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import tunesmith
 from tiny import DECODERS, write_model
-from tunesmith import prepare, settings
+from tunesmith import budget, prepare, settings
 from tunesmith.data.targets.answers import KIND
 from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.evaluate import retention
 from tunesmith.models.forward import logits
 from tunesmith.models.passage_tokens import passages
 from tunesmith.settings import UserModel
@@ -28,6 +29,7 @@ from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.span_outcomes import BEST, END, LOSS, NONE, START
 from tunesmith.tasks.tiny import WORDS
 from tunesmith.tasks.tiny_answers import write_answers
+from tunesmith.train.events import Trained
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 LONG = TRAIN | {"epochs": 25, "batch_size": 8, "learning_rate": 3e-3, "patience": 25}
@@ -205,10 +207,68 @@ def test_a_run_answers_and_says_where_there_is_no_answer(asked: dict[str, Any], 
     assert "AutoModelForQuestionAnswering" in code
 
 
+def only_answerable(path: Path, kept: Path) -> Path:
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["answers"]["text"]]
+    kept.write_text("\n".join(lines))
+    return kept
+
+
+def test_a_probe_is_measured_by_its_own_margin_also_beside_a_trained_network(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    asked["data"] = str(write_answers(tmp_path / "rows.jsonl", 240))
+    asked["train"] = TRAIN | {"learning_rate": 0.03}  # which moves margins far
+    reports = []
+    for method in ("full", "probe"):
+        run = tunesmith.finetune({**asked, "method": method}, run=tmp_path / method)
+        reports.append(json.loads(run.report.read_text()))
+    beside, alone = reports[0]["baselines"]["probe"], reports[1]["metrics"]["test"]
+    assert reports[0]["answering"]["threshold"] != pytest.approx(reports[1]["answering"]["threshold"], abs=0.1)
+    assert {name: one["value"] for name, one in beside.items()} == {name: one["value"] for name, one in alone.items()}
+
+
+def task_inputs(ready: prepare.Prepared) -> dict[str, torch.Tensor]:
+    every = np.arange(len(ready.validation))
+    return ready.task.inputs(ready.validation, every, ready.model)
+
+
+def prefer_none(module: Any, batch: dict[str, torch.Tensor]) -> None:
+    """Let the network find no answer far likelier than any span."""
+    with torch.no_grad():
+        hidden = module.bert(**batch).last_hidden_state
+        weight = hidden[:, 0].mean(dim=0) - hidden[:, 1:].mean(dim=(0, 1))
+        module.qa_outputs.weight.copy_(100 * weight.expand(2, -1))
+
+
+@pytest.mark.parametrize("answerable", [False, True])
+def test_whatever_is_chosen_by_validation_is_judged_by_its_own_margin(
+    asked: dict[str, Any], tmp_path: Path, answerable: bool
+) -> None:
+    if answerable:
+        asked["data"] = str(only_answerable(Path(asked["data"]), tmp_path / "all.jsonl"))
+    reference = {"name": "itself", "data": {"train": asked["data"]}}
+    given = settings.parse({**asked, "method": "probe", "evaluate": {"retention": [reference]}})
+    ready = prepare.prepare(given, tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    prefer_none(ready.model.module, task_inputs(ready))
+    found = logits(ready.task, ready.model, ready.validation, "fp32")
+    assert (found[:, NONE] > found[:, BEST]).mean() > 0.9
+    (plan,) = ready.frontier.candidates
+    trained = Trained(plan, ready.model, 0, 0, None, None, False, 0, (), 0.0, 0, None)
+    judged = budget.judge(ready, (), trained)
+    assert judged.metric["value"] == pytest.approx(ready.task.score(ready.validation, found)["f1"])
+    assert judged.metric["value"] > 0
+    (kept,) = retention.prepare(
+        given.evaluate.retention, ready.model, given.task, tmp_path / "references", 0, "fp32", evaluate=given.evaluate
+    )
+    test = kept.data.examples["test"]
+    one = kept.data.task.intervals(test, kept.before.logits, given.evaluate, 0, None)
+    always = kept.before.logits[:, NONE] == -np.inf
+    assert always.all() if answerable else not always.any()
+    assert 0 < one["f1"].value <= 1
+
+
 def test_where_every_question_has_an_answer_one_is_always_given(asked: dict[str, Any], tmp_path: Path) -> None:
-    lines = [line for line in Path(asked["data"]).read_text().splitlines() if json.loads(line)["answers"]["text"]]
-    path = tmp_path / "all.jsonl"
-    path.write_text("\n".join(lines))
+    path = only_answerable(Path(asked["data"]), tmp_path / "all.jsonl")
     run = tunesmith.finetune({**asked, "data": str(path), "method": "probe"}, run=tmp_path / "run")
     report = json.loads(run.report.read_text())
     assert "answerable_f1" not in report["metrics"]["test"]

@@ -7,7 +7,7 @@ none does. Passages are read in windows that overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -36,7 +36,7 @@ from tunesmith.tasks import span_outcomes, tiny, tiny_answers
 from tunesmith.tasks.marked_text import around
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
-from tunesmith.tasks.span_outcomes import LOSS
+from tunesmith.tasks.span_outcomes import LOSS, NONE
 
 ALWAYS = math.inf
 """The margin above which none is answered, where every question has an answer."""
@@ -230,6 +230,14 @@ class QuestionAnswering(Separate):
 
     def keep(self, fitted: float | None) -> None:
         self._threshold = ALWAYS if fitted is None else fitted
+
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        """With no answer less likely by as much as the network's own margin is above the kept one."""
+        if self._threshold == ALWAYS:
+            return logits
+        found = logits.copy()
+        found[:, NONE] += self._threshold - self._fitted(*validation())
+        return found
 
     def details(self, examples: Passages, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         return {"answering": {"threshold": fitted, "unanswerable": float(1 - examples.answerable.mean())}}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from tunesmith.contracts import Indices, Model
+from tunesmith.contracts import Array, Indices, Model
 from tunesmith.models.heads import outputs_of
 
 
@@ -28,6 +28,9 @@ class Separate:
 
     def keep(self, fitted: float | None) -> None:
         return
+
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        return logits
 
     def complete(self, model: Model, train: Any, precision: str) -> None:
         return
