@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import tunesmith
 from tiny import DECODERS, write_model
@@ -76,6 +76,20 @@ def test_the_answer_is_found_in_each_window_that_shows_all_of_it(tokenizer: Any)
         assert passage[spans[first, 0] : spans[last, 1]] == " ".join(words[40:43])
     assert shown
     assert found.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("passage", "start"),
+    [("Anna ", 0), (" Anna", 0), ("he Anna \n", 3), ("\ufeffAnna", 0), ("he Anna\u200b", 3)],
+)
+def test_an_answer_with_signs_that_no_token_has_is_taught_at_both_ends_of_a_passage(passage: str, start: int) -> None:
+    core = Tokenizer(models.WordLevel({"[UNK]": 0, "he": 1, "anna": 2}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[UNK]", unk_token="[UNK]")
+    found = passages(made, rows_of("he", passage, (start, len(passage))), 32)
+    first, last = found.answer[0]
+    assert passage[found.spans[first, 0] : found.spans[last, 1]] == "Anna"
 
 
 def test_blanks_that_tokens_count_in_are_not_of_the_answer() -> None:
