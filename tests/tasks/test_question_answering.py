@@ -152,6 +152,25 @@ def test_a_question_that_is_too_long_is_cut_and_counted(tokenizer: Any) -> None:
     assert (found.lengths <= 32).all()
 
 
+def test_answers_that_are_never_given_whole_are_told_of(asked: dict[str, Any], tmp_path: Path) -> None:
+    passage = " ".join(WORDS[60:120])
+    long = {"question": f"{WORDS[3]} ?", "context": passage, "answers": {"text": [passage], "answer_start": [0]}}
+    some = long | {"answers": {"text": [" ".join(WORDS[60:66])], "answer_start": [0]}}
+    rows = [json.loads(line) for line in Path(asked["data"]).read_text().splitlines()]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, [*rows, long, some])))
+    asked["data"] = {"train": str(tmp_path / "train.jsonl"), "validation": asked["data"], "test": asked["data"]}
+    asked["task"] |= {"max_answer": 5}
+    ready = prepare.prepare(
+        settings.parse({**asked, "method": "full"}), tmp_path / "c", torch.device("cpu"), lambda _: None
+    )
+    assert ready.task.told() == (
+        "The answers of 1 training questions (0.8 %) have more than 5 tokens, up to 6, and are never given whole "
+        "(task.max_answer).",
+        "The answers of 1 training questions are in no window of 40 tokens whole: these questions teach that there is none.",
+    )
+    assert set(ready.task.told()) <= set(ready.frontier.candidates[0].reasons)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_span_is_the_best_of_all_that_are_allowed(tokenizer: Any, seed: int) -> None:
     passage = " ".join(WORDS[number] for number in range(50))
@@ -216,7 +235,9 @@ def test_a_run_answers_and_says_where_there_is_no_answer(asked: dict[str, Any], 
     assert again["f1"]["value"] > 0.5
     other = tunesmith.finetune({**asked, "method": "probe"}, run=tmp_path / "other")
     assert json.dumps(tunesmith.compare([run.folder, other.folder]))
-    assert "no answer" in run.page.read_text()
+    page = run.page.read_text()
+    assert "no answer" in page
+    assert "The train split asks 192 questions of 192 passages, 38 without an answer; answers have" in page
     code = (run.model / "README.md").read_text()
     assert "AutoModelForQuestionAnswering" in code
 

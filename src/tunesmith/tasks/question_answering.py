@@ -64,6 +64,7 @@ class QuestionAnswering(Separate):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._threshold = 0.0
+        self._told: tuple[str, ...] | None = None
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class QuestionAnswering(Separate):
         return data.load(settings, cache, seed, self.targets, self.cells)
 
     def told(self) -> tuple[str, ...]:
-        return ()
+        return self._told or ()
 
     def load_model(
         self,
@@ -115,7 +116,26 @@ class QuestionAnswering(Separate):
         return reload_answerer(folder, remote_code=remote_code)
 
     def encode(self, rows: pa.Table, model: Model) -> Passages:
-        return passage_tokens.passages(model.processor, rows, model.limit)
+        found = passage_tokens.passages(model.processor, rows, model.limit)
+        if self._told is None and found.answers is not None:  # of the training rows, which are read first
+            self._told = self._too_long(found, model.limit)
+        return found
+
+    def _too_long(self, examples: Passages, limit: int) -> tuple[str, ...]:
+        lengths = examples.answer_lengths
+        long, unseen = lengths > self.settings.max_answer, examples.answerable & (lengths == 0)
+        told = []
+        if long.any():
+            told.append(
+                f"The answers of {int(long.sum()):,} training questions ({100 * long.mean():.1f} %) have more than "
+                f"{self.settings.max_answer:,} tokens, up to {lengths.max():,}, and are never given whole (task.max_answer)."
+            )
+        if unseen.any():
+            told.append(
+                f"The answers of {int(unseen.sum()):,} training questions are in no window of {limit:,} tokens whole: these "
+                "questions teach that there is none."
+            )
+        return tuple(told)
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "pair" not in others.column_names:
