@@ -152,6 +152,25 @@ def test_a_question_that_is_too_long_is_cut_and_counted(tokenizer: Any) -> None:
     assert (found.lengths <= 32).all()
 
 
+@pytest.mark.parametrize("limit", [*range(12, 20), *range(32, 41), 64])
+@pytest.mark.parametrize("question", ["\U0001f600", "\u4e2d", "ab ", "e\u0301"])
+def test_however_long_and_strange_a_question_is_windows_go_on(question: str, limit: int) -> None:
+    letters = {
+        sign: place for place, sign in enumerate(["<s>", "</s>", "?", *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
+    core = Tokenizer(models.BPE(letters, [], unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=core, pad_token="?", unk_token="?")
+    passage = "Anna went home " * 9
+    found = passages(made, rows_of(question * 50, passage, (0, 4)), limit)
+    assert (found.lengths <= limit).all()
+    assert {*range(len(passage))} - {place for start, end in found.spans.tolist() for place in range(start, end)} <= {
+        place for place, sign in enumerate(passage) if sign == " "
+    }
+    assert found.lost[0] > 0
+
+
 def test_answers_that_are_never_given_whole_are_told_of(asked: dict[str, Any], tmp_path: Path) -> None:
     passage = " ".join(WORDS[60:120])
     long = {"question": f"{WORDS[3]} ?", "context": passage, "answers": {"text": [passage], "answer_start": [0]}}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunesmith.data.passages import Indices, Passages
-from tunesmith.models.tokenize import Reading, tokenize
+from tunesmith.models.tokenize import Reading, fast, tokenize
 
 OVERLAP = 3
 """Windows overlap by this part of their length, so that most answers lie whole in one."""
@@ -28,7 +28,9 @@ def passages(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
     Raises:
         ModelError: the tokenizer has no fast core, or the limit leaves no room.
     """
-    shortened, lost = _shortened(tokenizer, rows.column("input").to_pylist(), limit // QUESTION)
+    fast(tokenizer)
+    most = min(limit // QUESTION, limit - tokenizer.backend_tokenizer.num_special_tokens_to_add(True) - 1)
+    shortened, lost = _shortened(tokenizer, rows.column("input").to_pylist(), most)
     texts = rows.column("pair").to_pylist()
     targets = rows.column("target").to_pylist() if "target" in rows.column_names else None
     read = pa.table({"input": shortened, "pair": texts})
@@ -37,7 +39,7 @@ def passages(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
     def hear(row: int, piece: Any) -> None:
         spans.append(_spans(piece, texts[row]))
 
-    reading = Reading(limit, windows=True, second=True, overlap=OVERLAP)
+    reading = Reading(limit, windows=True, first=most, overlap=OVERLAP)
     tokens = tokenize(tokenizer, read, None, reading, hear)
     return Passages(
         tokens.ids, tokens.kinds, tokens.offsets, tokens.owner, None, tokens.lost + lost,
@@ -104,7 +106,9 @@ def _shortened(tokenizer: Any, questions: Sequence[str], most: int) -> tuple[lis
     lost = np.zeros(len(questions), dtype=np.int64)
     kept = list(questions)
     for row, one in enumerate(core.encode_batch(kept, add_special_tokens=False)):
-        if len(one.ids) > most:
-            kept[row] = kept[row][: one.offsets[most - 1][1]]
-            lost[row] = len(one.ids) - most
+        count, tokens = len(one.ids), most
+        while count > most:  # what is cut may be other tokens by itself: a sign of several, a word's beginning
+            kept[row] = questions[row][: one.offsets[tokens - 1][1] if tokens > 0 else 0]
+            count, tokens = len(core.encode(kept[row], add_special_tokens=False).ids), tokens - 1
+        lost[row] = len(one.ids) - count
     return kept, lost
