@@ -91,10 +91,16 @@ def test_every_form_of_cell_says_the_same(cell: Any) -> None:
         ('{"text": "Anna Li", "start": null}', [Answer("Anna Li", None)]),
         ('{"text": "Anna Li", "start": 1.5}', [Answer("Anna Li", None)]),
         ('{"text": "Anna Li", "start": true}', [Answer("Anna Li", None)]),
+        ('{"text": "Anna Li", "start": "x"}', [Answer("Anna Li", None)]),
     ],
 )
 def test_a_text_may_come_without_its_start(cell: str, expected: list[Answer]) -> None:
     assert answers_of(cell) == expected
+
+
+@pytest.mark.parametrize("start", ["'16'", "' 16 '", "np.int64(16)", "16.0", "np.float64(16.0)"])
+def test_a_start_may_be_any_whole_number(start: str) -> None:
+    assert answers_of(f"{{'text': 'New York', 'answer_start': {start}}}") == [Answer("New York", 16)]
 
 
 def test_what_pandas_leaves_of_arrays_is_read() -> None:
@@ -165,6 +171,8 @@ def test_answers_stand_where_they_are_said_to_and_all_are_kept_once(tmp_path: Pa
         ("in a caf\u00e9", 2, "They in a cafe\u0301 sat.", (5, 15)),  # letters in parts
         ("cafe\u0301", 0, "a caf\u00e9", (2, 6)),
         (" Li ", 3, "Anna-Li", (5, 7)),
+        ("\u5317\u4eac", 9, "\u5317\u4eac\u5728\u5317\u4eac\u4e86\u5317\u4eac", (3, 5)),  # counted in bytes
+        ("an", 8, "\U0001f600\U0001f600 an an an", (6, 8)),  # counted in units of UTF-16
     ],
 )
 def test_a_start_that_leads_elsewhere_is_mended_by_the_nearest_place_and_counted(
@@ -179,6 +187,26 @@ def test_a_text_without_a_start_is_the_first_of_the_passage(tmp_path: Path) -> N
     found = placed(tmp_path, ["Anna", "stayed"])
     assert isinstance(found, dict)
     assert (found["starts"], found["ends"], found["moved"], found["searched"]) == ([0, 31], [4, 37], 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "passage", "start"),
+    [
+        ("men", "The government has women and men.", 29),
+        ("1", "In 2021, 1 of 11", 9),
+        ("go", "gone, go", 6),
+        ("$5", "$50 or $5", 7),
+        ("port", "A report", 4),  # nowhere by itself
+        ("\u4eac", "\u5317\u4eac", 1),
+        ("(a)", "x(a)", 1),
+    ],
+)
+def test_a_text_without_a_start_is_looked_for_as_whole_words_first(
+    tmp_path: Path, text: str, passage: str, start: int
+) -> None:
+    found = placed(tmp_path, text, passage)
+    assert isinstance(found, dict)
+    assert found["starts"] == [start]
 
 
 @pytest.mark.parametrize("cell", ["Bob", {"text": ["Anna", "Bob"], "answer_start": [0, 3]}, "new york", "Anna (Li"])
