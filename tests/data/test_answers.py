@@ -295,6 +295,17 @@ def test_rows_are_the_same_when_question_and_passage_are(tmp_path: Path) -> None
     assert read(where).audit["duplicates"]["exact"] == 9
 
 
+def test_rows_are_nearly_the_same_when_both_question_and_passage_are(tmp_path: Path) -> None:
+    long = " ".join(f"Guest {number} flew to town {7 * number}." for number in range(200))
+    asked = [f"Where did {number * 7919**9} go?" for number in range(1, 41)]
+    rows = [(one, long, f"town {7 * number}") for number, one in enumerate(asked)]
+    rows += [(f"{asked[0]} ", f"{long} Bo left.", "town 0"), (asked[0], "Guest 0 saw town 0.", "town 0")]
+    where = tmp_path / "rows.jsonl"
+    where.write_text("\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in rows))
+    found = read(where, near_duplicate=0.9)  # and one long passage can be cut into splits
+    assert (found.audit["duplicates"]["exact"], found.audit["duplicates"]["near"]) == (0, 1)
+
+
 def test_other_rows_are_read_as_the_training_rows_were(tmp_path: Path) -> None:
     found = read(table(tmp_path / "train", [WHO] * 10))
     where = table(tmp_path / "test", [WHERE, "Bob", None])
@@ -360,6 +371,18 @@ def test_passages_that_training_rows_have_too_are_counted_and_a_group_parts_them
     where = table(tmp_path / "several", [WHO] * 100, several)
     assert read(where).audit["answers"]["test"]["passages_in_train"]
     assert not read(where, group="context").audit["answers"]["test"]["passages_in_train"]
+
+
+def test_splits_that_are_cut_part_passages_unless_there_are_few_or_a_group_is_named(tmp_path: Path) -> None:
+    def shared(passages: int, **settings: Any) -> int:
+        rows = [f"{PASSAGE} {number % passages}" for number in range(100)]
+        found = read(table(tmp_path / str(passages), [WHO] * 100, rows, ("question", "context", "answers")), **settings)
+        assert [found.splits[name].num_rows for name in ("validation", "test")] == [10, 10]
+        return int(sum(found.audit["answers"][split]["passages_in_train"] for split in ("validation", "test")))
+
+    assert shared(20) == shared(50) == 0
+    assert shared(19)
+    assert shared(20, group="question")
 
 
 def test_what_nothing_can_be_learned_from_is_one_sentence(tmp_path: Path) -> None:

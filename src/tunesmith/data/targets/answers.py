@@ -176,8 +176,7 @@ def _at(text: str, start: int | None, passage: str) -> tuple[int, int] | None:
             continue
         if start is None:
             return next((place for place in places if _apart(*place, passage)), places[0])
-        at = start
-        return min(places, key=lambda place: abs(place[0] - at))
+        return min(places, key=lambda place: abs(place[0] - (start or 0)))
     return None
 
 
