@@ -358,6 +358,10 @@ def test_a_kind_of_question_that_only_one_split_has_is_warned_of(tmp_path: Path)
         "test: every question has an answer, while 2 of train have none: test does not show whether the model can tell."
     ]
     empty = three(tmp_path / "empty", train=[WHO, NONE], validation=[NONE], test=[NONE])
+    assert (
+        "validation: no question has an answer: validation does not show whether the model can find one."
+        in (empty.audit["warnings"])
+    )
     assert empty.audit["answers"]["test"]["characters"] == {"min": 0.0, "median": 0.0, "max": 0.0}
 
 
@@ -424,6 +428,25 @@ def test_squads_json_gives_a_row_for_each_question(tmp_path: Path) -> None:
     }  # fmt: skip
     assert by_line[2]["starts"] == []
     assert len(by_line) == 20
+
+
+def test_an_answer_that_is_promised_but_not_given_is_not_taken_for_none(tmp_path: Path) -> None:
+    without = asked(1, is_impossible=False, answers=[])
+    unknown = asked(2)
+    del unknown["answers"]
+    found = read(
+        written(tmp_path, squad([asked(0), without, unknown, asked(3, answers=[]), *map(asked, range(4, 20))]))
+    )
+    assert {row.line: row.reason for row in found.rejected} == {
+        2: "answer without its text",
+        3: "answer without its text",
+    }
+    assert targets(found)[4]["starts"] == []
+
+
+def test_not_a_number_is_no_answer(tmp_path: Path) -> None:
+    """What pandas has for an empty cell is not the text nan, which stands in many a word."""
+    assert placed(tmp_path, float("nan"), "Her finances.") == placed(tmp_path, None)
 
 
 def test_a_list_of_paragraphs_is_read_as_well(tmp_path: Path) -> None:

@@ -216,6 +216,26 @@ def test_the_best_span_is_the_best_of_all_that_are_allowed(tokenizer: Any, seed:
     assert row[0, LOSS] == pytest.approx(float(outcome[:, LOSS].mean()), rel=1e-5)
 
 
+def test_answers_may_be_as_long_as_anybody_likes(tokenizer: Any) -> None:
+    found = passages(tokenizer, rows_of(WORDS[150], " ".join(WORDS[:50]), (0, 5)), 64)
+    every = np.arange(len(found))
+    values = torch.randn((len(found), int(found.lengths.max()), 2), generator=torch.Generator().manual_seed(0))
+    whole, more = (span_outcomes.outcomes(values, found, every, longest) for longest in (values.shape[1], 10**12))
+    assert torch.equal(whole, more)
+
+
+@pytest.mark.parametrize(("metric", "answered"), [("f1", 4), ("exact_match", 1)])
+def test_the_margin_is_fitted_for_the_primary_metric(tokenizer: Any, metric: Any, answered: int) -> None:
+    task = QuestionAnswering(QuestionAnswering.Settings(metric=metric))
+    right, partly, none = rows_of("?", "one two", (0, 3)), rows_of("?", "one two three", (0, 13)), rows_of("?", "one")
+    found = passages(tokenizer, pa.concat_tables([right, none, partly, partly, none]), 32)
+    outcome = np.zeros((5, 5), dtype=np.float32)
+    outcome[:, NONE], outcome[:, END] = [-2, -1.5, -1, -0.9, 1], [3, 3, 7, 7, 3]  # the surest first
+    fitted = task.fitted(found, outcome)
+    assert fitted is not None
+    assert sum(map(bool, span_outcomes.answers(outcome, list(found.passages), fitted))) == answered
+
+
 def test_a_step_counts_each_question_once_however_it_is_cut(asked: dict[str, Any], tmp_path: Path) -> None:
     ready = prepare.prepare(
         settings.parse({**asked, "method": "full", "train": TRAIN}), tmp_path / "c", torch.device("cpu"), lambda _: None

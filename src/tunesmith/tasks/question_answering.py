@@ -23,6 +23,7 @@ from tunesmith.data.passages import Passages
 from tunesmith.data.targets.answers import PROBLEM, Answers
 from tunesmith.errors import ModelError
 from tunesmith.metrics import answers as metrics
+from tunesmith.metrics.answers import NAMES
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, passage_tokens, probes, span_probe
 from tunesmith.models.forward import logits as logits_of
@@ -206,7 +207,7 @@ class QuestionAnswering(Separate):
 
     def score(self, examples: Passages, logits: Array) -> Mapping[str, float]:
         found = self._scored(examples, logits, self._fitted(examples, logits))
-        values = dict(zip(("exact_match", "f1"), found.mean(axis=0).tolist(), strict=True))
+        values = dict(zip(NAMES, found.mean(axis=0).tolist(), strict=True))
         return {"loss": float(logits[:, LOSS].mean()), self.primary_metric: values[self.primary_metric]}
 
     def commonest(self, train: Passages, examples: Passages, model: Model) -> Array:
@@ -236,11 +237,13 @@ class QuestionAnswering(Separate):
         return metrics.difference(self.primary_metric, first, second, examples.answerable, **given)
 
     def _fitted(self, examples: Passages, logits: Array) -> float:
-        """The margin above which no answer does best on these rows."""
+        """The margin above which no answer does best on these rows; where none has an answer, there is nothing to weigh."""
         if examples.answerable.all():
             return ALWAYS
-        given = self._scored(examples, logits, ALWAYS)[:, 1]
-        none = np.where(examples.answerable, 0.0, 1.0)
+        if not examples.answerable.any():
+            return 0.0
+        place = NAMES.index(self.primary_metric)
+        given, none = (self._scored(examples, logits, margin)[:, place] for margin in (ALWAYS, -ALWAYS))
         return float(metrics.threshold(span_outcomes.margins(logits), given, none))
 
     def fitted(self, examples: Passages, logits: Array) -> float | None:

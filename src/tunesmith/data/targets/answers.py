@@ -247,6 +247,8 @@ def _beside(split: str, counted: Mapping[str, Any], train: Mapping[str, Any]) ->
             f"train: every question has an answer, while {without:,} of {split} {'has' if without == 1 else 'have'} none: "
             "nothing teaches the model to give none."
         )
+    if without == counted["rows"]:
+        warnings.append(f"{split}: no question has an answer: {split} does not show whether the model can find one.")
     if known and not without:
         warnings.append(
             f"{split}: every question has an answer, while {known:,} of train {'has' if known == 1 else 'have'} none: "
