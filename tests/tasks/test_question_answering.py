@@ -368,6 +368,27 @@ def test_networks_of_every_kind_answer(asked: dict[str, Any], tmp_path: Path, ar
     assert np.isfinite(found).all()
 
 
+def test_networks_that_cannot_be_taken_apart_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:
+    """T5 has no backbone in one part, and Longformer reads its questions off three separators."""
+    small = {"vocab_size": 205, "num_layers": 2, "num_heads": 2}
+    long = {
+        "vocab_size": 205,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "attention_window": [8],
+    }
+    for config in (
+        transformers.T5Config(**small, d_model=32, d_kv=16, d_ff=64, decoder_start_token_id=0),
+        transformers.LongformerConfig(**long, intermediate_size=64, sep_token_id=3),
+    ):
+        folder = tmp_path / config.model_type
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(asked["model"]).save_pretrained(folder)
+        with pytest.raises(ModelError, match="cannot be trained stage by stage"):
+            QuestionAnswering(QuestionAnswering.Settings()).load_model(str(folder), (), seed=0)
+
+
 def test_what_cannot_be_is_refused(asked: dict[str, Any], tmp_path: Path) -> None:
     for wrong, error, told in (
         ({"train": TRAIN | {"mixup": 0.3}}, SettingsError, "mixup"),
