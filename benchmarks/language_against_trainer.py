@@ -1,11 +1,11 @@
-"""Instruction tuning: Tunesmith against transformers' Trainer and trl's SFTTrainer; same weights, rows, epochs, rate; one run.
+"""Instruction tuning: Tunesmith against transformers' Trainer and trl's SFTTrainer; same weights, rows, epochs and rate.
 
     pip install --target TRL --no-deps trl
     PYTHONPATH=TRL python benchmarks/language_against_trainer.py DATA/alpaca-1k --model WEIGHTS/gpt2-books --seeds 1
 
-DATA holds train, validation and test as .jsonl with instruction, input and output. Every contestant learns the same tokens of
-the same rows (those that Tunesmith makes of them), in batches of the same rows, and is measured by Tunesmith's perplexity on the
-test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of the model's length.
+DATA holds train, validation and test as .jsonl with instruction, input and output. Every contestant learns the same tokens
+of the same rows (those that Tunesmith makes of them), in batches of as many rows, and is measured by Tunesmith's perplexity on
+the test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of the model's length.
 Tokens a second are those of the training rows, without padding, by the time of training with its validations.
 """
 
@@ -105,7 +105,8 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
         "disable_tqdm": True,
         "use_cpu": True,
     }
-    rows = {"train": rows_of(ready.train), "eval": rows_of(ready.validation)}
+    train: Any = ready.train
+    rows = {"train": rows_of(train), "eval": rows_of(ready.validation)}
     if kind == "trainer":
         collator = transformers.DataCollatorForSeq2Seq(tokenizer, padding=True)
         arguments = transformers.TrainingArguments(**shared, train_sampling_strategy="group_by_length")
@@ -136,6 +137,7 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     test = ready.task.encode(ready.dataset.splits["test"], ready.model)
     scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16"))
     return {
+        "tokens": given.epochs * len(train.ids) / trained,
         "train": trained,
         "whole": time.perf_counter() - started,
         "perplexity": scores["perplexity"],

@@ -97,6 +97,7 @@ def judge(ready: Prepared, references: Sequence[Reference], trained: Trained) ->
     how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
     found = logits(task, trained.model, ready.validation, trained.plan.precision)
     rows = ready.dataset.splits["validation"]
+    levelled = task.levelled(found, lambda: (ready.validation, found))
     kept = [retention.kept(one, trained.model) for one in references]
-    metric = intervals(how, Reading(rows, ready.validation, found))[task.primary_metric]
+    metric = intervals(how, Reading(rows, ready.validation, levelled))[task.primary_metric]
     return Judged(metric, min(kept, default=None))

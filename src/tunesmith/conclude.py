@@ -255,14 +255,14 @@ def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: R
     found = {task.constant: task.commonest(ready.train, test.examples, model)}
     if model.head == "kept" and not ready.loading.fresh:
         before = fresh_copy(ready, device_of(model.module), dataclasses.replace(ready.loading, apart=False))
-        found["before"] = answers(task, before, test.examples, precision)
+        found["before"] = baselines.levelled(task, before, ready.dataset.splits, precision)
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         head = checkpoints_of(ready, plan, place) / PROBE_HEAD
-        found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
+        found["probe"] = baselines.probe(task, pretrained, head, ready.dataset.splits, precision)
     if scratch is not None:
-        found["scratch"] = answers(task, scratch, test.examples, precision)
+        found["scratch"] = baselines.levelled(task, scratch, ready.dataset.splits, precision)
     return found
 
 

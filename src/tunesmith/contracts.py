@@ -330,6 +330,15 @@ class Scoring(Protocol):
         """Outcomes per row, (rows, outputs), from those per piece of a row."""
         ...
 
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        """Outcomes of one network, to be measured beside another's: where a number that is fitted on validation decides what
+        is answered, each has its own.
+
+        Args:
+            validation: makes the examples of validation, with the outcomes of the same network.
+        """
+        ...
+
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
         """`loss` and the primary metric of logits per row, for the learning curve."""
         ...

@@ -91,10 +91,16 @@ def test_every_form_of_cell_says_the_same(cell: Any) -> None:
         ('{"text": "Anna Li", "start": null}', [Answer("Anna Li", None)]),
         ('{"text": "Anna Li", "start": 1.5}', [Answer("Anna Li", None)]),
         ('{"text": "Anna Li", "start": true}', [Answer("Anna Li", None)]),
+        ('{"text": "Anna Li", "start": "x"}', [Answer("Anna Li", None)]),
     ],
 )
 def test_a_text_may_come_without_its_start(cell: str, expected: list[Answer]) -> None:
     assert answers_of(cell) == expected
+
+
+@pytest.mark.parametrize("start", ["'16'", "' 16 '", "np.int64(16)", "16.0", "np.float64(16.0)"])
+def test_a_start_may_be_any_whole_number(start: str) -> None:
+    assert answers_of(f"{{'text': 'New York', 'answer_start': {start}}}") == [Answer("New York", 16)]
 
 
 def test_what_pandas_leaves_of_arrays_is_read() -> None:
@@ -165,6 +171,8 @@ def test_answers_stand_where_they_are_said_to_and_all_are_kept_once(tmp_path: Pa
         ("in a caf\u00e9", 2, "They in a cafe\u0301 sat.", (5, 15)),  # letters in parts
         ("cafe\u0301", 0, "a caf\u00e9", (2, 6)),
         (" Li ", 3, "Anna-Li", (5, 7)),
+        ("\u5317\u4eac", 9, "\u5317\u4eac\u5728\u5317\u4eac\u4e86\u5317\u4eac", (3, 5)),  # counted in bytes
+        ("an", 8, "\U0001f600\U0001f600 an an an", (6, 8)),  # counted in units of UTF-16
     ],
 )
 def test_a_start_that_leads_elsewhere_is_mended_by_the_nearest_place_and_counted(
@@ -179,6 +187,26 @@ def test_a_text_without_a_start_is_the_first_of_the_passage(tmp_path: Path) -> N
     found = placed(tmp_path, ["Anna", "stayed"])
     assert isinstance(found, dict)
     assert (found["starts"], found["ends"], found["moved"], found["searched"]) == ([0, 31], [4, 37], 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "passage", "start"),
+    [
+        ("men", "The government has women and men.", 29),
+        ("1", "In 2021, 1 of 11", 9),
+        ("go", "gone, go", 6),
+        ("$5", "$50 or $5", 7),
+        ("port", "A report", 4),  # nowhere by itself
+        ("\u4eac", "\u5317\u4eac", 1),
+        ("(a)", "x(a)", 1),
+    ],
+)
+def test_a_text_without_a_start_is_looked_for_as_whole_words_first(
+    tmp_path: Path, text: str, passage: str, start: int
+) -> None:
+    found = placed(tmp_path, text, passage)
+    assert isinstance(found, dict)
+    assert found["starts"] == [start]
 
 
 @pytest.mark.parametrize("cell", ["Bob", {"text": ["Anna", "Bob"], "answer_start": [0, 3]}, "new york", "Anna (Li"])
@@ -267,6 +295,17 @@ def test_rows_are_the_same_when_question_and_passage_are(tmp_path: Path) -> None
     assert read(where).audit["duplicates"]["exact"] == 9
 
 
+def test_rows_are_nearly_the_same_when_both_question_and_passage_are(tmp_path: Path) -> None:
+    long = " ".join(f"Guest {number} flew to town {7 * number}." for number in range(200))
+    asked = [f"Where did {number * 7919**9} go?" for number in range(1, 41)]
+    rows = [(one, long, f"town {7 * number}") for number, one in enumerate(asked)]
+    rows += [(f"{asked[0]} ", f"{long} Bo left.", "town 0"), (asked[0], "Guest 0 saw town 0.", "town 0")]
+    where = tmp_path / "rows.jsonl"
+    where.write_text("\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in rows))
+    found = read(where, near_duplicate=0.9)  # and one long passage can be cut into splits
+    assert (found.audit["duplicates"]["exact"], found.audit["duplicates"]["near"]) == (0, 1)
+
+
 def test_other_rows_are_read_as_the_training_rows_were(tmp_path: Path) -> None:
     found = read(table(tmp_path / "train", [WHO] * 10))
     where = table(tmp_path / "test", [WHERE, "Bob", None])
@@ -319,6 +358,10 @@ def test_a_kind_of_question_that_only_one_split_has_is_warned_of(tmp_path: Path)
         "test: every question has an answer, while 2 of train have none: test does not show whether the model can tell."
     ]
     empty = three(tmp_path / "empty", train=[WHO, NONE], validation=[NONE], test=[NONE])
+    assert (
+        "validation: no question has an answer: validation does not show whether the model can find one."
+        in (empty.audit["warnings"])
+    )
     assert empty.audit["answers"]["test"]["characters"] == {"min": 0.0, "median": 0.0, "max": 0.0}
 
 
@@ -332,6 +375,18 @@ def test_passages_that_training_rows_have_too_are_counted_and_a_group_parts_them
     where = table(tmp_path / "several", [WHO] * 100, several)
     assert read(where).audit["answers"]["test"]["passages_in_train"]
     assert not read(where, group="context").audit["answers"]["test"]["passages_in_train"]
+
+
+def test_splits_that_are_cut_part_passages_unless_there_are_few_or_a_group_is_named(tmp_path: Path) -> None:
+    def shared(passages: int, **settings: Any) -> int:
+        rows = [f"{PASSAGE} {number % passages}" for number in range(100)]
+        found = read(table(tmp_path / str(passages), [WHO] * 100, rows, ("question", "context", "answers")), **settings)
+        assert [found.splits[name].num_rows for name in ("validation", "test")] == [10, 10]
+        return int(sum(found.audit["answers"][split]["passages_in_train"] for split in ("validation", "test")))
+
+    assert shared(20) == shared(50) == 0
+    assert shared(19)
+    assert shared(20, group="question")
 
 
 def test_what_nothing_can_be_learned_from_is_one_sentence(tmp_path: Path) -> None:
@@ -373,6 +428,25 @@ def test_squads_json_gives_a_row_for_each_question(tmp_path: Path) -> None:
     }  # fmt: skip
     assert by_line[2]["starts"] == []
     assert len(by_line) == 20
+
+
+def test_an_answer_that_is_promised_but_not_given_is_not_taken_for_none(tmp_path: Path) -> None:
+    without = asked(1, is_impossible=False, answers=[])
+    unknown = asked(2)
+    del unknown["answers"]
+    found = read(
+        written(tmp_path, squad([asked(0), without, unknown, asked(3, answers=[]), *map(asked, range(4, 20))]))
+    )
+    assert {row.line: row.reason for row in found.rejected} == {
+        2: "answer without its text",
+        3: "answer without its text",
+    }
+    assert targets(found)[4]["starts"] == []
+
+
+def test_not_a_number_is_no_answer(tmp_path: Path) -> None:
+    """What pandas has for an empty cell is not the text nan, which stands in many a word."""
+    assert placed(tmp_path, float("nan"), "Her finances.") == placed(tmp_path, None)
 
 
 def test_a_list_of_paragraphs_is_read_as_well(tmp_path: Path) -> None:

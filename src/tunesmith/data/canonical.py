@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +126,8 @@ class _Row:
         value = values[self.targets[0][1]]
         if value is None or isinstance(value, str):
             return value
+        if isinstance(value, float) and math.isnan(value):  # what pandas has in place of nothing
+            return None
         return json.dumps(value, default=_plain) if isinstance(value, PARTED) else str(value)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tunesmith.data import duplicates
 from tunesmith.data.canonical import mapped
+from tunesmith.data.cells import Cells
 from tunesmith.data.split import cut
 from tunesmith.data.targets import classes_in
 from tunesmith.errors import DataError
@@ -35,12 +36,14 @@ def complete(
     settings: DataSettings,
     seed: int,
     cache: Path,
+    cells: Cells,
 ) -> tuple[dict[str, pa.Table], dict[str, Indices], dict[str, Indices], list[str]]:
     """Cut the splits that are missing from the training rows.
 
     Args:
         exact, near: per split, the cluster of each row (see `duplicates.clusters`).
         cache: a folder for the rows.
+        cells: what inputs are.
 
     Returns:
         tables and clusters of all splits, and sentences about shares that could not be kept.
@@ -61,6 +64,8 @@ def complete(
             "Give more rows, or bring data.validation and data.test yourself.",
         )
     strata, together = _strata(train), linked(train, near["train"])
+    if settings.group is None and (shared := cells.shared(train)) is not None:
+        together = duplicates.joined(together, shared)
     split = cut(strata, together, shares, seed)
     if _parts(train):
         split = _several_names(train, together, split, len(shares))

@@ -160,7 +160,7 @@ def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: li
     tables, columns = ids.with_unique(tables, read.columns, read.names, chosen=settings.id is not None)
     exact, near = _clusters(tables, settings.near_duplicate, cells)
     brought = len(tables) > 1
-    tables, exact, near, uneven = complete(tables, exact, near, settings, wanted.seed, wanted.cache)
+    tables, exact, near, uneven = complete(tables, exact, near, settings, wanted.seed, wanted.cache, cells)
     notes = [*notes, *uneven]
     report = audit(tables, labels, columns, rejected, exact, near, brought=brought, notes=notes, cells=cells)
     described, warnings = wanted.targets.described(tables, labels) if wanted.targets else ({}, [])

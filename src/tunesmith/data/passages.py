@@ -45,6 +45,15 @@ class Passages(Tokens):
         assert self.answers is not None
         return np.array([bool(one) for one in self.answers])
 
+    @property
+    def answer_lengths(self) -> Indices:
+        """(rows,) tokens of the first answer; 0 where there is none, or where no piece shows all of it."""
+        assert self.answer is not None
+        first, last = self.answer.T
+        found = np.zeros(self.rows, dtype=np.int64)
+        np.maximum.at(found, self.owner, np.where(last > 0, last - first + 1, 0))
+        return found
+
     def spans_at(self, indices: Indices) -> npt.NDArray[np.int64]:
         """(len(indices), longest, 2): `spans` of the pieces `indices`, as `padded` lays them out; -1 at padding."""
         inside, source = self.places(indices)

@@ -39,11 +39,12 @@ def _by_python(text: str) -> Any:
 
 
 class _Listed(ast.NodeTransformer):
-    """Lists in place of NumPy's arrays, as it writes them in a mapping: array(['a'], dtype=object)."""
+    """Lists and numbers in place of NumPy's, as it writes them in a mapping: array(['a'], dtype=object), np.int64(3)."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        named = isinstance(node.func, ast.Name) and node.func.id == "array"
-        return node.args[0] if named and len(node.args) == 1 else node
+        written = ast.unparse(node.func)
+        known = written == "array" or written.startswith("np.")
+        return node.args[0] if known and len(node.args) == 1 else node
 
 
 def _joins_strings(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,29 @@ import pyarrow as pa
 
 from tunesmith.contracts import Array, Model, Task
 from tunesmith.models import probes
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import answers, logits
 from tunesmith.train.course import Job
 from tunesmith.train.follow import follow
 from tunesmith.train.loop import train
 
 
-def probe(task: Task, pretrained: Model, head: Path, test: pa.Table, precision: str) -> Array:
-    """Logits (rows, outputs) of the frozen backbone with the head that `probes.write` kept in `head`."""
-    probed = probes.with_head(pretrained, probes.read(head))
-    return logits(task, probed, task.encode(test, probed), precision)
+def probe(task: Task, pretrained: Model, head: Path, rows: Mapping[str, pa.Table], precision: str) -> Array:
+    """Logits (test rows, outputs) of the frozen backbone with the head that `probes.write` kept in `head`.
+
+    Args:
+        rows: of validation and test.
+    """
+    return levelled(task, probes.with_head(pretrained, probes.read(head)), rows, precision)
+
+
+def levelled(task: Task, model: Model, rows: Mapping[str, pa.Table], precision: str) -> Array:
+    """What `model` answers (test rows, outputs), by what is fitted for it on validation."""
+
+    def validation() -> tuple[Any, Array]:
+        examples = task.encode(rows["validation"], model)
+        return examples, logits(task, model, examples, precision)
+
+    return task.levelled(answers(task, model, task.encode(rows["test"], model), precision), validation)
 
 
 def from_scratch(job: Job, listen: Callable[[Any], None]) -> Model:

@@ -45,8 +45,10 @@ def measured(data: Data, model: Model, seed: int, precision: str) -> tuple[Measu
     with _behind(data, model):
         near = _neighbours(data, precision) if data.probing is not None and voted(data.rows["train"]) else None
         stages, probe = _stages(data, seed), _probe(data, seed, precision)
-        score = _score(data, probe, precision)
-        return Measured(_logits(data, probe, "test", precision), score, near, stages), probe
+        examples, validation = data.examples["validation"], _logits(data, probe, "validation", precision)
+        test = data.task.levelled(_logits(data, probe, "test", precision), lambda: (examples, validation))
+        score = data.task.score(examples, validation)[data.task.primary_metric]
+        return Measured(test, score, near, stages), probe
 
 
 def _probe(data: Data, seed: int, precision: str) -> Head | None:
@@ -67,13 +69,8 @@ def _logits(data: Data, probe: Head | None, split: str, precision: str) -> Array
 def validated(data: Data, model: Model, seed: int, precision: str) -> float:
     """The primary metric alone, on the reference's validation rows: for choosing between models."""
     with _behind(data, model):
-        return _score(data, _probe(data, seed, precision), precision)
-
-
-def _score(data: Data, probe: Head | None, precision: str) -> float:
-    """The primary metric on validation."""
-    found = _logits(data, probe, "validation", precision)
-    return data.task.score(data.examples["validation"], found)[data.task.primary_metric]
+        found = _logits(data, _probe(data, seed, precision), "validation", precision)
+        return data.task.score(data.examples["validation"], found)[data.task.primary_metric]
 
 
 def _behind(data: Data, model: Model) -> AbstractContextManager[None]:

@@ -29,7 +29,16 @@ def load_answerer(source: str, *, seed: int, loading: Loading, remote_code: bool
         ModelError: nothing usable there, weights that do not fit the architecture, or a class that answers in another way.
     """
     more: dict[str, Any] = {"seed": seed, "loading": loading, "remote_code": remote_code}
-    model = load_classifier(source, ENDS, "single-label", kind=KIND, **more)
+    try:
+        model = load_classifier(source, ENDS, "single-label", kind=KIND, **more)
+    except (
+        AttributeError,
+        AssertionError,
+    ) as error:  # T5 has no backbone in one part; Longformer wants three separators
+        raise ModelError(
+            f"The question-answering class for {source} cannot be trained stage by stage: {str(error).rstrip('.')}.",
+            "Give another model (--model).",
+        ) from error
     _joined(model.module)
     with torch.no_grad():
         output = model.module(**model.example)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tunesmith.contracts import Model
@@ -99,8 +100,13 @@ def _peft_opening(model: Model, folder: str, kind: str, trusted: str) -> str:
     )
 
 
-def answering_code(model: Model, folder: str) -> str:
-    """The lines of Python, for the model card, that let a saved network answer a question with a public loader."""
+def answering_code(model: Model, folder: str, longest: int, threshold: float) -> str:
+    """The lines of Python, for the model card, that let a saved network answer a question with a public loader.
+
+    Args:
+        longest: tokens of the longest answer.
+        threshold: the margin by which no answer must be likelier than the best one to be given; infinite where it never is.
+    """
     trusted = ", trust_remote_code=True" if model.remote_code else ""
     opening = (
         _peft_opening(model, folder, "AutoPeftModelForQuestionAnswering", trusted)
@@ -108,13 +114,25 @@ def answering_code(model: Model, folder: str) -> str:
         else "from transformers import AutoModelForQuestionAnswering, AutoTokenizer\n\n"
         f'model = AutoModelForQuestionAnswering.from_pretrained("{folder}"{trusted}).eval()\n'
     )
+    found = "passage[places[start][0] : places[end][1]].strip()"
+    none = (
+        f"margin = float(first[0] + last[0] - spans.max())\nprint({found} if margin <= {threshold!r} else 'no answer')"
+    )
     return (
-        f"{opening}"
+        f"import torch\n{opening}"
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
-        'tokens = tokenizer("your question", "the passage", return_tensors="pt")\n'
-        "answer = model(**tokens.to(model.device))\n"
-        "start, end = answer.start_logits.argmax(), answer.end_logits.argmax()  # both 0: no answer\n"
-        'print(tokenizer.decode(tokens["input_ids"][0, start : end + 1]))'
+        'question, passage = "your question", "the passage"\n'
+        f'reading = {{"truncation": "only_second", "max_length": {model.limit}, "return_offsets_mapping": True}}\n'
+        'tokens = tokenizer(question, passage, return_tensors="pt", **reading)\n'
+        'places = tokens.pop("offset_mapping")[0].tolist()\n'
+        "inside = [part == 1 and start < end for part, (start, end) in zip(tokens.sequence_ids(0), places)]\n"
+        "with torch.no_grad():\n"
+        "    answer = model(**tokens.to(model.device))\n"
+        "first, last = answer.start_logits[0].float().cpu(), answer.end_logits[0].float().cpu()\n"
+        f"usable = torch.tensor(inside).outer(torch.tensor(inside)).triu().tril({longest - 1})  # spans of the passage\n"
+        "spans = (first[:, None] + last).masked_fill(~usable, -1e9)\n"
+        "start, end = divmod(int(spans.argmax()), len(spans))\n"
+        f"{f'print({found})' if math.isinf(threshold) else none}"
     )
 
 

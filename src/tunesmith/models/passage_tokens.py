@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunesmith.data.passages import Indices, Passages
-from tunesmith.models.tokenize import Reading, tokenize
+from tunesmith.models.tokenize import Reading, fast, tokenize
 
 OVERLAP = 3
 """Windows overlap by this part of their length, so that most answers lie whole in one."""
@@ -28,26 +28,23 @@ def passages(tokenizer: Any, rows: pa.Table, limit: int) -> Passages:
     Raises:
         ModelError: the tokenizer has no fast core, or the limit leaves no room.
     """
-    shortened, lost = _shortened(tokenizer, rows.column("input").to_pylist(), limit // QUESTION)
+    fast(tokenizer)
+    most = min(limit // QUESTION, limit - tokenizer.backend_tokenizer.num_special_tokens_to_add(True) - 1)
+    shortened, lost = _shortened(tokenizer, rows.column("input").to_pylist(), most)
     texts = rows.column("pair").to_pylist()
     targets = rows.column("target").to_pylist() if "target" in rows.column_names else None
     read = pa.table({"input": shortened, "pair": texts})
     spans: list[npt.NDArray[np.int32]] = []
-    found: list[tuple[int, int]] = []
 
     def hear(row: int, piece: Any) -> None:
-        ends = _spans(piece, texts[row])
-        spans.append(ends)
-        if targets is not None:
-            starts, stops = targets[row]["starts"], targets[row]["ends"]
-            found.append(_places(ends, starts[0], stops[0]) if starts else (0, 0))
+        spans.append(_spans(piece, texts[row]))
 
-    reading = Reading(limit, windows=True, second=True, overlap=OVERLAP)
+    reading = Reading(limit, windows=True, first=most, overlap=OVERLAP)
     tokens = tokenize(tokenizer, read, None, reading, hear)
     return Passages(
         tokens.ids, tokens.kinds, tokens.offsets, tokens.owner, None, tokens.lost + lost,
         spans=np.concatenate(spans) if spans else np.zeros((0, 2), dtype=np.int32),
-        answer=None if targets is None else np.array(found, dtype=np.int64).reshape(-1, 2),
+        answer=None if targets is None else _places(spans, tokens.owner, targets),
         passages=texts,
         answers=None if targets is None else [target["texts"] for target in targets],
     )  # fmt: skip
@@ -74,13 +71,31 @@ def _spans(piece: Any, text: str) -> npt.NDArray[np.int32]:
     return np.where(usable[:, None], ends, -1)
 
 
-def _places(spans: npt.NDArray[np.int32], start: int, end: int) -> tuple[int, int]:
-    """First and last token of what lies from `start` to `end`; twice the piece's first where it shows not all of it."""
-    usable = np.flatnonzero(spans[:, 0] >= 0)
-    inside = usable[(spans[usable, 1] > start) & (spans[usable, 0] < end)]
-    if not len(inside) or spans[usable[0], 0] > start or spans[usable[-1], 1] < end:
-        return 0, 0
-    return int(inside[0]), int(inside[-1])
+def _places(spans: Sequence[npt.NDArray[np.int32]], owner: Indices, targets: Sequence[Mapping[str, Any]]) -> Indices:
+    """(pieces, 2): first and last token of each row's first answer; twice the piece's first where it shows not all of it.
+
+    All of it are the tokens that the passage has there: blanks at its ends, and signs that the tokenizer drops, have none.
+    """
+    inside = [_between(ends, targets[row]) for ends, row in zip(spans, owner.tolist(), strict=True)]
+    reach: dict[int, tuple[int, int]] = {}
+    for ends, row, tokens in zip(spans, owner.tolist(), inside, strict=True):
+        if len(tokens):
+            first, last = int(ends[tokens[0], 0]), int(ends[tokens[-1], 1])
+            low, high = reach.get(row, (first, last))
+            reach[row] = min(low, first), max(high, last)
+    found = np.zeros((len(spans), 2), dtype=np.int64)
+    for piece, (ends, row, tokens) in enumerate(zip(spans, owner.tolist(), inside, strict=True)):
+        if len(tokens) and (ends[tokens[0], 0], ends[tokens[-1], 1]) == reach[row]:
+            found[piece] = tokens[0], tokens[-1]
+    return found
+
+
+def _between(spans: npt.NDArray[np.int32], target: Mapping[str, Any]) -> Indices:
+    """Tokens of a piece that are of the first answer."""
+    if not target["starts"]:
+        return np.zeros(0, dtype=np.int64)
+    start, end = target["starts"][0], target["ends"][0]
+    return np.flatnonzero((spans[:, 0] >= 0) & (spans[:, 1] > start) & (spans[:, 0] < end))
 
 
 def _shortened(tokenizer: Any, questions: Sequence[str], most: int) -> tuple[list[str], Indices]:
@@ -91,7 +106,9 @@ def _shortened(tokenizer: Any, questions: Sequence[str], most: int) -> tuple[lis
     lost = np.zeros(len(questions), dtype=np.int64)
     kept = list(questions)
     for row, one in enumerate(core.encode_batch(kept, add_special_tokens=False)):
-        if len(one.ids) > most:
-            kept[row] = kept[row][: one.offsets[most - 1][1]]
-            lost[row] = len(one.ids) - most
+        count, tokens = len(one.ids), most
+        while count > most:  # what is cut may be other tokens by itself: a sign of several, a word's beginning
+            kept[row] = questions[row][: one.offsets[tokens - 1][1] if tokens > 0 else 0]
+            count, tokens = len(core.encode(kept[row], add_special_tokens=False).ids), tokens - 1
+        lost[row] = len(one.ids) - count
     return kept, lost

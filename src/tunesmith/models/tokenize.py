@@ -29,10 +29,20 @@ class Reading:
 
     limit: int
     windows: bool = False
-    second: bool = False
-    """Whether only the second text of a pair is long, and the first stands in each window."""
+    first: int | None = None
+    """The most tokens of the first text of a pair, where it stands in each window and the second alone is cut."""
     overlap: int = OVERLAP
     """Windows overlap by this part of their length."""
+
+
+def fast(tokenizer: Any) -> None:
+    """Insist that `tokenizer` has a fast core.
+
+    Raises:
+        ModelError: it has none.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{type(tokenizer).__name__} is a slow tokenizer.", "Take a model with a tokenizer.json.")
 
 
 def tokenize(
@@ -52,8 +62,7 @@ def tokenize(
     Raises:
         ModelError: the tokenizer has no fast core, or the limit leaves no room for text.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{type(tokenizer).__name__} is a slow tokenizer.", "Take a model with a tokenizer.json.")
+    fast(tokenizer)
     core = tokenizer.backend_tokenizer
     paired = "pair" in rows.column_names
     kinds_wanted = paired and "token_type_ids" in tokenizer.model_input_names
@@ -65,7 +74,7 @@ def tokenize(
     special = core.num_special_tokens_to_add(paired)
     if reading.limit <= special + (1 if paired else 0):
         raise ModelError(f"{reading.limit} tokens leave no room for text beside {special} special ones.")
-    stride = overlap(reading.limit, special, reading.overlap) if reading.windows else 0
+    stride = overlap(reading.limit, special + (reading.first or 0), reading.overlap) if reading.windows else 0
     first = 0
     for texts in _chunks(rows, paired):
         encodings, cut = _encoded(core, texts, reading, stride, offsets=hear is not None)
@@ -102,7 +111,7 @@ def _encoded(
     """The pieces of each text, and of those that were cut how many tokens they lost."""
     encode = core.encode_batch if offsets else core.encode_batch_fast
     core.no_padding()
-    strategy = "only_second" if reading.second else "longest_first"
+    strategy = "longest_first" if reading.first is None else "only_second"
     core.enable_truncation(reading.limit, stride=stride, strategy=strategy)
     encodings = encode(texts)
     if reading.windows:
@@ -117,7 +126,7 @@ def _encoded(
 
 
 def overlap(limit: int, special: int, part: int = OVERLAP) -> int:
-    """Tokens that a window of at most `limit`, `special` ones among them, shares with the one before it."""
+    """Tokens that a window of at most `limit`, `special` ones that each has among them, shares with the one before it."""
     return min(limit // part, limit - special - 1)
 
 

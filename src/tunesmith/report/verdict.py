@@ -145,7 +145,7 @@ def _pixels(audit: Mapping[str, Any]) -> list[str]:
 
 def contents(audit: Mapping[str, Any]) -> list[str]:
     """What targets that are more than a class or a score hold."""
-    return [*_pixels(audit), *_boxes(audit), *_identities(audit), *_entities(audit)]
+    return [*_pixels(audit), *_boxes(audit), *_identities(audit), *_entities(audit), *_answers(audit)]
 
 
 def _boxes(audit: Mapping[str, Any]) -> list[str]:
@@ -173,6 +173,20 @@ def _entities(audit: Mapping[str, Any]) -> list[str]:
     ]
     if "unseen" in found.get("test", {}):
         said.append(f"Of the entities' wordings in test, {share(found['test']['unseen'])} never stand in train.")
+    return said
+
+
+def _answers(audit: Mapping[str, Any]) -> list[str]:
+    """How many questions have none, and how long answers are."""
+    said = []
+    for name, found in audit.get("answers", {}).items():
+        low, middle, high = (f"{found['characters'][at]:,.0f}" for at in ("min", "median", "max"))
+        length = f"; answers have {low} to {high} characters, {middle} in the middle" if high != "0" else ""
+        passages = f"{found['passages']:,} passage{'' if found['passages'] == 1 else 's'}"
+        said.append(
+            f"The {name} split asks {found['rows']:,} questions of {passages}, "
+            f"{found['unanswerable']:,} without an answer{length}."
+        )
     return said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -96,6 +96,9 @@ class Language(ABC):
     def decode(self, examples: Asked, outcome: Array) -> Array:
         """(rows, 1): the loss of each row, summed over its tokens."""
         return np.bincount(examples.owner, weights=outcome[:, 0], minlength=examples.rows)[:, None]
+
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        return logits
 
     def score(self, examples: Asked, logits: Array) -> Mapping[str, float]:
         found = perplexity.perplexity(logits[:, 0], examples.by_row)

@@ -7,7 +7,7 @@ none does. Passages are read in windows that overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -23,6 +23,7 @@ from tunesmith.data.passages import Passages
 from tunesmith.data.targets.answers import PROBLEM, Answers
 from tunesmith.errors import ModelError
 from tunesmith.metrics import answers as metrics
+from tunesmith.metrics.answers import NAMES
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, passage_tokens, probes, span_probe
 from tunesmith.models.forward import logits as logits_of
@@ -36,7 +37,7 @@ from tunesmith.tasks import span_outcomes, tiny, tiny_answers
 from tunesmith.tasks.marked_text import around
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
-from tunesmith.tasks.span_outcomes import LOSS
+from tunesmith.tasks.span_outcomes import LOSS, NONE
 
 ALWAYS = math.inf
 """The margin above which none is answered, where every question has an answer."""
@@ -64,6 +65,7 @@ class QuestionAnswering(Separate):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._threshold = 0.0
+        self._told: tuple[str, ...] | None = None
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class QuestionAnswering(Separate):
         return data.load(settings, cache, seed, self.targets, self.cells)
 
     def told(self) -> tuple[str, ...]:
-        return ()
+        return self._told or ()
 
     def load_model(
         self,
@@ -115,7 +117,26 @@ class QuestionAnswering(Separate):
         return reload_answerer(folder, remote_code=remote_code)
 
     def encode(self, rows: pa.Table, model: Model) -> Passages:
-        return passage_tokens.passages(model.processor, rows, model.limit)
+        found = passage_tokens.passages(model.processor, rows, model.limit)
+        if self._told is None and found.answers is not None:  # of the training rows, which are read first
+            self._told = self._too_long(found, model.limit)
+        return found
+
+    def _too_long(self, examples: Passages, limit: int) -> tuple[str, ...]:
+        lengths = examples.answer_lengths
+        long, unseen = lengths > self.settings.max_answer, examples.answerable & (lengths == 0)
+        told = []
+        if long.any():
+            told.append(
+                f"The answers of {int(long.sum()):,} training questions ({100 * long.mean():.1f} %) have more than "
+                f"{self.settings.max_answer:,} tokens, up to {lengths.max():,}, and are never given whole (task.max_answer)."
+            )
+        if unseen.any():
+            told.append(
+                f"The answers of {int(unseen.sum()):,} training questions are in no window of {limit:,} tokens whole: these "
+                "questions teach that there is none."
+            )
+        return tuple(told)
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "pair" not in others.column_names:
@@ -186,7 +207,7 @@ class QuestionAnswering(Separate):
 
     def score(self, examples: Passages, logits: Array) -> Mapping[str, float]:
         found = self._scored(examples, logits, self._fitted(examples, logits))
-        values = dict(zip(("exact_match", "f1"), found.mean(axis=0).tolist(), strict=True))
+        values = dict(zip(NAMES, found.mean(axis=0).tolist(), strict=True))
         return {"loss": float(logits[:, LOSS].mean()), self.primary_metric: values[self.primary_metric]}
 
     def commonest(self, train: Passages, examples: Passages, model: Model) -> Array:
@@ -216,11 +237,13 @@ class QuestionAnswering(Separate):
         return metrics.difference(self.primary_metric, first, second, examples.answerable, **given)
 
     def _fitted(self, examples: Passages, logits: Array) -> float:
-        """The margin above which no answer does best on these rows."""
+        """The margin above which no answer does best on these rows; where none has an answer, there is nothing to weigh."""
         if examples.answerable.all():
             return ALWAYS
-        given = self._scored(examples, logits, ALWAYS)[:, 1]
-        none = np.where(examples.answerable, 0.0, 1.0)
+        if not examples.answerable.any():
+            return 0.0
+        place = NAMES.index(self.primary_metric)
+        given, none = (self._scored(examples, logits, margin)[:, place] for margin in (ALWAYS, -ALWAYS))
         return float(metrics.threshold(span_outcomes.margins(logits), given, none))
 
     def fitted(self, examples: Passages, logits: Array) -> float | None:
@@ -230,6 +253,14 @@ class QuestionAnswering(Separate):
 
     def keep(self, fitted: float | None) -> None:
         self._threshold = ALWAYS if fitted is None else fitted
+
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        """With no answer less likely by as much as the network's own margin is above the kept one."""
+        if self._threshold == ALWAYS:
+            return logits
+        found = logits.copy()
+        found[:, NONE] += self._threshold - self._fitted(*validation())
+        return found
 
     def details(self, examples: Passages, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         return {"answering": {"threshold": fitted, "unanswerable": float(1 - examples.answerable.mean())}}
@@ -311,4 +342,4 @@ class QuestionAnswering(Separate):
         return raw, passage_tokens.plain(model.processor, few, model.limit)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return loading_code.answering_code(model, folder)
+        return loading_code.answering_code(model, folder, self.settings.max_answer, self._threshold)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -46,6 +46,9 @@ class Separate:
 
     def learned(self, rows: pa.Table, examples: Any, model: Model) -> list[dict[str, Any]]:
         return []
+
+    def levelled(self, logits: Array, validation: Callable[[], tuple[Any, Array]]) -> Array:
+        return logits
 
     def complete(self, model: Model, train: Any, precision: str) -> None:
         return

@@ -37,6 +37,7 @@ def outcomes(logits: torch.Tensor, examples: Passages, indices: Indices, longest
     """(len(indices), 5): what is kept of `logits`, (len(indices), tokens, 2); spans are of at most `longest` tokens."""
     spans = torch.from_numpy(examples.spans_at(indices)).to(logits.device)
     usable = spans[..., 0] >= 0
+    longest = min(longest, logits.shape[1])
     start, end = (logits[..., side].masked_fill(~usable, NEVER) for side in (0, 1))
     ahead = functional.pad(end, (0, longest - 1), value=NEVER).unfold(1, longest, 1)  # of each place, those after it
     best_end, steps = ahead.max(dim=2)

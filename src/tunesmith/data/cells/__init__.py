@@ -80,6 +80,10 @@ class Cells(Protocol):
         """
         ...
 
+    def shared(self, rows: pa.Table) -> Indices | None:
+        """(rows,) what of its input each row has in common with others, which splits are best cut by; None for nothing."""
+        ...
+
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
         """Sections of the audit on the inputs of each split, and warnings."""
         ...

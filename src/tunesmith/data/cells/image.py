@@ -83,6 +83,9 @@ class Images:
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         return lookalikes.clusters(tables, threshold)
 
+    def shared(self, rows: pa.Table) -> Indices | None:
+        return None
+
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
         found = {name: _sizes(rows) for name, rows in tables.items()}
         deep = sum(count for one in found.values() for mode, count in one["modes"].items() if mode in picture.DEEP)

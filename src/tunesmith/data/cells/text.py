@@ -45,6 +45,9 @@ class Text:
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         return duplicates.clusters(tables, threshold)
 
+    def shared(self, rows: pa.Table) -> Indices | None:
+        return None
+
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
         return {"characters": {name: _lengths(rows) for name, rows in tables.items()}}, []
 

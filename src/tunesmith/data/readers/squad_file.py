@@ -43,9 +43,16 @@ def _records(articles: list[Any]) -> Iterator[Record | Rejected]:
                 if not isinstance(question, dict):
                     yield Rejected("", number, "not a JSON object", excerpt(question))
                     continue
-                answers = [] if question.get("is_impossible") is True else question.get("answers")
-                told = [question.get("id"), title, question.get("question"), paragraph.get("context"), answers]
-                yield number, told
+                told = [question.get("id"), title, question.get("question"), paragraph.get("context")]
+                yield number, [*told, _answers(question)]
+
+
+def _answers(question: Mapping[str, Any]) -> Any:
+    """The cell of answers: none where there is said to be none; one without its text where one is promised and not given."""
+    impossible, answers = question.get("is_impossible"), question.get("answers")
+    if impossible is True:
+        return []
+    return {"answer_start": None} if answers is None or (impossible is False and answers == []) else answers
 
 
 def _paragraphs(article: Any) -> tuple[Any, list[Any]]:

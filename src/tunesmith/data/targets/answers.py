@@ -123,9 +123,16 @@ def _of_mapping(found: Mapping[str, Any]) -> list[Answer] | Reason:
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str):
             return Reason("answer that is not text")
-        whole = isinstance(start, int | float) and not isinstance(start, bool) and float(start).is_integer()
-        answers.append(Answer(text, int(start) if whole else None))
+        answers.append(Answer(text, _number(start)))
     return _told(answers)
+
+
+def _number(start: Any) -> int | None:
+    """A whole number, also as text, which is how cells of CSV hold it; None for anything else."""
+    if isinstance(start, str):
+        return int(start) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", start) else None
+    whole = isinstance(start, int | float) and not isinstance(start, bool) and float(start).is_integer()
+    return int(start) if whole else None
 
 
 def _told(answers: list[Answer]) -> list[Answer] | Reason:
@@ -158,14 +165,34 @@ def _placed(answers: Sequence[Answer], passage: str) -> dict[str, Any] | Reason:
 
 
 def _at(text: str, start: int | None, passage: str) -> tuple[int, int] | None:
-    """Where `text` stands: at `start`, or at the nearest place; blanks and composed letters may be spelled otherwise."""
-    if start is not None and passage[max(0, start) : start + len(text)] == text and start >= 0:
-        return start, start + len(text)
+    """Where `text` stands: at `start`, or at the nearest place; blanks and composed letters may be spelled otherwise. Without
+    a start, the first place where it is whole words, or else the first."""
+    for begin in () if start is None or start < 0 else (start, *_counted_otherwise(start, passage)):
+        if passage[begin : begin + len(text)] == text:
+            return begin, begin + len(text)
     for pattern in (re.escape(text), _loose(text)):
         places = [match.span() for match in re.finditer(pattern, passage)]
-        if places:
-            return min(places, key=lambda place: abs(place[0] - (start or 0)))
+        if not places:
+            continue
+        if start is None:
+            return next((place for place in places if _apart(*place, passage)), places[0])
+        return min(places, key=lambda place: abs(place[0] - (start or 0)))
     return None
+
+
+def _counted_otherwise(start: int, passage: str) -> Iterator[int]:
+    """What `start` is in characters where it was counted in bytes of UTF-8, or in units of UTF-16 (JavaScript, Java)."""
+    if passage.isascii():
+        return
+    for encoding, size in (("utf-8", 1), ("utf-16-le", 2)):
+        yield len(passage.encode(encoding)[: start * size].decode(encoding, "ignore"))
+
+
+def _apart(start: int, end: int, passage: str) -> bool:
+    """Whether no word goes on over either end."""
+    return not any(
+        passage[max(0, place - 1) : place + 1].isalnum() and 0 < place < len(passage) for place in (start, end)
+    )
 
 
 def _loose(text: str) -> str:
@@ -220,6 +247,8 @@ def _beside(split: str, counted: Mapping[str, Any], train: Mapping[str, Any]) ->
             f"train: every question has an answer, while {without:,} of {split} {'has' if without == 1 else 'have'} none: "
             "nothing teaches the model to give none."
         )
+    if without == counted["rows"]:
+        warnings.append(f"{split}: no question has an answer: {split} does not show whether the model can find one.")
     if known and not without:
         warnings.append(
             f"{split}: every question has an answer, while {known:,} of train {'has' if known == 1 else 'have'} none: "
