@@ -4,8 +4,8 @@
     PYTHONPATH=TRL python benchmarks/language_against_trainer.py DATA/alpaca-1k --model WEIGHTS/gpt2-books --seeds 1
 
 DATA holds train, validation and test as .jsonl with instruction, input and output. Every contestant learns the same tokens
-of the same rows (those that Tunesmith makes of them), in batches of as many rows, and is measured by Tunesmith's perplexity on
-the test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of the model's length.
+of the same rows (those that Tunesmith makes of them), in batches of as many rows, and is measured by one perplexity on
+the test rows. Each runs in a process of its own, contestants in turns. `packed` packs rows into sequences of full length.
 Tokens a second are those of the training rows, without padding, by the time of training with its validations.
 """
 

@@ -98,7 +98,7 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
 
     Beside that, `expected` has the share of its rows that each plan gets in an epoch, where all takes as long as is
     predicted; plans for which there would be no time are absent. `exceeding` has those that need more memory or train more
-    parameters than the budget allows, and why.
+    parameters than the budget allows, and why; `learned` a few rows in their tokens, where only parts of them are learned.
     """
     wanted, began = as_settings(settings), time.perf_counter()
     memory.tune()
@@ -117,7 +117,9 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
         if short := overrun(limits, options):
             listen(f"Note: {short}")
         exceeding = {one.label: why for one in options if (why := limits.exceeded(one))}
-        foretold = {"expected": expected(options, limits), "exceeding": exceeding}
+        foretold: dict[str, Any] = {"expected": expected(options, limits), "exceeding": exceeding}
+        if learned := ready.task.learned(ready.dataset.splits["train"], ready.train, ready.model):
+            foretold["learned"] = learned
         return record.shown(ready.frontier, options) | foretold
 
 

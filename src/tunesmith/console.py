@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tunesmith.report import verdict
 from tunesmith.report.format import SHARES, bounds, count, duration, metric_name, number, signed, size, trained, value
 from tunesmith.run import write_json_lines
 
+LEARNED_SHOWN = 2
+"""Rows of a plan that are shown in what is learned of them."""
 _console = Console(highlight=False)
 _progress_console = Console(stderr=True, highlight=False)
 
@@ -131,6 +134,7 @@ def show_run(folder: Path, as_json: bool) -> None:
 
 def show_plan(found: dict[str, Any]) -> None:
     """One table a phase, then the reasons; where there is a choice, a table of what may be tried."""
+    _show_learned(found.get("learned", []))
     if "candidates" in found:
         _show_candidates(found)
         return
@@ -165,6 +169,15 @@ def show_plan(found: dict[str, Any]) -> None:
     (share,) = found["expected"].values()
     if share < 1:
         _console.print(f"- In the time of the budget each epoch takes {100 * share:.0f} % of the rows.", soft_wrap=True)
+
+
+def _show_learned(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Of a few rows what is only read and what is learned, each stretch on lines of its own."""
+    for row in rows[:LEARNED_SHOWN]:
+        _console.print(f"Row {row['id']}:", markup=False)
+        for told, tokens in itertools.groupby(row["tokens"], key=lambda token: token[1]):
+            text = "".join(text for text, _ in tokens)
+            _console.print(f"  {'learned' if told else 'read   '}  {text!r}", soft_wrap=True, markup=False)
 
 
 def _show_candidates(found: dict[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tunesmith
-from tunesmith import prepare
+from tunesmith import console, prepare
 from tunesmith import settings as parsed
+from tunesmith.contracts import Batched
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.dialogue import Dialogue, together
 from tunesmith.errors import DataError, ModelError, SettingsError
 from tunesmith.models import dialogues
 from tunesmith.models.dialogues import Part, Shape
+from tunesmith.models.dropout import set_dropout
+from tunesmith.models.freezing import apply_phase
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.tiny import SMALL, WORDS, words
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
+from tunesmith.train import optimiser
+from tunesmith.train.step import Stepper
 
 TEMPLATE = (
     "{% for m in messages %}[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}"
@@ -341,3 +348,38 @@ def test_a_head_that_is_tied_stays_tied_and_a_probe_unties_it(gpt2: Path, tmp_pa
         model = transformers.AutoModelForCausalLM.from_pretrained(run.model)
         assert (model.lm_head.weight is model.transformer.wte.weight) == tied
         assert model.config.tie_word_embeddings == tied
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_same_rows_cut_any_way_give_the_same_gradients(gpt2: Path, tmp_path: Path, packed: bool) -> None:
+    ready = ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=packed)
+    examples = ready.task.packed(ready.train, 64) if packed else ready.train
+    plan, module, rows = ready.frontier.candidates[0], ready.model.module, np.arange(11)
+    apply_phase(module, ready.model.stages, plan.phases[-1])
+    set_dropout(module, 0.0)
+    found = []
+    for tokens in (10_000, 40, 1):
+        shape = dataclasses.replace(plan.batch, micro_batch_tokens=tokens)
+        adamw = optimiser.build(module, ready.model.stages, plan.phases[-1])
+        given_ = Batched(examples, partial(ready.task.inputs, examples, model=ready.model))
+        one = Stepper(ready.task, ready.model, given_, adamw, dataclasses.replace(plan, batch=shape), seed=0, steps=10)
+        loss = float(one._backward(rows, rows, 0))
+        found.append((loss, {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}))
+        adamw.zero_grad()
+    for loss, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        torch.testing.assert_close(gradients, found[0][1], atol=1e-5, rtol=1e-4)
+
+
+def test_the_plan_shows_what_is_learned_of_a_row(
+    gpt2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_prompts(tmp_path / "rows.jsonl")
+    found = tunesmith.plan(
+        {"task": "causal-lm", "model": str(gpt2), "data": str(data), "method": "full", "train": QUICK}
+    )
+    tokens = found["learned"][0]["tokens"]
+    assert tokens[-1] == ["[SEP]", True]
+    assert not tokens[0][1]
+    console.show_plan(found)
+    assert "learned  '" in capsys.readouterr().out
