@@ -264,7 +264,10 @@ def show_metrics(found: dict[str, Any]) -> None:
     _console.print(table)
     if found["rejected"]:
         _console.print(f"{found['rejected']:,} rows could not be used.")
-    for note in found.get("verification", {}).get("notes", ()):
+    for note in (
+        *found.get("verification", {}).get("notes", ()),
+        *([found["unknown"]["note"]] if "unknown" in found else []),
+    ):
         _console.print(f"Note: {note}", soft_wrap=True, markup=False)
     cut = found.get("truncation")
     if cut and cut["rows_cut"]:

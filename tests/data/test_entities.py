@@ -283,7 +283,14 @@ def test_spans_in_a_table_become_words_with_classes(tmp_path: Path) -> None:
         "no tags or spans": 1, "neither a list of tags nor one of spans": 1,
     }  # fmt: skip
     by_line = targets(found)
-    assert by_line[1] == {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": []}
+    assert by_line[1] == {
+        "first": [0, 4],
+        "last": [2, 6],
+        "classes": [1, 0],
+        "repaired": 0,
+        "set_aside": [],
+        "unknown": [],
+    }
     assert by_line[4]["repaired"] == 1
     assert by_line[4]["set_aside"] == ["outside the text"]
     assert by_line[5]["first"] == []
@@ -303,7 +310,7 @@ def test_the_audit_tells_what_each_split_has(tmp_path: Path) -> None:
     found = read(train, test=str(test), validation=str(test))
     assert found.audit["entities"]["train"] == {
         "rows": 11, "words": 99, "objects": 21, "without": 0, "repaired": 1, "set_aside": {"outside the text": 1},
-        "classes": {"LOC": 10, "PER": 11},
+        "classes": {"LOC": 10, "PER": 11}, "unknown_types": {},
     }  # fmt: skip
     assert found.audit["classes"]["train"] == {"LOC": 10, "PER": 11}
     tested = found.audit["entities"]["test"]
@@ -335,7 +342,7 @@ def test_tags_in_every_kind_of_table_become_words_with_classes(tmp_path: Path, f
     found = read(where)
     assert not found.rejected
     assert (found.problem, found.labels, found.coding) == ("entities", ("LOC", "PER"), {"scheme": "IOB2"})
-    expected = {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": []}
+    expected = {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": [], "unknown": []}
     assert list(targets(found).values()) == [expected] * 20
 
 
@@ -347,7 +354,14 @@ def test_letters_alone_are_entities_of_one_type(tmp_path: Path) -> None:
 def test_tags_without_letters_are_tags_of_words(tmp_path: Path) -> None:
     found = read(tagged(tmp_path, [["NNP", "NNP", "VBD", "I-N"]] * 20))
     assert (found.problem, found.labels, found.coding) == ("tags", ("I-N", "NNP", "VBD"), {"scheme": None})
-    expected = {"first": [0, 1, 2, 3], "last": [1, 2, 3, 4], "classes": [1, 1, 2, 0], "repaired": 0, "set_aside": []}
+    expected = {
+        "first": [0, 1, 2, 3],
+        "last": [1, 2, 3, 4],
+        "classes": [1, 1, 2, 0],
+        "repaired": 0,
+        "set_aside": [],
+        "unknown": [],
+    }
     assert targets(found)[1] == expected
     assert "forms" not in found.audit["entities"]["test"]
     assert any("task.problem=tags" in guess for guess in found.columns.guesses)
@@ -411,18 +425,43 @@ def test_rows_whose_tags_do_not_go_with_their_words_are_set_aside(tmp_path: Path
     assert read(where).problem == "entities"  # as most texts are of this kind
 
 
-def test_classes_of_no_training_row_are_set_aside_here_and_in_other_rows(tmp_path: Path) -> None:
+def test_types_that_no_training_text_has_stay_in_other_texts_and_are_told(tmp_path: Path) -> None:
     train = tagged(tmp_path / "train", [TAGS] * 10)
-    test = tagged(tmp_path / "test", [TAGS, ["S-PER", "O"], ["B-ORG", "O"]])
+    other = ["B-ORG", "I-ORG", "O", "B-PER", "B-DATE"]
+    test = tagged(tmp_path / "test", [TAGS, ["S-PER", "O"], other, ["B-ORG", "O"]])
     found = read(train, test=str(test), validation=str(test))
-    assert {row.reason for row in found.rejected} == {"label 'ORG', which no training row has"}
-    assert found.splits["test"].column("target").to_pylist()[1]["classes"] == [1]
+    assert not found.rejected
+    cells = found.splits["test"].column("target").to_pylist()
+    assert cells[1]["classes"] == [1]
+    assert (cells[2]["first"], cells[2]["classes"]) == ([3], [1])
+    assert cells[2]["unknown"] == [
+        {"first": 0, "last": 2, "label": "ORG"}, {"first": 4, "last": 5, "label": "DATE"},
+    ]  # fmt: skip
+    audited = found.audit["entities"]
+    assert audited["train"]["unknown_types"] == {}
+    assert audited["test"]["unknown_types"] == {"ORG": 2, "DATE": 1}
+    assert (audited["test"]["objects"], audited["test"]["without"]) == (7, 0)
+    told = "3 entities are of types that no training text has (ORG: 2, DATE: 1), and count as missed."
+    assert f"test: {told}" in found.audit["warnings"]
     settled = Settled("entities", found.labels, found.coding)
     wanted = DataSettings(train=str(test))
     again = load_labelled(str(test), wanted, found.columns, settled, tmp_path / "again", WORDS, Entities(None))
-    assert again.rows.num_rows == 2
-    more = tagged(tmp_path / "more", [TAGS] * 10 + [["B-PER", "O"]] * 10)
-    few = read(more, classes=["PER"])
+    assert again.rows.column("target").to_pylist() == cells
+
+
+def test_tags_that_no_training_text_has_are_words_that_stay(tmp_path: Path) -> None:
+    train = tagged(tmp_path / "train", [["A", "B", "A"]] * 10)
+    test = tagged(tmp_path / "test", [["A", "C", "B"]])
+    found = read(train, test=str(test), validation=str(train))
+    (cell,) = found.splits["test"].column("target").to_pylist()
+    assert (cell["first"], cell["classes"]) == ([0, 2], [0, 1])
+    assert cell["unknown"] == [{"first": 1, "last": 2, "label": "C"}]
+    told = "test: 1 word has a tag that no training text has (C: 1), and counts as wrong."
+    assert told in found.audit["warnings"]
+
+
+def test_types_that_the_list_of_classes_leaves_out_set_their_texts_aside(tmp_path: Path) -> None:
+    few = read(tagged(tmp_path, [TAGS] * 10 + [["B-PER", "O"]] * 10), classes=["PER"])
     assert few.labels == ("PER",)
     assert {row.reason for row in few.rejected} == {"label 'LOC', which task.classes does not name"}
 

@@ -40,11 +40,6 @@ def counted(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], clas
     return counts
 
 
-def confusion(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
-    """(classes, classes) words of all rows, by true tag (rows) and predicted one (columns)."""
-    return classification.confusion(np.concatenate(truth), np.concatenate(found), classes)
-
-
 def from_counts(counts: Array) -> dict[str, Array]:
     """token_accuracy, and macro_f1, the mean over the tags that occur in truth or prediction; of (…, classes, 3) counts, name
     to (…)."""

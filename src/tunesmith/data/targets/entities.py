@@ -2,7 +2,8 @@
 
 Cells hold tags or spans of characters, and become words in a row with classes, whatever they are spelled in. Tags that do
 not fit their scheme, and spans that cut words, are repaired, and counted; spans that cannot be learned are set aside with
-their reason, and the others of their text stay. A text without any entity is a good one.
+their reason, and the others of their text stay. A text without any entity is a good one. Of a type that no training text has,
+entities stay too, by themselves: a model that cannot find them has missed them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tunesmith.data.targets.tag_schemes import (
 from tunesmith.data.targets.word_spans import Fitted, fitted
 from tunesmith.errors import DataError, SettingsError
 
+UNKNOWN = pa.struct([("first", pa.int64()), ("last", pa.int64()), ("label", pa.string())])
 KIND = pa.struct(
     [
         ("first", pa.list_(pa.int64())),  # word that an entity begins with; in their order
@@ -40,6 +42,7 @@ KIND = pa.struct(
         ("classes", pa.list_(pa.int64())),
         ("repaired", pa.int64()),  # how many tags, or spans, did not fit
         ("set_aside", pa.list_(pa.string())),  # why, one a span
+        ("unknown", pa.list_(UNKNOWN)),  # entities of types that no training text has; a training text has none
     ]
 )
 Tagging = Literal["entities", "tags"]
@@ -167,17 +170,18 @@ class Entities:
         return tuple(types_in(self.classes)) if self.classes else tuple(sorted(found, key=natural))
 
     def _value(self, found: Fitted, index: Mapping[str, int]) -> dict[str, Any] | Reason:
-        """The entities of one text as `KIND` has them, or which class is unknown."""
-        unknown = next((name for _, _, name in found.entities if name not in index), None)
-        if unknown is not None:
-            who = "no training row has" if self.classes is None else "task.classes does not name"
-            return Reason(f"label {unknown!r}, which {who}")
+        """The entities of one text as `KIND` has them, or one that `classes` does not name."""
+        known = [one for one in found.entities if one.name in index]
+        unknown = [one for one in found.entities if one.name not in index]
+        if unknown and self.classes is not None:
+            return Reason(f"label {unknown[0].name!r}, which task.classes does not name")
         return {
-            "first": [first for first, _, _ in found.entities],
-            "last": [last for _, last, _ in found.entities],
-            "classes": [index[name] for _, _, name in found.entities],
+            "first": [one.first for one in known],
+            "last": [one.last for one in known],
+            "classes": [index[one.name] for one in known],
             "repaired": found.moved,
             "set_aside": found.set_aside,
+            "unknown": [dict(zip(UNKNOWN.names, one, strict=True)) for one in unknown],
         }
 
 
