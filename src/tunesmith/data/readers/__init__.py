@@ -38,7 +38,8 @@ TABLE = {
     "hub": "tunesmith.data.readers.hub:read",
 }
 
-TABLES = tuple(kind for kind in TABLE if kind.startswith(".") and kind != ".txt")
+PLAIN = ".txt"
+TABLES = tuple(kind for kind in TABLE if kind.startswith(".") and kind != PLAIN)
 """Files of rows and columns. A .txt beside others is often a list or a note, and lines of it are no rows."""
 
 SPLITS = {
