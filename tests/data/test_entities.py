@@ -302,6 +302,27 @@ def test_spans_in_a_table_become_words_with_classes(tmp_path: Path) -> None:
     )
 
 
+def test_spans_beside_tokens_that_are_mappings_are_read_as_prodigy_writes_them(tmp_path: Path) -> None:
+    places = [(0, 4), (5, 7), (8, 12), (13, 15), (16, 19), (20, 24), (24, 25)]
+    rows = []
+    for number in range(20):
+        end = 26 + len(str(number * 7919))
+        text = f"{TEXT} {number * 7919}"
+        tokens = [
+            {"text": text[start:stop], "start": start, "end": stop, "id": at}
+            for at, (start, stop) in enumerate([*places, (26, end)])
+        ]
+        spans = [{**ANNA, "token_start": 0, "token_end": 1}, {**YORK, "token_start": 4, "token_end": 5}]
+        rows.append({"text": text, "_input_hash": number, "tokens": tokens, "spans": spans, "answer": "accept"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read(tmp_path / "rows.jsonl")
+    assert not found.rejected
+    assert (found.columns.inputs, found.columns.targets) == (("tokens",), ("spans",))
+    cell = targets(found)[1]
+    assert (cell["first"], cell["last"], cell["repaired"]) == ([0, 4], [2, 6], 0)
+    assert found.splits["train"].column("input")[0].as_py().startswith(TEXT)
+
+
 def test_the_audit_tells_what_each_split_has(tmp_path: Path) -> None:
     train = table(tmp_path / "train", [[ANNA, YORK]] * 10 + [[{**ANNA, "end": 6}, {**YORK, "end": 99}]])
     texts = ["Anna Li met Bo", "nothing", *(f"no {one}" for one in "abcdefghij")]
