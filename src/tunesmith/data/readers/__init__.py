@@ -29,6 +29,7 @@ TABLE = {
     ".iob2": "tunesmith.data.readers.conll_file:read",
     ".iobes": "tunesmith.data.readers.conll_file:read",
     ".bioes": "tunesmith.data.readers.conll_file:read",
+    ".conllu": "tunesmith.data.readers.conllu_file:read",
     ".txt": "tunesmith.data.readers.plain_text:read",
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",

@@ -24,7 +24,9 @@ DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile("[ \t]+")
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """One line of a file."""
+
     number: int
     text: str
     """Without what blanks end it; empty between sentences."""
@@ -61,16 +63,16 @@ def read(where: str, encoding: str) -> dict[str, Source]:
 
 def _form(path: Path, encoding: str) -> _Form | None:
     """As most of the first lines with a token are."""
-    tokens = (text for _, text in _lines(path, encoding) if text and not text.startswith(("#", DOCUMENT)))
-    lines = list(islice(tokens, SEEN_FOR_COLUMNS))
-    if not lines:
+    tokens = (text for _, text in lines(path, encoding) if text and not text.startswith(("#", DOCUMENT)))
+    seen = list(islice(tokens, SEEN_FOR_COLUMNS))
+    if not seen:
         return None
-    tabs = 2 * sum("\t" in line for line in lines) > len(lines)
-    widths = Counter(len(_Form(tabs, 0).columns(line)) for line in lines)
+    tabs = 2 * sum("\t" in line for line in seen) > len(seen)
+    widths = Counter(len(_Form(tabs, 0).columns(line)) for line in seen)
     return _Form(tabs, widths.most_common(1)[0][0])
 
 
-def _lines(path: Path, encoding: str) -> Iterator[_Line]:
+def lines(path: Path, encoding: str) -> Iterator[Line]:
     """All lines, and one that is empty at the end."""
     name, skip = encoding_of(path, encoding)
     number = 0
@@ -78,8 +80,8 @@ def _lines(path: Path, encoding: str) -> Iterator[_Line]:
         if skip:
             handle.read(1)
         for number, line in enumerate(handle, 1):
-            yield _Line(number, line.rstrip())
-    yield _Line(number + 1, "")
+            yield Line(number, line.rstrip())
+    yield Line(number + 1, "")
 
 
 def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Rejected]:
@@ -87,7 +89,7 @@ def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Reje
     tags = {"O"}
     first, tokens = 0, list[list[str]]()
     wrong: Rejected | None = None
-    for number, line in _lines(path, encoding):
+    for number, line in lines(path, encoding):
         columns = form.columns(line)
         if not line or columns[0] == DOCUMENT:
             if wrong or tokens:

@@ -57,7 +57,7 @@ class Entities:
         "tags", "ner_tags", "ner", "entities", "spans", "labels", "label", "annotations", "pos_tags", "pos", "upos", "xpos",
         "chunk_tags", "chunk", "tag", "target",
     )  # fmt: skip
-    preferred: Sequence[str] = ("tags", "ner_tags", "entities", "spans")
+    preferred: Sequence[str] = ("tags", "ner_tags", "entities", "spans", "upos")
     apart = False
 
     def __init__(self, problem: Tagging | None, classes: Sequence[str] | None = None) -> None:
