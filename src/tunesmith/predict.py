@@ -19,7 +19,7 @@ from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
-from tunesmith.data.readers import PLAIN, TABLES, plain_text, reading
+from tunesmith.data.readers import PLAIN, TABLES, open_source, plain_text, reading
 from tunesmith.data.rejected import Rejected
 from tunesmith.data.targets import Settled
 from tunesmith.errors import CutWarning, DataError, GuessWarning, RunError
@@ -197,11 +197,13 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
     if list(inputs) == ["-"]:
         return _predict_lines(predictor, [line.rstrip("\n") for line in lines])
     given = predictor.task.cells.expanded(inputs)
-    if predictor.model.modality == "text":
+    reads_text = predictor.model.modality == "text"
+    if reads_text:
         _insist_one_file(inputs)
-        if len(inputs) == 1 and _is_plain(inputs[0]):
-            return _predict_lines(predictor, _lines_of(inputs[0], predictor.settings.data.encoding))
-    if len(inputs) == 1 and _is_table(inputs[0], given):
+    plain = reads_text and len(inputs) == 1 and _is_plain(inputs[0])
+    if plain and not _holds_columns(predictor, inputs[0]):
+        return _predict_lines(predictor, _lines_of(inputs[0], predictor.settings.data.encoding))
+    if plain or (len(inputs) == 1 and _is_table(inputs[0], given)):
         with runs.scratch() as cache:
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache, predictor.task.cells)
             return _in_place(predictor, read, lambda line: f"row:{line}")
@@ -243,17 +245,25 @@ def _is_plain(where: str) -> bool:
     return Path(where).suffix.lower() == PLAIN and (os.path.isfile(where) or not any(map(str.isspace, where)))
 
 
-def _lines_of(where: str, encoding: str) -> list[str]:
-    """The lines of a file of text, each an input; one that does not decode has a mark in it.
+def _holds_columns(predictor: Predictor, where: str) -> bool:
+    """Whether a file of text is read as a table by this task.
 
     Raises:
         DataError: there is no such file, or it cannot be read.
+    """
+    if not os.path.isfile(where):
+        raise DataError(f"There is no file {where}.", "Check the path; it is taken from the folder you are in.")
+    with reading(where):
+        (source,) = open_source(where, predictor.settings.data.encoding, predictor.task.cells.readers).values()
+    return source.columns != plain_text.COLUMNS
+
+
+def _lines_of(where: str, encoding: str) -> list[str]:
+    """The lines of a file of text, each an input; one that does not decode has a mark in it.
 
     Warns:
         GuessWarning: always, as a name could be a text too.
     """
-    if not os.path.isfile(where):
-        raise DataError(f"There is no file {where}.", "Check the path; it is taken from the folder you are in.")
     with reading(where):
         found = plain_text.lines(where, encoding)
     warnings.warn(f"{where} is read line by line: each line is one text.", GuessWarning, stacklevel=3)

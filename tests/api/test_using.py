@@ -110,9 +110,11 @@ def test_the_lines_of_a_file_of_text_are_the_inputs(
     with pytest.warns(GuessWarning):
         assert predict.predict_inputs(folder, ["broken.txt"], [])[1]["reason"] == "broken encoding"
     Path("empty.txt").write_text("")
+    Path("blank.txt").write_text(" \n\n")
     for given, told in (
         (["new.txt", "broken.txt"], r"new\.txt is a file, but 2 inputs were given"),
-        (["empty.txt"], "every line is empty"),
+        (["empty.txt"], r"empty\.txt is empty"),
+        (["blank.txt"], "every line is empty"),
         (["nowhere.txt"], r"There is no file nowhere\.txt"),
     ):
         with pytest.raises(DataError, match=told), warnings.catch_warnings(action="ignore"):

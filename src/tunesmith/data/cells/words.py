@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.cells.text import Text, unusable
+from tunesmith.data.readers import TAGGED
 from tunesmith.data.rejected import excerpt
 from tunesmith.data.written import parts_in
 
@@ -41,6 +42,7 @@ class Words(Text):
     names: Sequence[str] = ("tokens", "words", *Text.names)
     preferred: Sequence[str] = ("tokens", "words", "text")
     pairs: Sequence[tuple[str, str]] = ()
+    readers: Mapping[str, str] = TAGGED
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Line(NamedTuple):
     """Without what blanks end it; empty between sentences."""
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How the lines of a file are made."""
 
     tabs: bool
@@ -52,7 +52,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         DataError: there is no token.
     """
     path = path_of(where)
-    form = _form(path, encoding)
+    form = form_of(text for _, text in lines(path, encoding))
     if form is None:
         raise DataError(
             f"{where} holds no sentence.", "Expected: a token and its tag a line, and an empty line between."
@@ -61,15 +61,19 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     return {"train": Source(where, names, _sentences(path, encoding, form))}
 
 
-def _form(path: Path, encoding: str) -> _Form | None:
-    """As most of the first lines with a token are."""
-    tokens = (text for _, text in lines(path, encoding) if text and not text.startswith(("#", DOCUMENT)))
-    seen = list(islice(tokens, SEEN_FOR_COLUMNS))
+def form_of(every: Iterable[str]) -> Form | None:
+    """As most of the first lines with a token are; None where there is no token."""
+    seen = list(islice(filter(has_token, every), SEEN_FOR_COLUMNS))
     if not seen:
         return None
     tabs = 2 * sum("\t" in line for line in seen) > len(seen)
-    widths = Counter(len(_Form(tabs, 0).columns(line)) for line in seen)
-    return _Form(tabs, widths.most_common(1)[0][0])
+    widths = Counter(len(Form(tabs, 0).columns(line)) for line in seen)
+    return Form(tabs, widths.most_common(1)[0][0])
+
+
+def has_token(line: str) -> bool:
+    """Whether a line is neither empty, nor a comment, nor between documents."""
+    return bool(line) and not line.startswith(("#", DOCUMENT))
 
 
 def lines(path: Path, encoding: str) -> Iterator[Line]:
@@ -84,7 +88,7 @@ def lines(path: Path, encoding: str) -> Iterator[Line]:
     yield Line(number + 1, "")
 
 
-def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Rejected]:
+def _sentences(path: Path, encoding: str, form: Form) -> Iterator[Record | Rejected]:
     name, _ = encoding_of(path, encoding)
     tags = {"O"}
     first, tokens = 0, list[list[str]]()
@@ -108,7 +112,7 @@ def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Reje
             tags.add(columns[-1])
 
 
-def _is_comment(line: str, columns: list[str], form: _Form, tags: set[str]) -> bool:
+def _is_comment(line: str, columns: list[str], form: Form, tags: set[str]) -> bool:
     """Whether a line before a sentence's first token is one; the token # stands with a tag, as others do."""
     if len(columns) == form.width and columns[-1] in tags:
         return False

@@ -10,13 +10,14 @@ from tunesmith.data.readers.delimited import broken, encoding_of
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.run import path_of
 
+COLUMNS = ["text"]
 PASSAGE = 2_000
 """Characters after which a passage ends with its line: some 500 tokens, so that most have something before them."""
 
 
 def read(where: str, encoding: str) -> dict[str, Source]:
     """One column, `text`: passages of whole lines; the number of a passage is that of its first line."""
-    return {"train": Source(where, ["text"], _passages(path_of(where), encoding))}
+    return {"train": Source(where, COLUMNS, _passages(path_of(where), encoding))}
 
 
 def lines(where: str, encoding: str) -> list[str]:
