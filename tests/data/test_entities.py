@@ -22,7 +22,7 @@ from tunesmith.data.targets.entities import Entities
 from tunesmith.data.targets.tag_cells import Span, Spans, Tags, marks_of
 from tunesmith.data.targets.tag_schemes import entities_of, scheme_of
 from tunesmith.data.targets.word_spans import fitted
-from tunesmith.errors import DataError, SettingsError
+from tunesmith.errors import DataError, GuessWarning, SettingsError
 from tunesmith.settings import DataSettings
 
 TEXT = "Anna Li flew to New York."
@@ -421,6 +421,78 @@ def test_numbers_are_tags_that_a_list_names(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(SettingsError, match="names 'a' twice"):
         Entities(None, ["a", "b", "a"])
+
+
+def test_numbers_in_a_column_of_named_entities_are_types_and_0_is_none(tmp_path: Path) -> None:
+    numbers = [1, 1, 0, 0, 2, 2, 0]
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(22)]
+    cells = [numbers] * 20 + [[1, *[-100] * 6], [0] * 7]
+    found = read(table(tmp_path, cells, texts, text="tokens", target="ner_tags"))
+    assert (found.problem, found.labels, found.coding) == ("entities", ("1", "2"), {"scheme": "IO", "outside": "0"})
+    assert targets(found)[1]["last"] == [2, 6]
+    assert [row.reason for row in found.rejected] == ["tag '-100', where a number from 0 is expected"]
+    assert any("as they stand in the column 'ner_tags': words in a row" in one for one in found.columns.guesses)
+    assert any("0 is read as no entity" in one for one in found.audit["warnings"])
+    settled = Settled("entities", found.labels, found.coding)
+    wanted = DataSettings(train="none")
+    where = str(tmp_path / "rows.jsonl")
+    again = load_labelled(where, wanted, found.columns, settled, tmp_path / "again", WORDS, Entities(None))
+    assert again.rows.column("target")[0].as_py()["classes"] == [0, 1]
+    assert read(Path(where), "tags").problem == "tags"
+    none_is_zero = table(tmp_path / "other", [[1, 1, 2, 1, 2, 2, 1]] * 20, texts[:20], text="tokens", target="ner_tags")
+    assert read(none_is_zero).problem == "tags"
+
+
+def test_tags_without_letters_in_a_column_of_named_entities_are_types(tmp_path: Path) -> None:
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(20)]
+    cells = [["PER", "PER", "O", "O", "LOC", "LOC", "O"]] * 20
+    found = read(table(tmp_path, cells, texts, text="tokens", target="NER"))
+    assert (found.problem, found.labels, found.coding) == ("entities", ("LOC", "PER"), {"scheme": "IO"})
+    assert targets(found)[1]["last"] == [2, 6]
+    plain = [["PER", "PER", "X", "X", "LOC", "LOC", "X"]] * 20  # nothing says which of them is none
+    assert read(table(tmp_path / "plain", plain, texts, text="tokens", target="ner")).problem == "tags"
+
+
+def test_labels_of_spans_may_be_numbers_that_a_list_names(tmp_path: Path) -> None:
+    cells = [[{**ANNA, "label": 0}, {**YORK, "label": 1}]] * 20 + [[{**ANNA, "label": 7}]]
+    where = table(tmp_path, cells)
+    plain = read(where)
+    assert plain.labels == ("0", "1", "7")
+    assert any("The labels of" in one and "task.classes names them" in one for one in plain.audit["warnings"])
+    named = read(where, classes=["PER", "LOC"])
+    assert named.labels == ("PER", "LOC")
+    assert targets(named)[1]["classes"] == [0, 1]
+    assert [row.reason for row in named.rejected] == ["label 7, which task.classes does not name"]
+
+
+@pytest.mark.parametrize("name", ["tags", "entities"])
+def test_a_column_that_is_guessed_is_read_as_one_that_is_named(tmp_path: Path, name: str) -> None:
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(24)]
+    cells = [TAGS] * 20 + [["B-PER", "O"], [], None, ["B-PER", *TAGS[1:-1], "_"]]
+    where = table(tmp_path, cells, texts, text="tokens", target=name)
+    guessed, named = read(where), read(where, target=name, input="tokens")
+    assert guessed.rejected == named.rejected
+    assert len(guessed.rejected) == 4
+    assert guessed.audit["entities"] == named.audit["entities"]
+    assert guessed.audit["columns"]["targets"] == named.audit["columns"]["targets"] == [name]
+    lines = [json.dumps({"tokens": text, "other": cell}) for text, cell in zip(texts, cells, strict=True)]
+    (tmp_path / "other.jsonl").write_text("\n".join(lines))
+    wanted = DataSettings(train=str(where), validation=str(tmp_path / "other.jsonl"), max_rejected=0.5)
+    with pytest.raises(DataError, match=f"no column '{name}'"):
+        load(wanted, tmp_path / "missing", 0, Entities(None), WORDS)
+    with pytest.raises(DataError, match="names 2 columns, but this task reads one"):
+        read(where, target=[name, "tokens"])
+
+
+def test_texts_without_entities_in_a_file_of_spans_stay_where_tags_were_trained_on(tmp_path: Path) -> None:
+    found = read(tagged(tmp_path / "train", [TAGS] * 20))
+    settled = Settled("entities", found.labels, found.coding)
+    where = str(table(tmp_path / "other", [[ANNA, YORK], [], [ANNA]]))
+    with pytest.warns(GuessWarning, match="'text', 'entities' is read"):
+        again = load_labelled(
+            where, DataSettings(train="none"), found.columns, settled, tmp_path / "again", WORDS, Entities(None)
+        )
+    assert [cell["classes"] for cell in again.rows.column("target").to_pylist()] == [[1, 0], [], [1]]
 
 
 def test_rows_whose_tags_do_not_go_with_their_words_are_set_aside(tmp_path: Path) -> None:

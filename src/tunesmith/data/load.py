@@ -150,7 +150,7 @@ def _read(wanted: _Wanted) -> _Found:
 def _raw(wanted: _Wanted, read: _Found, split: str) -> Raw:
     place = Place(read.folders[split], wanted.cache / f"{split}.targets", wanted.settings)
     column = read.splits[split].rows.column("raw")
-    return Raw(column, len(read.columns.targets), place, read.names[split])
+    return Raw(column, read.columns.targets, place, read.names[split])
 
 
 def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: list[str]) -> Dataset:
