@@ -551,6 +551,9 @@ def test_tags_that_no_training_text_has_are_words_that_stay(tmp_path: Path) -> N
     assert cell["unknown"] == [{"first": 1, "last": 2, "label": "C"}]
     told = "test: 1 word has a tag that no training text has (C: 1), and counts as wrong."
     assert told in found.audit["warnings"]
+    strange = tagged(tmp_path / "strange", [["X", "Y"]] * 3)
+    with pytest.raises(DataError, match="No word of the validation split has a tag that a training text has"):
+        read(train, test=str(test), validation=str(strange))
 
 
 def test_types_that_the_list_of_classes_leaves_out_set_their_texts_aside(tmp_path: Path) -> None:

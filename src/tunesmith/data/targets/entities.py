@@ -116,7 +116,7 @@ class Entities:
         """`entities`: by split, how many there are, what became of the others, and how many of the test split's are new.
 
         Raises:
-            DataError: training is left with no entity.
+            DataError: training is left with no entity, or another split with no tag that training has.
         """
         return described(tables, labels)
 

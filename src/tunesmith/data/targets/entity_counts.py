@@ -29,12 +29,19 @@ def described(tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[di
     an object by itself, as one with a tag is.
 
     Raises:
-        DataError: training is left with no entity.
+        DataError: training is left with no entity, or another split with no tag that training has.
     """
     found = {split: _counted(rows, labels) for split, rows in tables.items()}
     if not found["train"]["objects"]:
         raise DataError(
             "The train split is left without an entity.", "Give more texts with entities, or bring the splits yourself."
+        )
+    if lost := next(
+        (split for split, one in found.items() if sum(one["unknown_types"].values()) == one["words"]), None
+    ):
+        raise DataError(
+            f"No word of the {lost} split has a tag that a training text has.",
+            "Check that both have the same set of tags.",
         )
     if found["train"]["objects"] != found["train"]["words"]:
         forms, known = _forms(tables["test"]), _forms(tables["train"])
