@@ -172,7 +172,8 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Texts, or image files and folders; a file with the input column; or - for lines on standard input."
+            help="Texts, or image files and folders; a file with the input column, or a .txt with a text a line; or - for "
+            "lines on standard input."
         ),
     ],
     json_: Json = False,

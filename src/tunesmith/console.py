@@ -19,7 +19,19 @@ from rich.table import Table
 from tunesmith import run as runs
 from tunesmith.data.cut import where
 from tunesmith.report import verdict
-from tunesmith.report.format import SHARES, bounds, count, duration, metric_name, number, signed, size, trained, value
+from tunesmith.report.format import (
+    SHARES,
+    bounds,
+    count,
+    duration,
+    metric_name,
+    number,
+    rows,
+    signed,
+    size,
+    trained,
+    value,
+)
 from tunesmith.run import write_json_lines
 
 LEARNED_SHOWN = 2
@@ -276,9 +288,18 @@ def show_metrics(found: dict[str, Any]) -> None:
     for name, one in found["metrics"]["test"].items():
         table.add_row(metric_name(name), value(name, one["value"]), bounds(name, one["low"], one["high"]))
     _console.print(table)
-    if found["rejected"]:
-        _console.print(f"{found['rejected']:,} rows could not be used.")
-    for note in found.get("verification", {}).get("notes", ()):
+    if reasons := found["rejected"]:
+        aside, reason = sum(reasons.values()), next(iter(reasons))
+        _console.print(
+            f"{rows(aside)} could not be used and {'was' if aside == 1 else 'were'} set aside; the commonest reason is: "
+            f"{reason} ({reasons[reason]:,}).",
+            soft_wrap=True,
+            markup=False,
+        )
+    for note in (
+        *found.get("verification", {}).get("notes", ()),
+        *([found["unknown"]["note"]] if "unknown" in found else []),
+    ):
         _console.print(f"Note: {note}", soft_wrap=True, markup=False)
     cut = found.get("truncation")
     if cut and cut["rows_cut"]:

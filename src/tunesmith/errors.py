@@ -52,7 +52,7 @@ class Interrupted(TunesmithError):
 
 
 class GuessWarning(UserWarning):
-    """What was trained on is called otherwise in the data, and what stands in for it was guessed."""
+    """How a file is to be read was guessed, such as which of its columns stand in for those that were trained on."""
 
 
 class CutWarning(UserWarning):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.columns import Columns
 from tunesmith.data.cut import where
-from tunesmith.data.readers import TABLES
+from tunesmith.data.readers import PLAIN, TABLES, open_source, plain_text, reading
 from tunesmith.data.rejected import Rejected
 from tunesmith.data.targets import Settled
-from tunesmith.errors import CutWarning, DataError, RunError
+from tunesmith.errors import CutWarning, DataError, GuessWarning, RunError
 from tunesmith.evaluate.measure import Protocol, Reading, measure
 from tunesmith.models.forward import answers
 from tunesmith.registry import make
@@ -157,7 +158,7 @@ class Predictor:
         result = {
             "data": source,
             "rows": read.rows.num_rows,
-            "rejected": len(read.rejected),
+            "rejected": dict(Counter(row.reason for row in read.rejected).most_common()),
             **({"truncation": cut} if cut else {}),
             **sections,
         }
@@ -187,18 +188,28 @@ def load(run: str | Path) -> Predictor:
 
 
 def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str]) -> list[dict[str, Any]]:
-    """What the command line predicts: inputs as they are, images of a folder, a data file, or `lines` where the input is "-".
+    """What the command line predicts: inputs as they are, images of a folder, a data file, the lines of a file of text, or
+    `lines` where the input is "-".
 
     An input, a row of a file, or a line, that cannot be used stands in its place with no prediction and the reason.
 
     Raises:
-        DataError: nothing usable, or a file that lacks the input column.
+        DataError: nothing usable, a file that lacks the input column, or one that cannot be read as what is asked for.
+
+    Warns:
+        GuessWarning: the lines of a file are the inputs, or its columns are called otherwise.
     """
     predictor = load(run)
     if list(inputs) == ["-"]:
         return _predict_lines(predictor, [line.rstrip("\n") for line in lines])
     given = predictor.task.cells.expanded(inputs)
-    if len(inputs) == 1 and _is_table(inputs[0], given):
+    reads_text = predictor.model.modality == "text"
+    if reads_text:
+        _insist_one_file(inputs)
+    plain = reads_text and len(inputs) == 1 and _is_plain(inputs[0])
+    if plain and not _holds_columns(predictor, inputs[0]):
+        return _predict_lines(predictor, _lines_of(inputs[0], predictor.settings.data.encoding))
+    if plain or (len(inputs) == 1 and _is_table(inputs[0], given)):
         with runs.scratch() as cache:
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache, predictor.task.cells)
             return _in_place(predictor, read, lambda line: f"row:{line}")
@@ -217,6 +228,52 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
 def _is_table(where: str, given: Sequence[str]) -> bool:
     """Whether an input is the name of a data file or folder; of a folder, only where it holds no input by itself."""
     return Path(where).suffix.lower() in TABLES or (os.path.isdir(where) and list(given) in ([], [where]))
+
+
+def _insist_one_file(inputs: Sequence[str]) -> None:
+    """Raise DataError where the name of a file would be taken for a text: among several inputs, or of a kind that is not
+    read."""
+    for name in inputs:
+        kind = Path(name).suffix.lower()
+        if not kind or not os.path.isfile(name):
+            continue
+        if len(inputs) > 1:
+            raise DataError(f"{name} is a file, but {len(inputs)} inputs were given.", "Give the file alone.")
+        if kind not in (*TABLES, PLAIN):
+            raise DataError(
+                f"{name} is a file of a kind that is not read ({kind}).",
+                f"Known: {', '.join((*TABLES, PLAIN))}; its lines are read by: tunesmith predict RUN - < {name}",
+            )
+
+
+def _is_plain(where: str) -> bool:
+    """Whether an input is the name of a file of text, there or not; a text may end like one, but has blanks."""
+    return Path(where).suffix.lower() == PLAIN and (os.path.isfile(where) or not any(map(str.isspace, where)))
+
+
+def _holds_columns(predictor: Predictor, where: str) -> bool:
+    """Whether a file of text is read as a table by this task.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    if not os.path.isfile(where):
+        raise DataError(f"There is no file {where}.", "Check the path; it is taken from the folder you are in.")
+    with reading(where):
+        (source,) = open_source(where, predictor.settings.data.encoding, predictor.task.cells.readers).values()
+    return source.columns != plain_text.COLUMNS
+
+
+def _lines_of(where: str, encoding: str) -> list[str]:
+    """The lines of a file of text, each an input; one that does not decode has a mark in it.
+
+    Warns:
+        GuessWarning: always, as a name could be a text too.
+    """
+    with reading(where):
+        found = plain_text.lines(where, encoding)
+    warnings.warn(f"{where} is read line by line: each line is one text.", GuessWarning, stacklevel=3)
+    return found
 
 
 def _in_place(predictor: Predictor, read: Canonical, name: Callable[[int], str]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 import tunesmith
 from tiny import write_rows
 from tunesmith import predict
-from tunesmith.errors import CutWarning, DataError, RunError
+from tunesmith.errors import CutWarning, DataError, GuessWarning, RunError
 from tunesmith.metrics.classification import single_label
 from tunesmith.run import Run
 
@@ -92,6 +93,51 @@ def test_the_command_counts_what_has_no_prediction_and_what_was_cut(runs: tuple[
     assert "row:3\t(none: empty text in 'text')" in done.stdout
     with pytest.warns(CutWarning, match="longer than 64 tokens"):
         tunesmith.load(runs[0].folder).predict(["word1 " * 100])
+
+
+def test_the_lines_of_a_file_of_text_are_the_inputs(
+    runs: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["word1 word2", " ", "word21 caf\u00e9"]
+    Path("new.txt").write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    folder = runs[0].folder.resolve()
+    with pytest.warns(GuessWarning, match=r"new\.txt is read line by line"):
+        found = predict.predict_inputs(folder, ["new.txt"], [])
+    assert [row["prediction"] is None for row in found] == [False, True, False]
+    assert found == predict.predict_inputs(folder, ["-"], lines)
+    Path("broken.txt").write_bytes(b"word1\n\xff\n")
+    with pytest.warns(GuessWarning):
+        assert predict.predict_inputs(folder, ["broken.txt"], [])[1]["reason"] == "broken encoding"
+    Path("empty.txt").write_text("")
+    Path("blank.txt").write_text(" \n\n")
+    for given, told in (
+        (["new.txt", "broken.txt"], r"new\.txt is a file, but 2 inputs were given"),
+        (["empty.txt"], r"empty\.txt is empty"),
+        (["blank.txt"], "every line is empty"),
+        (["nowhere.txt"], r"There is no file nowhere\.txt"),
+    ):
+        with pytest.raises(DataError, match=told), warnings.catch_warnings(action="ignore"):
+            predict.predict_inputs(folder, given, [])
+    Path("notes.md").write_text("word1")
+    with pytest.raises(DataError, match=r"of a kind that is not read \(\.md\)"):
+        predict.predict_inputs(folder, ["notes.md"], [])
+    assert len(predict.predict_inputs(folder, ["read the file word1.txt"], [])) == 1
+    command = [sys.executable, "-m", "tunesmith.cli", "predict", str(folder), "new.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Note: new.txt is read line by line: each line is one text." in done.stderr
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_evaluate_says_how_many_rows_were_set_aside_and_why(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    cells = [f"word{n} word{n + 20},{'good' if n % 2 else 'bad'},{n}" for n in range(20)]
+    cells += ["word1,awful,a", "word2,awful,b", " ,good,c"]
+    (tmp_path / "other.csv").write_text("\n".join(["text,label,author", *cells]) + "\n")
+    command = [sys.executable, "-m", "tunesmith.cli", "evaluate", str(runs[0].folder), str(tmp_path / "other.csv")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "3 rows could not be used and were set aside; the commonest reason is: " in said
+    assert "'awful'" in said
+    assert said.rstrip().endswith("(2).")
 
 
 def test_evaluations_of_files_of_one_name_lie_side_by_side(runs: tuple[Run, Run], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tunesmith.data.targets.entities import Entities
 from tunesmith.data.targets.tag_cells import Span, Spans, Tags, marks_of
 from tunesmith.data.targets.tag_schemes import entities_of, scheme_of
 from tunesmith.data.targets.word_spans import fitted
-from tunesmith.errors import DataError, SettingsError
+from tunesmith.errors import DataError, GuessWarning, SettingsError
 from tunesmith.settings import DataSettings
 
 TEXT = "Anna Li flew to New York."
@@ -283,7 +283,14 @@ def test_spans_in_a_table_become_words_with_classes(tmp_path: Path) -> None:
         "no tags or spans": 1, "neither a list of tags nor one of spans": 1,
     }  # fmt: skip
     by_line = targets(found)
-    assert by_line[1] == {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": []}
+    assert by_line[1] == {
+        "first": [0, 4],
+        "last": [2, 6],
+        "classes": [1, 0],
+        "repaired": 0,
+        "set_aside": [],
+        "unknown": [],
+    }
     assert by_line[4]["repaired"] == 1
     assert by_line[4]["set_aside"] == ["outside the text"]
     assert by_line[5]["first"] == []
@@ -295,6 +302,27 @@ def test_spans_in_a_table_become_words_with_classes(tmp_path: Path) -> None:
     )
 
 
+def test_spans_beside_tokens_that_are_mappings_are_read_as_prodigy_writes_them(tmp_path: Path) -> None:
+    places = [(0, 4), (5, 7), (8, 12), (13, 15), (16, 19), (20, 24), (24, 25)]
+    rows = []
+    for number in range(20):
+        end = 26 + len(str(number * 7919))
+        text = f"{TEXT} {number * 7919}"
+        tokens = [
+            {"text": text[start:stop], "start": start, "end": stop, "id": at}
+            for at, (start, stop) in enumerate([*places, (26, end)])
+        ]
+        spans = [{**ANNA, "token_start": 0, "token_end": 1}, {**YORK, "token_start": 4, "token_end": 5}]
+        rows.append({"text": text, "_input_hash": number, "tokens": tokens, "spans": spans, "answer": "accept"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read(tmp_path / "rows.jsonl")
+    assert not found.rejected
+    assert (found.columns.inputs, found.columns.targets) == (("tokens",), ("spans",))
+    cell = targets(found)[1]
+    assert (cell["first"], cell["last"], cell["repaired"]) == ([0, 4], [2, 6], 0)
+    assert found.splits["train"].column("input")[0].as_py().startswith(TEXT)
+
+
 def test_the_audit_tells_what_each_split_has(tmp_path: Path) -> None:
     train = table(tmp_path / "train", [[ANNA, YORK]] * 10 + [[{**ANNA, "end": 6}, {**YORK, "end": 99}]])
     texts = ["Anna Li met Bo", "nothing", *(f"no {one}" for one in "abcdefghij")]
@@ -303,7 +331,7 @@ def test_the_audit_tells_what_each_split_has(tmp_path: Path) -> None:
     found = read(train, test=str(test), validation=str(test))
     assert found.audit["entities"]["train"] == {
         "rows": 11, "words": 99, "objects": 21, "without": 0, "repaired": 1, "set_aside": {"outside the text": 1},
-        "classes": {"LOC": 10, "PER": 11},
+        "classes": {"LOC": 10, "PER": 11}, "unknown_types": {},
     }  # fmt: skip
     assert found.audit["classes"]["train"] == {"LOC": 10, "PER": 11}
     tested = found.audit["entities"]["test"]
@@ -335,7 +363,7 @@ def test_tags_in_every_kind_of_table_become_words_with_classes(tmp_path: Path, f
     found = read(where)
     assert not found.rejected
     assert (found.problem, found.labels, found.coding) == ("entities", ("LOC", "PER"), {"scheme": "IOB2"})
-    expected = {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": []}
+    expected = {"first": [0, 4], "last": [2, 6], "classes": [1, 0], "repaired": 0, "set_aside": [], "unknown": []}
     assert list(targets(found).values()) == [expected] * 20
 
 
@@ -347,7 +375,14 @@ def test_letters_alone_are_entities_of_one_type(tmp_path: Path) -> None:
 def test_tags_without_letters_are_tags_of_words(tmp_path: Path) -> None:
     found = read(tagged(tmp_path, [["NNP", "NNP", "VBD", "I-N"]] * 20))
     assert (found.problem, found.labels, found.coding) == ("tags", ("I-N", "NNP", "VBD"), {"scheme": None})
-    expected = {"first": [0, 1, 2, 3], "last": [1, 2, 3, 4], "classes": [1, 1, 2, 0], "repaired": 0, "set_aside": []}
+    expected = {
+        "first": [0, 1, 2, 3],
+        "last": [1, 2, 3, 4],
+        "classes": [1, 1, 2, 0],
+        "repaired": 0,
+        "set_aside": [],
+        "unknown": [],
+    }
     assert targets(found)[1] == expected
     assert "forms" not in found.audit["entities"]["test"]
     assert any("task.problem=tags" in guess for guess in found.columns.guesses)
@@ -388,6 +423,78 @@ def test_numbers_are_tags_that_a_list_names(tmp_path: Path) -> None:
         Entities(None, ["a", "b", "a"])
 
 
+def test_numbers_in_a_column_of_named_entities_are_types_and_0_is_none(tmp_path: Path) -> None:
+    numbers = [1, 1, 0, 0, 2, 2, 0]
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(22)]
+    cells = [numbers] * 20 + [[1, *[-100] * 6], [0] * 7]
+    found = read(table(tmp_path, cells, texts, text="tokens", target="ner_tags"))
+    assert (found.problem, found.labels, found.coding) == ("entities", ("1", "2"), {"scheme": "IO", "outside": "0"})
+    assert targets(found)[1]["last"] == [2, 6]
+    assert [row.reason for row in found.rejected] == ["tag '-100', where a number from 0 is expected"]
+    assert any("as they stand in the column 'ner_tags': words in a row" in one for one in found.columns.guesses)
+    assert any("0 is read as no entity" in one for one in found.audit["warnings"])
+    settled = Settled("entities", found.labels, found.coding)
+    wanted = DataSettings(train="none")
+    where = str(tmp_path / "rows.jsonl")
+    again = load_labelled(where, wanted, found.columns, settled, tmp_path / "again", WORDS, Entities(None))
+    assert again.rows.column("target")[0].as_py()["classes"] == [0, 1]
+    assert read(Path(where), "tags").problem == "tags"
+    none_is_zero = table(tmp_path / "other", [[1, 1, 2, 1, 2, 2, 1]] * 20, texts[:20], text="tokens", target="ner_tags")
+    assert read(none_is_zero).problem == "tags"
+
+
+def test_tags_without_letters_in_a_column_of_named_entities_are_types(tmp_path: Path) -> None:
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(20)]
+    cells = [["PER", "PER", "O", "O", "LOC", "LOC", "O"]] * 20
+    found = read(table(tmp_path, cells, texts, text="tokens", target="NER"))
+    assert (found.problem, found.labels, found.coding) == ("entities", ("LOC", "PER"), {"scheme": "IO"})
+    assert targets(found)[1]["last"] == [2, 6]
+    plain = [["PER", "PER", "X", "X", "LOC", "LOC", "X"]] * 20  # nothing says which of them is none
+    assert read(table(tmp_path / "plain", plain, texts, text="tokens", target="ner")).problem == "tags"
+
+
+def test_labels_of_spans_may_be_numbers_that_a_list_names(tmp_path: Path) -> None:
+    cells = [[{**ANNA, "label": 0}, {**YORK, "label": 1}]] * 20 + [[{**ANNA, "label": 7}]]
+    where = table(tmp_path, cells)
+    plain = read(where)
+    assert plain.labels == ("0", "1", "7")
+    assert any("The labels of" in one and "task.classes names them" in one for one in plain.audit["warnings"])
+    named = read(where, classes=["PER", "LOC"])
+    assert named.labels == ("PER", "LOC")
+    assert targets(named)[1]["classes"] == [0, 1]
+    assert [row.reason for row in named.rejected] == ["label 7, which task.classes does not name"]
+
+
+@pytest.mark.parametrize("name", ["tags", "entities"])
+def test_a_column_that_is_guessed_is_read_as_one_that_is_named(tmp_path: Path, name: str) -> None:
+    texts = [[f"{token}{row}" for token in TOKENS] for row in range(24)]
+    cells = [TAGS] * 20 + [["B-PER", "O"], [], None, ["B-PER", *TAGS[1:-1], "_"]]
+    where = table(tmp_path, cells, texts, text="tokens", target=name)
+    guessed, named = read(where), read(where, target=name, input="tokens")
+    assert guessed.rejected == named.rejected
+    assert len(guessed.rejected) == 4
+    assert guessed.audit["entities"] == named.audit["entities"]
+    assert guessed.audit["columns"]["targets"] == named.audit["columns"]["targets"] == [name]
+    lines = [json.dumps({"tokens": text, "other": cell}) for text, cell in zip(texts, cells, strict=True)]
+    (tmp_path / "other.jsonl").write_text("\n".join(lines))
+    wanted = DataSettings(train=str(where), validation=str(tmp_path / "other.jsonl"), max_rejected=0.5)
+    with pytest.raises(DataError, match=f"no column '{name}'"):
+        load(wanted, tmp_path / "missing", 0, Entities(None), WORDS)
+    with pytest.raises(DataError, match="names 2 columns, but this task reads one"):
+        read(where, target=[name, "tokens"])
+
+
+def test_texts_without_entities_in_a_file_of_spans_stay_where_tags_were_trained_on(tmp_path: Path) -> None:
+    found = read(tagged(tmp_path / "train", [TAGS] * 20))
+    settled = Settled("entities", found.labels, found.coding)
+    where = str(table(tmp_path / "other", [[ANNA, YORK], [], [ANNA]]))
+    with pytest.warns(GuessWarning, match="'text', 'entities' is read"):
+        again = load_labelled(
+            where, DataSettings(train="none"), found.columns, settled, tmp_path / "again", WORDS, Entities(None)
+        )
+    assert [cell["classes"] for cell in again.rows.column("target").to_pylist()] == [[1, 0], [], [1]]
+
+
 def test_rows_whose_tags_do_not_go_with_their_words_are_set_aside(tmp_path: Path) -> None:
     cells: list[Any] = [TAGS] * 20
     where = tagged(tmp_path, cells)
@@ -411,18 +518,46 @@ def test_rows_whose_tags_do_not_go_with_their_words_are_set_aside(tmp_path: Path
     assert read(where).problem == "entities"  # as most texts are of this kind
 
 
-def test_classes_of_no_training_row_are_set_aside_here_and_in_other_rows(tmp_path: Path) -> None:
+def test_types_that_no_training_text_has_stay_in_other_texts_and_are_told(tmp_path: Path) -> None:
     train = tagged(tmp_path / "train", [TAGS] * 10)
-    test = tagged(tmp_path / "test", [TAGS, ["S-PER", "O"], ["B-ORG", "O"]])
+    other = ["B-ORG", "I-ORG", "O", "B-PER", "B-DATE"]
+    test = tagged(tmp_path / "test", [TAGS, ["S-PER", "O"], other, ["B-ORG", "O"]])
     found = read(train, test=str(test), validation=str(test))
-    assert {row.reason for row in found.rejected} == {"label 'ORG', which no training row has"}
-    assert found.splits["test"].column("target").to_pylist()[1]["classes"] == [1]
+    assert not found.rejected
+    cells = found.splits["test"].column("target").to_pylist()
+    assert cells[1]["classes"] == [1]
+    assert (cells[2]["first"], cells[2]["classes"]) == ([3], [1])
+    assert cells[2]["unknown"] == [
+        {"first": 0, "last": 2, "label": "ORG"}, {"first": 4, "last": 5, "label": "DATE"},
+    ]  # fmt: skip
+    audited = found.audit["entities"]
+    assert audited["train"]["unknown_types"] == {}
+    assert audited["test"]["unknown_types"] == {"ORG": 2, "DATE": 1}
+    assert (audited["test"]["objects"], audited["test"]["without"]) == (7, 0)
+    told = "3 entities are of types that no training text has (ORG: 2, DATE: 1), and count as missed."
+    assert f"test: {told}" in found.audit["warnings"]
     settled = Settled("entities", found.labels, found.coding)
     wanted = DataSettings(train=str(test))
     again = load_labelled(str(test), wanted, found.columns, settled, tmp_path / "again", WORDS, Entities(None))
-    assert again.rows.num_rows == 2
-    more = tagged(tmp_path / "more", [TAGS] * 10 + [["B-PER", "O"]] * 10)
-    few = read(more, classes=["PER"])
+    assert again.rows.column("target").to_pylist() == cells
+
+
+def test_tags_that_no_training_text_has_are_words_that_stay(tmp_path: Path) -> None:
+    train = tagged(tmp_path / "train", [["A", "B", "A"]] * 10)
+    test = tagged(tmp_path / "test", [["A", "C", "B"]])
+    found = read(train, test=str(test), validation=str(train))
+    (cell,) = found.splits["test"].column("target").to_pylist()
+    assert (cell["first"], cell["classes"]) == ([0, 2], [0, 1])
+    assert cell["unknown"] == [{"first": 1, "last": 2, "label": "C"}]
+    told = "test: 1 word has a tag that no training text has (C: 1), and counts as wrong."
+    assert told in found.audit["warnings"]
+    strange = tagged(tmp_path / "strange", [["X", "Y"]] * 3)
+    with pytest.raises(DataError, match="No word of the validation split has a tag that a training text has"):
+        read(train, test=str(test), validation=str(strange))
+
+
+def test_types_that_the_list_of_classes_leaves_out_set_their_texts_aside(tmp_path: Path) -> None:
+    few = read(tagged(tmp_path, [TAGS] * 10 + [["B-PER", "O"]] * 10), classes=["PER"])
     assert few.labels == ("PER",)
     assert {row.reason for row in few.rejected} == {"label 'LOC', which task.classes does not name"}
 

@@ -166,7 +166,7 @@ def test_a_thing_wins_over_a_class_and_data_target_over_both(tmp_path: Path) -> 
     where = table(tmp_path / "rows", names, label=["cat", "dog"] * 20, tag=names[::-1])
     assert read(where).columns.targets == ("identity",)
     assert read(where, target="tag").columns.targets == ("tag",)
-    with pytest.raises(DataError, match="names 2 columns, but an identity is one name"):
+    with pytest.raises(DataError, match="names 2 columns, but this task reads one"):
         read(where, target=["identity", "tag"])
 
 

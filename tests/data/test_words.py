@@ -70,6 +70,17 @@ def test_tokens_are_words_as_they_are(cell: Any) -> None:
     assert WORDS.read([cell], "train:1", PLACE) == ("New York is big", [0, 8, 9, 11, 12, 15])
 
 
+def test_tokens_that_say_where_they_stand_keep_their_places() -> None:
+    """As Prodigy writes them; blanks may be tokens too."""
+    text = " It's a\n\nbig one"
+    places = [(1, 3), (3, 5), (6, 7), (7, 9), (9, 12), (13, 16)]
+    tokens = [
+        {"text": text[start:end], "start": start, "end": end, "id": number, "ws": True}
+        for number, (start, end) in enumerate(places)
+    ]
+    assert WORDS.read([tokens], "train:1", PLACE) == (text, [1, 3, 3, 5, 6, 7, 9, 12, 13, 16])
+
+
 def test_brackets_alone_make_no_list() -> None:
     assert WORDS.read(["[sic]"], "train:1", PLACE) == ("[sic]", [0, 1, 1, 4, 4, 5])
     assert WORDS.read(["[1, 2]"], "train:1", PLACE) == ("[1, 2]", [0, 1, 1, 2, 2, 3, 4, 5, 5, 6])
@@ -88,7 +99,13 @@ def test_brackets_alone_make_no_list() -> None:
         (["a", None], "token that is not text"),
         (["a", 7], "token that is not text"),
         (np.array([["a"]]), "token that is not text"),
-        ([{"text": "a", "start": 0}], "tokens that are mappings"),
+        ([{"text": "a", "start": 0}], "tokens that are mappings without a text, a start and an end"),
+        ([{"text": 7, "start": 0, "end": 1}], "tokens that are mappings without a text, a start and an end"),
+        ([{"text": "a", "start": 0, "end": 1}, "b"], "tokens of which some are mappings"),
+        ([{"text": "a", "start": 1, "end": 3}], "tokens whose starts and ends do not go with their text"),
+        ([{"text": "a", "start": 1, "end": 2}, {"text": "b", "start": 0, "end": 1}], "do not go with their text"),
+        ([{"text": "a", "start": 10**12, "end": 10**12 + 1}], "text of more than 60 characters"),
+        ([{"text": "\n", "start": 0, "end": 1}], "empty text"),
         (["a", "b\x00"], "NUL character"),
         (["a", "b\ud800"], "broken encoding"),
         (["a" * 40, "b" * 40], "text of more than 60 characters"),

@@ -225,6 +225,14 @@ def test_a_run_reads_files_that_call_their_columns_otherwise(texts: dict[str, An
     with pytest.warns(GuessWarning, match="'text', 'spans' is read"):
         found = tunesmith.load(run.folder).evaluate(str(tmp_path / "new.jsonl"))
     assert found["rows"] == 1
+    (tmp_path / "new.txt").write_text(f"{text}\n\n{WORDS[3]}\n")
+    with pytest.warns(GuessWarning, match="read line by line"):
+        assert [row["prediction"] is None for row in predict_inputs(run.folder, [str(tmp_path / "new.txt")], [])] == [
+            False, True, False,
+        ]  # fmt: skip
+    (tmp_path / "tagged.txt").write_text(f"{WORDS[50]} O\n{WORDS[3]} B-place\n\n{WORDS[3]} O\n")
+    with pytest.warns(GuessWarning, match="read as CoNLL's form"):
+        assert len(predict_inputs(run.folder, [str(tmp_path / "tagged.txt")], [])) == 2
 
 
 def test_a_checkpoint_that_tags_words_is_measured_by_its_own_head(texts: dict[str, Any], tmp_path: Path) -> None:

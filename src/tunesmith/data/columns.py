@@ -47,8 +47,8 @@ def choose(
         kind: of target; None where there is none.
 
     Raises:
-        DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely; or a target is
-            named where there is none.
+        DataError: a named column is missing, a name stands twice, or a part cannot be guessed safely; a target is
+            named where there is none, or several where one is read.
     """
     names = _stripped(header, source)
     split = _present(settings.split_column, names, source) if settings.split_column else None
@@ -57,6 +57,8 @@ def choose(
     inputs = [_present(name, names, source) for name in _listed(settings.input)]
     if targets and kind is None:
         raise DataError(f"data.target is {settings.target!r}, but this task reads texts alone.", "Leave it away.")
+    if len(targets) > 1 and kind is not None and not kind.several:
+        raise DataError(f"data.target names {len(targets)} columns, but this task reads one.", "Name one column.")
     if not targets and kind is not None:
         targets = [_guess_target([name for name in names if name != split], inputs, source, cells, kind)]
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")

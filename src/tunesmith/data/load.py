@@ -125,9 +125,11 @@ class _Found:
 def _read(wanted: _Wanted) -> _Found:
     """Which column plays which part, and the rows whose inputs can be used."""
     settings, cells = wanted.settings, wanted.cells
-    sources = opened(settings)
+    sources = opened(settings, cells.readers)
     first = sources["train"]
     columns = choose(first.columns, settings, first.name, cells, wanted.targets)
+    told = [guess for source in sources.values() for guess in source.guesses]
+    columns = replace(columns, guesses=(*told, *columns.guesses))
     read = {
         name: canonical(
             source,
@@ -148,7 +150,7 @@ def _read(wanted: _Wanted) -> _Found:
 def _raw(wanted: _Wanted, read: _Found, split: str) -> Raw:
     place = Place(read.folders[split], wanted.cache / f"{split}.targets", wanted.settings)
     column = read.splits[split].rows.column("raw")
-    return Raw(column, len(read.columns.targets), place, read.names[split])
+    return Raw(column, read.columns.targets, place, read.names[split])
 
 
 def _in_splits(wanted: _Wanted, read: _Found, labels: tuple[str, ...], notes: list[str]) -> Dataset:
@@ -183,10 +185,10 @@ def load_labelled(
     Raises:
         DataError: a column is missing, or no row is usable.
     """
-    opened = open_source(source, settings.encoding)
+    opened = open_source(source, settings.encoding, cells.readers)
     column = settings.split_column
     if column is not None and len(opened) == 1 and column in opened["train"].columns:
-        opened = by_column(source, settings.encoding, column)
+        opened = by_column(source, settings.encoding, column, cells.readers)
     chosen = opened.get("test", opened["train"])
     columns = _standing_in(chosen, columns, settings, cells, targets)
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
@@ -203,7 +205,7 @@ def read_inputs(
     source: str, settings: DataSettings, inputs: tuple[str, ...], cache: Path, cells: Cells = TEXT
 ) -> Canonical:
     """Rows without targets, for predictions: the columns `inputs` of a file."""
-    opened = open_source(source, settings.encoding)
+    opened = open_source(source, settings.encoding, cells.readers)
     chosen = opened.get("test", opened["train"])
     columns = _standing_in(chosen, Columns(inputs, (), settings.id, None, (), ()), settings, cells, None)
     return canonical(chosen, columns, "row", settings, cache / "inputs.arrow", cells)
@@ -218,8 +220,10 @@ def _standing_in(
         DataError: a column is missing, and nothing can stand in for it.
 
     Warns:
-        GuessWarning: something stands in.
+        GuessWarning: something stands in, or the form of the source was guessed.
     """
+    for guess in source.guesses:
+        warnings.warn(guess, GuessWarning, stacklevel=3)
     wanted, header = (*columns.inputs, *columns.targets), {str(name).strip() for name in source.columns}
     missing = next((name for name in wanted if name not in header), None)
     if missing is not None:
@@ -237,16 +241,19 @@ def _standing_in(
     return positions(source.columns, columns, source.name)
 
 
-def opened(settings: DataSettings) -> dict[str, Source]:
+def opened(settings: DataSettings, others: Mapping[str, str] = {}) -> dict[str, Source]:
     """The tables by split, not yet read: those that the training source brings, and those that are named beside it.
+
+    Args:
+        others: as `open_source` has them.
 
     Raises:
         DataError: there is no such source, or none that can be read.
     """
     found = (
-        dict(open_source(settings.train, settings.encoding))
+        dict(open_source(settings.train, settings.encoding, others))
         if settings.split_column is None
-        else by_column(settings.train, settings.encoding, settings.split_column)
+        else by_column(settings.train, settings.encoding, settings.split_column, others)
     )
     for name, where in (("validation", settings.validation), ("test", settings.test)):
         if where is not None and name in found and settings.split_column is not None:
@@ -255,7 +262,7 @@ def opened(settings: DataSettings) -> dict[str, Source]:
                 f"Leave data.{name} or data.split_column away.",
             )
         if where is not None:
-            opened = open_source(where, settings.encoding)
+            opened = open_source(where, settings.encoding, others)
             found[name] = opened.get(name, opened["train"])
     return {name: found[name] for name in SPLITS if name in found}
 

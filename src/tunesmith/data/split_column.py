@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tunesmith.data.readers import SPLITS, Record, Source, open_source
@@ -10,15 +10,18 @@ from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError, did_you_mean
 
 
-def by_column(where: str, encoding: str, column: str) -> dict[str, Source]:
+def by_column(where: str, encoding: str, column: str, others: Mapping[str, str]) -> dict[str, Source]:
     """The table `where`, which is read once a split, cut by its `column`; rows that name no split are rejected.
+
+    Args:
+        others: as `open_source` has them.
 
     Raises:
         DataError: no such column, no row for training, or a source that brings splits of another kind.
     """
 
     def opened() -> tuple[Source, int]:
-        found = open_source(where, encoding)
+        found = open_source(where, encoding, others)
         source = found["train"]
         names = [name.strip() for name in source.columns]
         if len(found) > 1:

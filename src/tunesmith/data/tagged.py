@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from tunesmith.data.tokens import Tokens
 
 Indices = npt.NDArray[np.int64]
+UNKNOWN = -1
+"""In place of a class index: a tag that no training text has."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,15 @@ class Tagged(Tokens):
     follows: npt.NDArray[np.bool_]
     """(words of all rows,) whether each lies in the same token as the word before it."""
     tags: Indices | None
-    """(words of all rows,) class index of each; None where nothing is known."""
+    """(words of all rows,) class index of each, or UNKNOWN; None where nothing is known."""
     taught: Indices | None
     """(words of all rows,) what is to be answered for each; None where nothing is known."""
     plain: bool = False
     """Whether the network's logits are wanted as they are, of every token."""
+    unknown: Indices | None = None
+    """(rows,) how many entities, or words with a tag, are of types that no training text has; None where nothing is known."""
+    unknown_types: Mapping[str, int] = field(default_factory=dict)
+    """How often which of these types occurs in all rows."""
 
     @cached_property
     def key(self) -> str:

@@ -23,14 +23,14 @@ Row = Sequence[tuple[int, int, int]]
 """First word, word after the last, class of each entity; one that is listed twice counts once."""
 
 
-def counted(truth: Sequence[Row], found: Sequence[Row], classes: int) -> npt.NDArray[np.int64]:
+def counted(truth: Sequence[Row], found: Sequence[Row], classes: int) -> npt.NDArray[np.int32]:
     """The counts of rows.
 
     Raises:
         DataError: there are no rows, or lengths differ.
     """
     check_rows(np.empty(len(truth)), np.empty(len(found)))
-    counts = np.zeros((len(truth), classes, 3), dtype=np.int64)
+    counts = np.zeros((len(truth), classes, 3), dtype=np.int32)
     for row, (one, other) in enumerate(zip(truth, found, strict=True)):
         true, told = set(one), set(other)
         for place, entities in enumerate((true, told, true & told)):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.metrics.checks import check_rows
+from tunesmith.metrics import counts as counting
 from tunesmith.metrics.interval import Interval
-from tunesmith.metrics.resampling import Groups, percentiles, weigh
+from tunesmith.metrics.resampling import Groups
 
 Array = npt.NDArray[Any]
 
@@ -63,10 +63,7 @@ def intervals(
     counts: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
 ) -> dict[str, Interval]:
     """Every metric with its interval, images drawn anew."""
-    check_rows(counts)
-    drawn = weigh(lambda weights: from_counts(_weighted(weights, counts)), len(counts), seed, groups, resamples)
-    values = {name: float(value) for name, value in from_counts(counts.sum(axis=0)).items()}
-    return percentiles(values, drawn, confidence)
+    return counting.intervals(from_counts, counts, seed=seed, groups=groups, resamples=resamples, confidence=confidence)
 
 
 def difference(
@@ -80,22 +77,10 @@ def difference(
     confidence: float = 0.95,
 ) -> Interval:
     """Metric `name` of the counts `first` minus that of `second`, both on the same drawn images."""
-    check_rows(first, second)
-
-    def apart(weights: Array) -> dict[str, Array]:
-        one, other = (from_counts(_weighted(weights, counts))[name] for counts in (first, second))
-        return {name: one - other}
-
-    drawn = weigh(apart, len(first), seed, groups, resamples)
-    one, other = (float(from_counts(counts.sum(axis=0))[name]) for counts in (first, second))
-    return percentiles({name: one - other}, drawn, confidence)[name]
-
-
-def _weighted(weights: Array, counts: Array) -> Array:
-    """(resamples, classes, classes)."""
-    classes = counts.shape[1]
-    flat = weights @ counts.reshape(len(counts), -1).astype(np.float64)
-    return np.asarray(flat.reshape(len(weights), classes, classes))
+    return counting.difference(
+        from_counts, name, first, second,
+        seed=seed, groups=groups, resamples=resamples, confidence=confidence,
+    )  # fmt: skip
 
 
 def _mean(part: Array, whole: Array) -> Array:

@@ -22,14 +22,14 @@ from tunesmith.metrics.resampling import Groups
 Array = npt.NDArray[Any]
 
 
-def counted(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
+def counted(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int32]:
     """The counts of rows of tags, (words,) indices each.
 
     Raises:
         DataError: there are no rows or a row has no words, lengths differ, or an index is none of the classes.
     """
     check_rows(np.empty(len(truth)), np.empty(len(found)))
-    counts = np.zeros((len(truth), classes, 3), dtype=np.int64)
+    counts = np.zeros((len(truth), classes, 3), dtype=np.int32)
     for row, (one, other) in enumerate(zip(truth, found, strict=True)):
         true, told = np.asarray(one, dtype=np.int64), np.asarray(other, dtype=np.int64)
         check_rows(true, told)
@@ -38,11 +38,6 @@ def counted(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], clas
         for place, tags in enumerate((true, told, true[true == told])):
             counts[row, :, place] = np.bincount(tags, minlength=classes)
     return counts
-
-
-def confusion(truth: Sequence[Sequence[int]], found: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.int64]:
-    """(classes, classes) words of all rows, by true tag (rows) and predicted one (columns)."""
-    return classification.confusion(np.concatenate(truth), np.concatenate(found), classes)
 
 
 def from_counts(counts: Array) -> dict[str, Array]:

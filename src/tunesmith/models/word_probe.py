@@ -9,17 +9,15 @@ import torch
 
 from tunesmith import seeds
 from tunesmith.contracts import Array, Batched, Indices, Model
-from tunesmith.data.tagged import Tagged
+from tunesmith.data.tagged import UNKNOWN, Tagged
 from tunesmith.models import heads
 from tunesmith.models.forward import outputs
 from tunesmith.models.part_probe import TARGET, drawn_of
 from tunesmith.models.pooling import OWN
 
-UNASKED = -1
-
 
 def drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, Array]:
-    """Features (words, width) at the first tokens of some words of each piece, and their tags (words,)."""
+    """Features (words, width) at the first tokens of some words of each piece, and their tags (words,), which are known."""
     examples: Tagged = given.examples
     assert examples.taught is not None
     known = examples.taught
@@ -30,7 +28,7 @@ def drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, 
         hidden = caught.pop().float()
         piece, _, place, word = examples.asked(indices)
         places = np.zeros((len(indices), most), dtype=np.int64)
-        tags = np.full((len(indices), most), UNASKED, dtype=np.int64)
+        tags = np.full((len(indices), most), UNKNOWN, dtype=np.int64)
         for row, index in enumerate(indices.tolist()):
             own = np.flatnonzero(piece == row)
             if len(own) > most:
@@ -47,5 +45,5 @@ def drawn(model: Model, given: Batched, precision: str, seed: int) -> dict[str, 
     finally:
         handle.remove()
     tags = found[TARGET].reshape(-1).astype(np.int64)
-    asked = tags != UNASKED
+    asked = tags != UNKNOWN
     return {OWN: found[OWN].reshape(len(tags), -1)[asked], TARGET: tags[asked]}

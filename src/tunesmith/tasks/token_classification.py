@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import transformers
 from pydantic import Field
@@ -21,10 +22,11 @@ from torch.nn import functional
 from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.cells.words import WORDS
-from tunesmith.data.tagged import Tagged
+from tunesmith.data.tagged import UNKNOWN, Tagged
 from tunesmith.data.targets import entities as targets
+from tunesmith.data.targets.entity_counts import unknown_told, unknown_types
 from tunesmith.errors import ModelError, SettingsError
-from tunesmith.metrics import tagging
+from tunesmith.metrics import classification
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, word_probe, word_tokens
 from tunesmith.models.heads import make_exact, outputs_of
@@ -161,7 +163,13 @@ class TokenClassification(Separate):
             return found
         if self._shared is None:  # of the training rows, which are read first
             self._shared = int((found.follows & (tags != tags[np.maximum(np.arange(len(tags)) - 1, 0)])).sum())
-        return dataclasses.replace(found, taught=self.problem.taught(tags, found.follows))
+        target = rows.column("target")
+        return dataclasses.replace(
+            found,
+            taught=self.problem.taught(tags, found.follows),
+            unknown=pc.list_value_length(pc.struct_field(target, "unknown")).to_numpy().astype(np.int64),
+            unknown_types=unknown_types(target),
+        )
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "file" in others.column_names or "pair" in others.column_names:
@@ -212,7 +220,7 @@ class TokenClassification(Separate):
     ) -> Solved:
         def quality(truth: Array, logits: Array) -> float:
             found = self.problem.decoded(logits, np.array([0, len(truth)]))
-            counts = self.problem.counts([truth], [found], logits.shape[1])
+            counts = self.problem.counts([truth], [found], logits.shape[1], np.zeros(1, dtype=np.int64))
             return float(self.problem.metrics.from_counts(counts.sum(axis=0))[self.primary_metric])
 
         def drawn(given: Batched) -> dict[str, Array]:
@@ -234,13 +242,15 @@ class TokenClassification(Separate):
         return np.split(self.problem.decoded(logits, examples.word_offsets), examples.word_offsets[1:-1])
 
     def _counts(self, examples: Tagged, logits: Array) -> Array:
-        return self.problem.counts(self._truth(examples), self._found(logits, examples), logits.shape[1])
+        assert examples.unknown is not None
+        pair = self._truth(examples), self._found(logits, examples)
+        return self.problem.counts(*pair, logits.shape[1], examples.unknown)
 
     def score(self, examples: Tagged, logits: Array) -> Mapping[str, float]:
         assert examples.taught is not None
         _, _, _, word = examples.asked(np.arange(len(examples)))
         words, truth = torch.from_numpy(logits[word]), torch.from_numpy(examples.taught[word])
-        loss = float(functional.cross_entropy(words, truth))
+        loss = float(functional.cross_entropy(words, truth, ignore_index=UNKNOWN))
         values = self.problem.metrics.from_counts(self._counts(examples, logits).sum(axis=0))
         return {"loss": loss, self.primary_metric: float(values[self.primary_metric])}
 
@@ -277,14 +287,20 @@ class TokenClassification(Separate):
 
     def details(self, examples: Tagged, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         counts = self._counts(examples, logits)
-        rows = self.problem.metrics.per_class(counts)
+        rows = self.problem.metrics.per_class(counts)[:-1]  # the last one is what has no label
         found: dict[str, Any] = {
             "per_class": [{"label": label} | row for label, row in zip(labels, rows, strict=True)],
             "counted": self.problem.counted,
         }
+        if types := examples.unknown_types:
+            note = unknown_told(types, whole=self.problem.name == "tags")
+            found["unknown"] = {"types": dict(types), "note": note}
         if self.problem.name == "tags" and len(labels) <= MOST_CONFUSED:
-            pairs = self._truth(examples), self._found(logits, examples)
-            found["confusion"] = {"counts": tagging.confusion(*pairs, len(labels)).tolist(), "unit": "words"}  # type: ignore[arg-type]
+            truth, told = examples.tags, self.problem.decoded(logits, examples.word_offsets)
+            assert truth is not None
+            if (known := truth != UNKNOWN).any():
+                counted = classification.confusion(truth[known], told[known], len(labels))
+                found["confusion"] = {"counts": counted.tolist(), "unit": "words"}
         return found
 
     def mistakes(
@@ -297,27 +313,37 @@ class TokenClassification(Separate):
         most: int,
     ) -> list[dict[str, Any]]:
         """The texts with the most that was missed or is wrong, in parts that say what was to be found and what was."""
+        assert examples.unknown is not None
         pairs = zip(self._truth(examples), self._found(logits, examples), strict=True)
         objects = [tuple(map(self.problem.objects, pair)) for pair in pairs]
-        wrong = np.array([len(set(truth) ^ set(found)) for truth, found in objects])
+        wrong = np.array([len(set(truth) ^ set(found)) for truth, found in objects]) + examples.unknown
         shown = []
         for row in np.argsort(-wrong, kind="stable")[:most].tolist():
             if not wrong[row]:
                 break
-            cells = rows.slice(row, 1).select(["id", "input", "words"]).to_pylist()[0]
-            truth, found = objects[row]
-            shown.append({"id": cells["id"], "parts": marked(cells["input"], cells["words"], truth, found, labels)})
+            cells = rows.slice(row, 1).select(["id", "input", "words", "target"]).to_pylist()[0]
+            unknown = cells["target"]["unknown"]
+            names = [*labels, *(one["label"] for one in unknown)]
+            truth = [
+                *objects[row][0],
+                *((one["first"], one["last"], len(labels) + at) for at, one in enumerate(unknown)),
+            ]
+            parts = marked(cells["input"], cells["words"], truth, objects[row][1], names)
+            shown.append({"id": cells["id"], "parts": parts})
         return shown
 
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
-        """`prediction`, and what it says for programs: `entities` or `tags`."""
+        """`prediction`, and what it says for programs: `entities` or `tags`; `truth` where it is known, and how much of it is
+        of types that no training text has: `unknown`."""
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         cells = list(zip(*(rows.column(name).to_pylist() for name in ("input", "words")), strict=True))
         ends = np.concatenate([[0], np.cumsum([len(words) // 2 for _, words in cells])]).astype(np.int64)
         found, given = (np.split(one, ends[1:-1]) for one in (self.problem.decoded(logits, ends), logits))
         columns |= self.problem.answers(cells, found, given, labels)
         if "target" in rows.column_names:
-            columns["truth"] = self.problem.truth(cells, rows.column("target").to_pylist(), labels)
+            targets = rows.column("target")
+            columns["truth"] = self.problem.truth(cells, targets.to_pylist(), labels)
+            columns["unknown"] = pc.list_value_length(pc.struct_field(targets, "unknown"))
         return pa.table(columns)
 
     def compared(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunesmith.contracts import Array
+from tunesmith.data.tagged import UNKNOWN
 from tunesmith.metrics import entities, tagging
 from tunesmith.metrics.entities import Row
 
@@ -47,7 +48,7 @@ class WordProblem(ABC):
 
     @abstractmethod
     def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
-        """(words,) tags of one text, from its target."""
+        """(words,) tags of one text, from its target; UNKNOWN where a word has a tag that no training text has."""
 
     @abstractmethod
     def taught(self, tags: Tags, follows: npt.NDArray[np.bool_]) -> Tags:
@@ -68,12 +69,17 @@ class WordProblem(ABC):
         """
 
     @abstractmethod
-    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
-        """What the metrics take, a set of counts a row, from the tags of each text, (its words,)."""
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int, unknown: Tags) -> Array:
+        """What the metrics take, a set of counts a row, from the tags of each text, (its words,). One class comes after all
+        others: what is of a type that no training text has, and that no answer is right for.
+
+        Args:
+            unknown: (rows,) how much there is of it.
+        """
 
     @abstractmethod
     def objects(self, tags: Tags) -> Row:
-        """First word, word after the last, and label of what the tags of one text spell."""
+        """First word, word after the last, and label of what the tags of one text spell; nothing is UNKNOWN among them."""
 
     @abstractmethod
     def answers(
@@ -141,9 +147,11 @@ class Entities(WordProblem):
             found[word] = before + 1 if before % 2 == 1 else before
         return found
 
-    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int, unknown: Tags) -> Array:
         one, other = ([self.objects(row) for row in rows] for rows in (truth, found))
-        return entities.counted(one, other, (tags - 1) // 2)
+        counts = entities.counted(one, other, (tags - 1) // 2 + 1)
+        counts[:, -1, 0] = unknown
+        return counts
 
     def objects(self, tags: Tags) -> Row:
         begins = np.flatnonzero(tags % 2 == 1)
@@ -179,8 +187,8 @@ class Entities(WordProblem):
     def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
         rows = [
             [
-                _spelled(one, words, labels)
-                for one in zip(target["first"], target["last"], target["classes"], strict=True)
+                {"start": words[2 * first], "end": words[2 * last - 1], "label": name}
+                for first, last, name in named(target, labels)
             ]
             for target, (_, words) in zip(targets, cells, strict=True)
         ]
@@ -190,12 +198,12 @@ class Entities(WordProblem):
         index = {label: number for number, label in enumerate(labels)}
         one, other = (
             [
-                [(span["start"], span["end"], index[span["label"]]) for span in row]
+                [(span["start"], span["end"], index.get(span["label"], len(labels))) for span in row]
                 for row in table.column(name).to_pylist()
             ]
             for name in ("truth", "entities")
         )
-        return entities.counted(one, other, len(labels))
+        return entities.counted(one, other, len(labels) + 1)
 
 
 def _without_answer(logits: Array, offsets: Tags) -> npt.NDArray[np.bool_]:
@@ -243,6 +251,12 @@ def _chance(logits: Array, entity: tuple[int, int, int]) -> float:
     return float(own[logits[first:last].any(axis=1)].mean())
 
 
+def named(target: Mapping[str, Any], labels: Sequence[str]) -> list[tuple[int, int, str]]:
+    """First word, word after the last, and name of all that a target holds, in its order."""
+    known = zip(target["first"], target["last"], (labels[label] for label in target["classes"]), strict=True)
+    return sorted([*known, *((one["first"], one["last"], one["label"]) for one in target["unknown"])])
+
+
 def _spelled(entity: tuple[int, int, int], words: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """An entity by characters."""
     first, last, label = entity
@@ -261,7 +275,9 @@ class WordTags(WordProblem):
         return list(labels)
 
     def encoded(self, target: Mapping[str, Any], words: int) -> Tags:
-        return np.array(target["classes"], dtype=np.int64)
+        found = np.full(words, UNKNOWN, dtype=np.int64)
+        found[target["first"]] = target["classes"]
+        return found
 
     def taught(self, tags: Tags, follows: npt.NDArray[np.bool_]) -> Tags:
         return tags
@@ -270,11 +286,12 @@ class WordTags(WordProblem):
         answering = np.where(_without_answer(logits, offsets), 0, np.arange(len(logits)))
         return np.asarray(logits.argmax(axis=1)[np.maximum.accumulate(answering)])
 
-    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int) -> Array:
-        return tagging.counted(truth, found, tags)  # type: ignore[arg-type]  # arrays are sequences
+    def counts(self, truth: Sequence[Tags], found: Sequence[Tags], tags: int, unknown: Tags) -> Array:
+        true = [np.where(row == UNKNOWN, tags, row) for row in truth]
+        return tagging.counted(true, found, tags + 1)  # type: ignore[arg-type]  # arrays are sequences
 
     def objects(self, tags: Tags) -> Row:
-        return [(place, place + 1, tag) for place, tag in enumerate(tags.tolist())]
+        return [(place, place + 1, tag) for place, tag in enumerate(tags.tolist()) if tag != UNKNOWN]
 
     def answers(
         self, cells: Sequence[Cell], found: Sequence[Tags], logits: Sequence[Array], labels: Sequence[str]
@@ -295,14 +312,15 @@ class WordTags(WordProblem):
         }
 
     def truth(self, cells: Sequence[Cell], targets: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Array:
-        return pa.array([[labels[tag] for tag in target["classes"]] for target in targets], pa.list_(pa.string()))
+        return pa.array([[name for _, _, name in named(target, labels)] for target in targets], pa.list_(pa.string()))
 
     def counts_again(self, table: pa.Table, labels: Sequence[str]) -> Array:
         index = {label: number for number, label in enumerate(labels)}
         one, other = (
-            [[index[tag] for tag in row] for row in table.column(name).to_pylist()] for name in ("truth", "tags")
+            [[index.get(tag, len(labels)) for tag in row] for row in table.column(name).to_pylist()]
+            for name in ("truth", "tags")
         )
-        return tagging.counted(one, other, len(labels))
+        return tagging.counted(one, other, len(labels) + 1)
 
 
 WORD_PROBLEMS: Mapping[str, type[WordProblem]] = {one.name: one for one in (Entities, WordTags)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -56,6 +56,8 @@ class Cells(Protocol):
     """Whether one input may itself be a list."""
     workers: int
     """Threads that read cells side by side."""
+    readers: Mapping[str, str]
+    """Kinds of source that are read otherwise than for other inputs, as readers.TABLE names them."""
     together: int
     """How many inputs are predicted at once, so that they fit into memory."""
 

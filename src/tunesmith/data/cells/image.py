@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Images:
     pairs: Sequence[tuple[str, str]] = ()
     listed = False
     workers = min(8, os.cpu_count() or 1)
+    readers: Mapping[str, str] = {}
     together = 16
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:

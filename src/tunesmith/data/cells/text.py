@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Text:
     )  # fmt: skip
     listed = False
     workers = 1
+    readers: Mapping[str, str] = {}
     together = 100_000
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:

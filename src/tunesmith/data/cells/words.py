@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from tunesmith.data.cells import Place, Unusable
 from tunesmith.data.cells.text import Text, unusable
+from tunesmith.data.readers import TAGGED
 from tunesmith.data.rejected import excerpt
 from tunesmith.data.written import parts_in
 
@@ -41,6 +42,7 @@ class Words(Text):
     names: Sequence[str] = ("tokens", "words", *Text.names)
     preferred: Sequence[str] = ("tokens", "words", "text")
     pairs: Sequence[tuple[str, str]] = ()
+    readers: Mapping[str, str] = TAGGED
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [
@@ -49,14 +51,10 @@ class Words(Text):
         ]
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
-        cell = cells[0]
-        tokens = _tokens(cell)
-        wrong = None if tokens is None else _wrong(tokens)
-        text = cell if tokens is None or wrong else " ".join(tokens)
-        if reason := wrong or unusable(text, place.settings.max_characters):
-            return Unusable(0, reason, excerpt(cell))
-        words = words_of(text) if tokens is None else _places(tokens)
-        return (text, words) if words else Unusable(0, "text without a word", excerpt(cell))
+        found = _read(cells[0], place.settings.max_characters)
+        if isinstance(found, str):
+            return Unusable(0, found, excerpt(cells[0]))
+        return found if found[1] else Unusable(0, "text without a word", excerpt(cells[0]))
 
 
 WORDS = Words()
@@ -65,6 +63,18 @@ WORDS = Words()
 def words_of(text: str) -> list[int]:
     """Start and end (exclusive, in characters) of each word of a text, one after the other."""
     return [end for word in _words().finditer(text) for end in word.span()]
+
+
+def _read(cell: Any, most: int) -> tuple[str, list[int]] | str:
+    """The text of a cell, of at most `most` characters, and `words_of` it; or why there is none."""
+    tokens = _tokens(cell)
+    if tokens is None:
+        return unusable(cell, most) or (cell, words_of(cell))
+    if tokens and all(isinstance(token, dict) for token in tokens):
+        found = _laid_out(tokens, most)
+    else:
+        found = _wrong(tokens) or (" ".join(tokens), _places(tokens))
+    return found if isinstance(found, str) else unusable(found[0], most) or found
 
 
 def _tokens(cell: Any) -> list[Any] | None:
@@ -80,10 +90,32 @@ def _tokens(cell: Any) -> list[Any] | None:
 def _wrong(tokens: Sequence[Any]) -> str | None:
     """What is wrong with tokens; None where they can be words."""
     if any(isinstance(token, dict) for token in tokens):
-        return "tokens that are mappings, not text (data.input may name the column of the text itself)"
+        return "tokens of which some are mappings and others are not"
     if not all(isinstance(token, str) for token in tokens):
         return "token that is not text"
     return "empty token" if any(not token or token.isspace() for token in tokens) else None
+
+
+def _laid_out(tokens: Sequence[Mapping[str, Any]], most: int) -> tuple[str, list[int]] | str:
+    """Text and words of tokens that say where they stand, as Prodigy writes them; blanks are between, and may be tokens."""
+    parts: list[str] = []
+    words: list[int] = []
+    reached = 0
+    for token in tokens:
+        text, start, end = (token.get(name) for name in ("text", "start", "end"))
+        if not isinstance(text, str) or not isinstance(start, int) or not isinstance(end, int):
+            return (
+                "tokens that are mappings without a text, a start and an end (data.input may name the column of the text "
+                "itself)"
+            )
+        if start < reached or end - start != len(text):
+            return "tokens whose starts and ends do not go with their text"
+        if end > most:
+            return f"text of more than {most:,} characters"
+        parts += [" " * (start - reached), text]
+        words += [start, end] if text.strip() else []
+        reached = end
+    return "".join(parts), words
 
 
 def _places(tokens: Sequence[str]) -> list[int]:

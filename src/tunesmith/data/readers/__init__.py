@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ TABLE = {
     ".iob2": "tunesmith.data.readers.conll_file:read",
     ".iobes": "tunesmith.data.readers.conll_file:read",
     ".bioes": "tunesmith.data.readers.conll_file:read",
+    ".conllu": "tunesmith.data.readers.conllu_file:read",
     ".txt": "tunesmith.data.readers.plain_text:read",
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",
@@ -38,7 +39,15 @@ TABLE = {
     "hub": "tunesmith.data.readers.hub:read",
 }
 
-TABLES = tuple(kind for kind in TABLE if kind.startswith(".") and kind != ".txt")
+TAGGED = {
+    ".txt": "tunesmith.data.readers.tagged_text:read_text",
+    ".tsv": "tunesmith.data.readers.tagged_text:read_table",
+    "folder": "tunesmith.data.readers.split_files:read_tagged",
+}
+"""What is read otherwise where inputs are texts in words: names of files that may hold CoNLL's form all the same."""
+
+PLAIN = ".txt"
+TABLES = tuple(kind for kind in TABLE if kind.startswith(".") and kind != PLAIN)
 """Files of rows and columns. A .txt beside others is often a list or a note, and lines of it are no rows."""
 
 SPLITS = {
@@ -70,10 +79,15 @@ class Source:
     """Where relative paths in its cells start."""
     problem: Problem | None = None
     """The kind of target, where the form of the source says so."""
+    guesses: tuple[str, ...] = ()
+    """What was guessed of its form, in sentences."""
 
 
-def open_source(where: str, encoding: str) -> dict[str, Source]:
+def open_source(where: str, encoding: str, others: Mapping[str, str] = {}) -> dict[str, Source]:
     """The tables of `where` by split; a single file is "train".
+
+    Args:
+        others: entries that go over those of TABLE.
 
     Raises:
         DataError: no such file, an unknown kind, or nothing in it.
@@ -94,7 +108,7 @@ def open_source(where: str, encoding: str) -> dict[str, Source]:
     else:
         kind = "hub"
     with reading(where):
-        found: dict[str, Source] = look_up("kind of source", kind, TABLE)(where, encoding)
+        found: dict[str, Source] = look_up("kind of source", kind, {**TABLE, **others})(where, encoding)
     folder = path if path.is_dir() else path.parent
     return {split: replace(source, records=_guarded(source), folder=folder) for split, source in found.items()}
 

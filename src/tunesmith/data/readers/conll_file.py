@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +24,15 @@ DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile("[ \t]+")
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """One line of a file."""
+
     number: int
     text: str
     """Without what blanks end it; empty between sentences."""
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How the lines of a file are made."""
 
     tabs: bool
@@ -50,7 +52,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         DataError: there is no token.
     """
     path = path_of(where)
-    form = _form(path, encoding)
+    form = form_of(text for _, text in lines(path, encoding))
     if form is None:
         raise DataError(
             f"{where} holds no sentence.", "Expected: a token and its tag a line, and an empty line between."
@@ -59,18 +61,22 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     return {"train": Source(where, names, _sentences(path, encoding, form))}
 
 
-def _form(path: Path, encoding: str) -> _Form | None:
-    """As most of the first lines with a token are."""
-    tokens = (text for _, text in _lines(path, encoding) if text and not text.startswith(("#", DOCUMENT)))
-    lines = list(islice(tokens, SEEN_FOR_COLUMNS))
-    if not lines:
+def form_of(every: Iterable[str]) -> Form | None:
+    """As most of the first lines with a token are; None where there is no token."""
+    seen = list(islice(filter(has_token, every), SEEN_FOR_COLUMNS))
+    if not seen:
         return None
-    tabs = 2 * sum("\t" in line for line in lines) > len(lines)
-    widths = Counter(len(_Form(tabs, 0).columns(line)) for line in lines)
-    return _Form(tabs, widths.most_common(1)[0][0])
+    tabs = 2 * sum("\t" in line for line in seen) > len(seen)
+    widths = Counter(len(Form(tabs, 0).columns(line)) for line in seen)
+    return Form(tabs, widths.most_common(1)[0][0])
 
 
-def _lines(path: Path, encoding: str) -> Iterator[_Line]:
+def has_token(line: str) -> bool:
+    """Whether a line is neither empty, nor a comment, nor between documents."""
+    return bool(line) and not line.startswith(("#", DOCUMENT))
+
+
+def lines(path: Path, encoding: str) -> Iterator[Line]:
     """All lines, and one that is empty at the end."""
     name, skip = encoding_of(path, encoding)
     number = 0
@@ -78,16 +84,16 @@ def _lines(path: Path, encoding: str) -> Iterator[_Line]:
         if skip:
             handle.read(1)
         for number, line in enumerate(handle, 1):
-            yield _Line(number, line.rstrip())
-    yield _Line(number + 1, "")
+            yield Line(number, line.rstrip())
+    yield Line(number + 1, "")
 
 
-def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Rejected]:
+def _sentences(path: Path, encoding: str, form: Form) -> Iterator[Record | Rejected]:
     name, _ = encoding_of(path, encoding)
     tags = {"O"}
     first, tokens = 0, list[list[str]]()
     wrong: Rejected | None = None
-    for number, line in _lines(path, encoding):
+    for number, line in lines(path, encoding):
         columns = form.columns(line)
         if not line or columns[0] == DOCUMENT:
             if wrong or tokens:
@@ -106,7 +112,7 @@ def _sentences(path: Path, encoding: str, form: _Form) -> Iterator[Record | Reje
             tags.add(columns[-1])
 
 
-def _is_comment(line: str, columns: list[str], form: _Form, tags: set[str]) -> bool:
+def _is_comment(line: str, columns: list[str], form: Form, tags: set[str]) -> bool:
     """Whether a line before a sentence's first token is one; the token # stands with a tag, as others do."""
     if len(columns) == form.width and columns[-1] in tags:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunesmith.data.readers import SPLITS, TABLE, TABLES, Source, open_source
+from tunesmith.data.readers import SPLITS, TABLE, TABLES, TAGGED, Source, open_source
 from tunesmith.errors import DataError
 from tunesmith.run import path_of
 
@@ -15,6 +15,15 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     Raises:
         DataError: none is named for the training split, or two are named for one split.
     """
+    return {split: open_source(str(path), encoding)["train"] for split, path in _files(where).items()}
+
+
+def read_tagged(where: str, encoding: str) -> dict[str, Source]:
+    """`read` where inputs are texts in words."""
+    return {split: open_source(str(path), encoding, TAGGED)["train"] for split, path in _files(where).items()}
+
+
+def _files(where: str) -> dict[str, Path]:
     folder = path_of(where)
     files: dict[str, Path] = {}
     named = [path for path in sorted(folder.iterdir()) if path.stem.lower() in SPLITS and path.is_file()]
@@ -34,4 +43,4 @@ def read(where: str, encoding: str) -> dict[str, Source]:
             f"save_to_disk; it holds {found}.",
             "Give a file, a folder with train, validation and test files, or one written by save_to_disk.",
         )
-    return {split: open_source(str(path), encoding)["train"] for split, path in files.items()}
+    return files

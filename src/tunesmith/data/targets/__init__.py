@@ -22,8 +22,8 @@ class Raw:
 
     column: pa.ChunkedArray
     """Strings."""
-    columns: int
-    """How many columns of the source each stands for."""
+    columns: tuple[str, ...]
+    """The columns of the source that each stands for."""
     place: Place
     name: str
     """What messages call the source."""
@@ -73,6 +73,8 @@ class Targets(Protocol):
     """Names that a column of targets goes by."""
     preferred: Sequence[str]
     """Those of them that win where several are there, best first."""
+    several: bool
+    """Whether columns of 0 and 1 may together stand for one target."""
     apart: bool
     """Whether rows of one target belong together, so that splits part them by it; such targets are strings."""
 

@@ -50,6 +50,7 @@ class Answers:
 
     names: Sequence[str] = ("answers", "answer", "answer_text", "span", "label", "target")
     preferred: Sequence[str] = ("answers", "answer")
+    several = False
     apart = False
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:

@@ -48,6 +48,7 @@ class Boxes:
         "objects", "object", "annotations", "annotation", "boxes", "bboxes", "bbox", "labels", "label", "target",
     )  # fmt: skip
     preferred: Sequence[str] = ("objects", "boxes")
+    several = False
     apart = False
 
     def __init__(self, classes: Sequence[str] | str | None, box_format: BoxFormat = "auto") -> None:

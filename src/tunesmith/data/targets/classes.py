@@ -34,6 +34,7 @@ class Classes:
         "label", "labels", "target", "class", "category", "topic", "intent", "sentiment", "score", "rating", "stars", "y",
     )  # fmt: skip
     preferred: Sequence[str] = ("label", "labels")
+    several = True
     apart = False
 
     def __init__(self, problem: Problem | None) -> None:
@@ -42,10 +43,10 @@ class Classes:
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         """Raise DataError where there is nothing to tell apart, or several columns do not go with `problem`."""
-        several = raw.columns > 1
+        several = len(raw.columns) > 1
         if several and self.problem not in (None, "multi-label"):
             raise DataError(
-                f"data.target names {raw.columns} columns, which make a multi-label target, but task.problem is "
+                f"data.target names {len(raw.columns)} columns, which make a multi-label target, but task.problem is "
                 f"{self.problem}.",
                 "Name one column, or leave task.problem away.",
             )

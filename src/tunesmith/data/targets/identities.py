@@ -46,14 +46,11 @@ class Identities:
         "item", "item_id", "label", "class", "target",
     )  # fmt: skip
     preferred: Sequence[str] = names[:-3]
+    several = False
     apart = True
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         """Raise DataError where there is nothing to tell apart, or nothing that shows what two images of one thing share."""
-        if raw.columns > 1:
-            raise DataError(
-                f"data.target names {raw.columns} columns, but an identity is one name.", "Name one column."
-            )
         read = [_named(cell) for cell in raw.column.to_pylist()]
         numbers = all(_is_number(name) for name in read if not isinstance(name, Reason))
         read = [_without_nan(name) for name in read] if numbers else read

@@ -65,6 +65,7 @@ class Masks:
         "mask", "masks", "label", "labels", "segmentation", "annotation", "mask_path", "seg_map", "target",
     )  # fmt: skip
     preferred: Sequence[str] = ("mask", "label")
+    several = False
     apart = False
 
     def __init__(self, classes: Sequence[str] | str | None, ignore: Sequence[int]) -> None:

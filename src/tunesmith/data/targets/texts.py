@@ -13,7 +13,6 @@ from tunesmith.data.cells import Place
 from tunesmith.data.cells.text import unusable
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
 from tunesmith.data.written import parts_in
-from tunesmith.errors import DataError
 
 KIND = pa.struct(
     [
@@ -36,17 +35,15 @@ class Texts:
         "completion", "output", "response", "target", "targets", "references", "summary", "answer",
     )  # fmt: skip
     apart = False
+    several = False
 
-    def __init__(self, problem: str, several: bool | None = None) -> None:
-        """`several`: whether a cell is a list of texts; None to tell by the training cells."""
-        self.problem, self.several = problem, several
+    def __init__(self, problem: str, lists: bool | None = None) -> None:
+        """`lists`: whether a cell is a list of texts; None to tell by the training cells."""
+        self.problem, self.lists = problem, lists
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
-        """Raise DataError where the column is one of several, or has no text at all."""
-        if raw.columns > 1:
-            raise DataError(f"data.target names {raw.columns} columns, and one is written.", "Name one.")
         cells = [cell for cell in raw.column.slice(0, SHOWN).to_pylist() if cell is not None]
-        lists = self.several
+        lists = self.lists
         guesses: tuple[str, ...] = ()
         if lists is None:
             lists = bool(cells) and all(_listed(cell) is not None for cell in cells)
@@ -55,7 +52,7 @@ class Texts:
                     "Every target is a list of texts: they are several ways to write it, and the first is learned "
                     "(task.several=false takes the list for the text).",
                 )
-        return Settled(self.problem, (), {"several": lists}, guesses)
+        return Settled(self.problem, (), {"lists": lists}, guesses)
 
     def described(self, tables: Mapping[str, pa.Table], labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """`written`: by split, characters of what is to be written, and how many texts a row has at most."""
@@ -69,11 +66,11 @@ class Texts:
         return {"written": found}, []
 
     def reading(self, place: Place, settled: Settled) -> Reading:
-        several = bool(settled.coding.get("several", False))
+        lists = bool(settled.coding.get("lists", False))
 
         def values(rows: pa.RecordBatch) -> Iterator[Any]:
             for cell in rows.column("raw").to_pylist():
-                texts = _texts(cell, several)
+                texts = _texts(cell, lists)
                 wrong = next((why for text in texts if (why := unusable(text, place.settings.max_characters))), None)
                 if not texts or wrong:
                     yield Reason(f"{wrong or 'no text'} to be written")
@@ -89,9 +86,9 @@ def _listed(cell: str) -> list[str] | None:
     return found if isinstance(found, list) and found and all(isinstance(one, str) for one in found) else None
 
 
-def _texts(cell: str | None, several: bool) -> list[Any]:
-    """What stands in a cell; of several texts those that are not blank."""
-    if not several or cell is None:
+def _texts(cell: str | None, lists: bool) -> list[Any]:
+    """What stands in a cell; of a list those that are not blank."""
+    if not lists or cell is None:
         return [cell]
     found = _listed(cell)
     return [cell] if found is None else [text for text in found if text.strip()]
