@@ -24,7 +24,7 @@ from tunesmith import settings as parsed
 from tunesmith.contracts import Batched
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.dialogue import Dialogue, together
-from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.errors import CutWarning, DataError, ModelError, SettingsError
 from tunesmith.models import dialogues
 from tunesmith.models.dialogues import Part, Shape
 from tunesmith.models.dropout import set_dropout
@@ -383,3 +383,22 @@ def test_the_plan_shows_what_is_learned_of_a_row(
     assert not tokens[0][1]
     console.show_plan(found)
     assert "learned  '" in capsys.readouterr().out
+
+
+def test_a_prompt_that_is_too_long_is_gone_on_from_its_end_whatever_becomes_of_training_rows(
+    gpt2: Path, tmp_path: Path
+) -> None:
+    data = write_prompts(tmp_path / "rows.jsonl")
+    given_ = {
+        "task": {"name": "causal-lm", "too_long": "leave-out", "max_length": 24, "max_new_tokens": 4},
+        "model": str(gpt2), "data": str(data), "method": "full", "train": QUICK,
+        "evaluate": {"baselines": ["majority", "scratch"]},
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert set(report["baselines"]) == {"frequencies", "before", "scratch"}
+    predictor = tunesmith.load(run.folder)
+    with pytest.warns(CutWarning, match="cut at the start of the prompt"):
+        (long,) = predictor.predict([" ".join(WORDS[:90])])
+    (short,) = predictor.predict([" ".join(WORDS[70:90])])
+    assert long["prediction"] == short["prediction"]

@@ -189,11 +189,11 @@ def loaded_turns(chat: str) -> Turns:
     return turns
 
 
-def stops(tokenizer: Any, config: Any) -> list[int]:
+def stops(tokenizer: Any, config: Any, *, templated: bool) -> list[int]:
     """The tokens at which an answer ends: the end of the text, and what the template closes a turn of the assistant with."""
     known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     found = {*known, tokenizer.eos_token_id}
-    if tokenizer.chat_template:
+    if templated:
         turns = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
         closing = written(turns, tokenizer).rpartition("b")[2]
         ids = tokenizer.backend_tokenizer.encode(closing, add_special_tokens=False).ids if closing else []
@@ -233,9 +233,10 @@ def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int
     whole = len(row.ids)
     start, end = 0, whole
     if whole > shape.limit:
-        if shape.too_long == "leave-out":
+        how = shape.too_long if row.told.any() else "cut-prompt"  # of what is to be gone on from the end is needed
+        if how == "leave-out":
             return _Row(row.ids[:0], row.told[:0]), (0, whole)
-        if shape.too_long == "cut-prompt":
+        if how == "cut-prompt":
             begins = _last_answer(row.told)
             start = max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))
         end = min(whole, start + shape.limit)

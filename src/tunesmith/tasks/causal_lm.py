@@ -155,10 +155,15 @@ class CausalLm(Separate, Language):
         if self._template is not None:
             model.processor.chat_template = self._template
         network: Any = model.module
-        ends = stops(model.processor, network.generation_config) if self._problem != "text" else []
+        templated = self._templated(model) and bool(model.processor.chat_template)
+        ends = stops(model.processor, network.generation_config, templated=templated) if self._problem != "text" else []
         if ends:
             network.generation_config.eos_token_id = ends
         return model
+
+    def _templated(self, model: Model) -> bool:
+        """Whether a chat template writes the rows."""
+        return self._problem == "chat" or (self._problem == "instruction" and bool(model.processor.chat_template))
 
     def calibrate(self, model: Model, train: Dialogue) -> None:
         """Let the network know how long its answers are."""
@@ -180,8 +185,7 @@ class CausalLm(Separate, Language):
     def encode(self, rows: pa.Table, model: Model) -> Dialogue:
         if self._problem == "text":
             return _of_text(next_tokens(model.processor, rows, model.limit))
-        templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
-        shape = Shape(model.limit, self.settings.too_long, starts=not templated)
+        shape = Shape(model.limit, self.settings.too_long, starts=not self._templated(model))
         parts = parts_of(rows, self._problem, model.processor, str(model.source))
         found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
         if rows.num_rows and not len(found):
@@ -360,8 +364,7 @@ class CausalLm(Separate, Language):
         return [[text] for text in given], plain(ids)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        chats = self._problem == "chat" or (self._problem == "instruction" and bool(model.processor.chat_template))
-        return loading_code.writing_code(model, folder, self._problem, chats=chats)
+        return loading_code.writing_code(model, folder, self._problem, chats=self._templated(model))
 
 
 def _of_text(asked: Asked) -> Dialogue:
