@@ -251,7 +251,8 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
             f"{name} {scores[name]:.3f}" if name in scores else f"{times} × {name}" if times > 1 else number(name)
             for name, times in named.items()
         ]
-        print(f"{row['id']}\t{', '.join(shown) or '(none)'}")
+        alike = f" {row['similarity']:.3f}" if "similarity" in row else ""
+        print(f"{row['id']}\t{', '.join(shown) or '(none)'}{alike}")
 
 
 def show_metrics(found: dict[str, Any]) -> None:

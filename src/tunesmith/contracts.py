@@ -235,7 +235,7 @@ class Facts:
     rows: int
     """Of the training split."""
     pieces: int
-    """What one epoch passes forward: as many as rows, or more where long rows are read in windows."""
+    """What batches of one epoch are made of: as many as rows, or more where long rows are read in windows."""
     choices: int
     """Among how many an answer is chosen: classes, or places."""
     hidden: int
@@ -362,9 +362,13 @@ class Task(Scoring, Protocol):
         """The model that a run left in `folder`, ready for new inputs."""
         ...
 
+    def together(self, examples: Any) -> int:
+        """How many neighbouring examples make a row that has a loss only as a whole, and is never parted; mostly 1."""
+        ...
+
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
-        """The order in which an epoch takes the training rows `examples`, where neighbours belong into one step; None where
-        chance and length decide."""
+        """The order in which an epoch takes the rows of `examples`, where neighbours belong into one step; None where chance
+        and length decide."""
         ...
 
     def complete(self, model: Model, train: Any, precision: str) -> None:

@@ -151,7 +151,7 @@ def facts_of(found: Material, model: Model) -> Facts:
 
     return Facts(
         rows=found.train.rows,
-        pieces=len(found.train),
+        pieces=len(found.train) // found.task.together(found.train),
         choices=found.task.choices(model),
         hidden=heads.backbone_width(model),
         native_bf16=precision.native_bf16(found.device),

@@ -156,6 +156,16 @@ class Cosine(_Exact, nn.Linear):
             return torch.cat([vector @ functional.normalize(self.weight, dim=1).T, vector], dim=1)
 
 
+class Unit(Cosine):
+    """For vectors that nothing stands for: each by itself, of length 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 0, bias=False)
+
+    def reset_parameters(self) -> None:
+        return  # there is nothing to draw
+
+
 def unit_of(model: Model) -> float:
     """What the logits of `model` are measured in: the spread of its targets where they are scores, otherwise 1."""
     layer = _exact(model)

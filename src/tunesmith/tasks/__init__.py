@@ -8,6 +8,7 @@ TABLE = {
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "token-classification": "tunesmith.tasks.token_classification:TokenClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
+    "text-similarity": "tunesmith.tasks.text_similarity:TextSimilarity",
 }
 REFERENCES = {
     "causal-lm": "tunesmith.tasks.causal_lm:CausalLm",

@@ -14,6 +14,9 @@ class Separate:
 
     compares: ClassVar[bool] = False
 
+    def together(self, examples: Any) -> int:
+        return 1
+
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         return None
 

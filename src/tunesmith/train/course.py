@@ -69,8 +69,14 @@ class Job:
     """Stages at which plans that come later enter; what they need is kept by the pass that solves for the head."""
 
     @property
+    def together(self) -> int:
+        """How many neighbouring examples make what batches are counted in."""
+        return self.task.together(self.train)
+
+    @property
     def steps_an_epoch(self) -> int:
-        return math.ceil(batches.steps_per_epoch(len(self.train), self.plan.batch.rows) * self.plan.share_of_epoch)
+        steps = batches.steps_per_epoch(len(self.train) // self.together, self.plan.batch.rows)
+        return math.ceil(steps * self.plan.share_of_epoch)
 
     @cached_property
     def seen(self) -> Examples:
@@ -82,13 +88,15 @@ class Job:
         """The examples of `seen` in each step of one epoch of the whole run."""
         view = epoch % self.plan.views * len(self.train)
         order = self.task.order(self.train, self.seed, epoch)
-        found = batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch, order)[: self.steps_an_epoch]
-        return [view + indices for indices in found]
+        rows, lengths = self.plan.batch.rows, self.train.lengths
+        found = batches.steps(lengths, rows, self.seed, epoch, order, self.together)
+        return [view + indices for indices in found[: self.steps_an_epoch]]
 
     def drawn(self, purpose: str) -> Indices:
-        """The training rows in an order of chance; those that the loss compares stay neighbours."""
+        """What batches are counted in, in an order of chance; rows that the loss compares stay neighbours."""
         order = self.task.order(self.train, seeds.derive(self.seed, purpose), 0)
-        return seeds.generator(self.seed, purpose).permutation(len(self.train)) if order is None else order
+        count = len(self.train) // self.together
+        return seeds.generator(self.seed, purpose).permutation(count) if order is None else order
 
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""

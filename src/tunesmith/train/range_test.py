@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tunesmith.contracts import Batched, Indices
+from tunesmith.data.batches import spread
 from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import device_of, evaluated, precision, to
@@ -108,7 +109,7 @@ def _losses(
     stepper = Stepper(job.task, job.model, given, adamw, plan, job.seed, len(factors), Anchors())
     order = job.drawn("range test")
     parts = [
-        np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap"))
+        spread(np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap")), job.together)
         for number in range(len(factors))
     ]
     losses: list[float] = []
@@ -124,8 +125,8 @@ def _losses(
 
 
 def _ignorant(job: Job) -> float:
-    commonest = job.task.commonest(job.train, job.train, job.model)
-    return float(job.task.score(job.train, commonest)["loss"])
+    commonest = job.task.commonest(job.train, job.validation, job.model)
+    return float(job.task.score(job.validation, commonest)["loss"])
 
 
 def _mean_loss(job: Job, given: Batched, rows: Indices) -> float:
