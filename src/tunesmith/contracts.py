@@ -161,9 +161,11 @@ class Stage:
 
 
 Modality = Literal["text", "image"]
-HeadKind = Literal["linear", "replaced", "new"]
+HeadKind = Literal["linear", "replaced", "new", "none"]
 """What the head is at the start: "linear" in its last layer, which can be solved for; a trained one, of which some layers are
-"replaced" by new ones; or all "new"."""
+"replaced" by new ones; or all "new"; or "none", where what the backbone gives is all that is wanted."""
+UNSOLVED: Sequence[HeadKind] = ("replaced", "new")
+"""Heads that train by gradient from the first step."""
 
 
 @dataclass(frozen=True)

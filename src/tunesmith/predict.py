@@ -100,10 +100,8 @@ class Predictor:
             several = isinstance(given, tuple | list) and not (cells.listed and width == 1)
             parts = given if several else (given,)
             if len(parts) != width:
-                raise DataError(
-                    f"Input {number + 1} is {given!r}, but {f'a {SEVERAL[width]} of texts' if width > 1 else f'one {cells.noun}'} "
-                    "is needed."
-                )
+                what = f"a {SEVERAL[width]} of texts" if width > 1 else f"one {cells.noun}"
+                raise DataError(f"Input {number + 1} is {given!r}, but {what} is needed.")
             found = cells.read(parts, str(number), place)
             if isinstance(found, Unusable):
                 rejected.append(Rejected("", number, found.reason, found.shown))

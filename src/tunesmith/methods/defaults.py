@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith.contracts import Facts
+from tunesmith.contracts import UNSOLVED, Facts
 from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape
 
@@ -17,7 +17,7 @@ HIGHEST_RATE = 5e-4
 MOST_EPOCHS = 10
 NEW_RATE = 5
 """Times the rate that pre-trained weights bear."""
-HEAD_TIMES = {"linear": 1, "replaced": 2, "new": 5}
+HEAD_TIMES = {"linear": 1, "none": 1, "replaced": 2, "new": 5}
 """Times the epochs, by what there is of the head at the start: one that is solved for is learned already."""
 PATIENCE, TIRED = 2, 5
 """Epochs without a gain after which training stops; or a part of the epochs, where these are many."""
@@ -58,7 +58,7 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
     if wanted.epochs != "auto":
         epochs = wanted.epochs
     else:
-        if facts.head != "linear":
+        if facts.head in UNSOLVED:
             reasons.append(
                 f"{times} times the usual epochs, and for the head {NEW_RATE} times the rate of its width: it is "
                 f"{facts.head}, and cannot be solved for as a linear layer can."

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tunesmith.contracts import Model
+from tunesmith.contracts import UNSOLVED, Model
 from tunesmith.errors import ModelError
 from tunesmith.models.forward import device_of, evaluated, to
 
@@ -95,7 +95,7 @@ def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:
 
 def width_of(model: Model) -> int:
     """How many numbers the last layer receives, of a row, of a pixel or of a query."""
-    if model.head != "linear":
+    if model.head in UNSOLVED:
         config: Any = model.module.config
         return int(getattr(config, "d_model", None) or config.hidden_size)
     layer = last_layer(model)

@@ -75,7 +75,7 @@ def load_encoder(
         backbone = _backbone(folder, config, source, loading, remote_code)
         model = taken_apart(SentenceEncoder(backbone, how or known or MEAN), tokenizer, config, loading, KIND)
     # What PEFT keeps beside files it opens as a network with a head, and there is none.
-    model = dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, resized=True)
+    model = dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, resized=True, head="none")
     return model, bool(how or known)
 
 
@@ -94,7 +94,9 @@ def reload_encoder(folder: Path, *, remote_code: bool = False) -> Model:
         model = taken_apart(SentenceEncoder(backbone, how), tokenizer, config, Loading(), KIND)
     model.module.eval()
     limit = int(tokenizer.model_max_length)
-    return dataclasses.replace(model, source=str(folder), folder=where, remote_code=remote_code, limit=limit)
+    return dataclasses.replace(
+        model, source=str(folder), folder=where, remote_code=remote_code, limit=limit, head="none"
+    )
 
 
 def _backbone(folder: str, config: Any, source: str, loading: Loading, remote_code: bool) -> Any:

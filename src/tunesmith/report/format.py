@@ -6,7 +6,8 @@ SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
     "f1", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
-    "recall_at_1", "recall_at_5", "recall_at_10", "triplet_accuracy", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
+    "recall_at_1", "recall_at_5", "recall_at_10", "triplet_accuracy", "map_at_r",
+    "verification_accuracy", "eer", "tar_at_far_1",
     "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip

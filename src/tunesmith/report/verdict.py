@@ -55,14 +55,15 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     metric = report["primary_metric"]
     reached = report["metrics"]["test"][metric]
     method = METHODS.get(report["method"], f"The method {report['method']}")
+    method = "The pre-trained network as it is" if report["method"] == "probe" and headless(report) else method
     sentences = [
         f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})."
     ]
-    sentences += [_compared(metric, entry) for entry in ordered(report)]
+    sentences += [_compared(report, metric, entry) for entry in ordered(report)]
     better = [entry["against"] for entry in ordered(report) if entry["difference"]["high"] < 0]
     if better:
-        sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
+        sentences.append(f"Use {baseline(report, better[0])} instead: it is better.")
     if chosen := why(report):
         sentences.append(chosen)
     sentences += retained.sentences(report)
@@ -73,11 +74,26 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     )
     if training.get("best_epoch") == 0:
         sentences.append(
-            "No epoch was better on validation than the start, whose head was solved for, so that was kept."
+            "No epoch was better on validation than the start"
+            + (
+                ", so the pre-trained network was kept."
+                if headless(report)
+                else ", whose head was solved for, so that was kept."
+            )
         )
     if report.get("memorising"):
         sentences.append(report["memorising"])
     return sentences
+
+
+def headless(report: Mapping[str, Any]) -> bool:
+    """Whether the network has no head: what the backbone gives is all that is wanted."""
+    return bool(report["model"].get("head") == "none")
+
+
+def baseline(report: Mapping[str, Any], name: str) -> str:
+    """What stands behind the name of a baseline."""
+    return "the pre-trained network as it is" if name == "probe" and headless(report) else BASELINES.get(name, name)
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:
@@ -175,9 +191,9 @@ def confidence(report: Mapping[str, Any]) -> str:
     return f"{100 * report.get('confidence', 0.95):g} %"
 
 
-def _compared(metric: str, entry: Mapping[str, Any]) -> str:
+def _compared(report: Mapping[str, Any], metric: str, entry: Mapping[str, Any]) -> str:
     gained = entry["difference"]
-    what = BASELINES.get(entry["against"], entry["against"])
+    what = baseline(report, entry["against"])
     span = f"interval {signed(metric, gained['low'])} to {signed(metric, gained['high'])}"
     if gained["low"] > 0:
         return f"That is {gap(metric, gained['value'])} more than {what} ({span})."

@@ -25,8 +25,7 @@ from tunesmith.data.cells.text import TEXTS
 from tunesmith.data.forms import LABELS, WITHOUT, form_of
 from tunesmith.data.several_texts import SeveralTexts, numbered, side_by_side
 from tunesmith.data.targets import Targets
-from tunesmith.data.targets.alike import Alike
-from tunesmith.data.targets.classes import Classes
+from tunesmith.data.targets.alike import Alike, Together
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, sentence_encoder
@@ -118,7 +117,7 @@ class TextSimilarity(Separate):
     def targets(self) -> Targets:
         """How targets are read, where there are any."""
         wanted = self.settings.problem if self._likeness is None else self.likeness.name
-        return Classes("single-label") if wanted == LABELS else Alike(None if wanted == "auto" else wanted)
+        return Together() if wanted == LABELS else Alike(None if wanted == "auto" else wanted)
 
     @property
     def primary_metric(self) -> str:

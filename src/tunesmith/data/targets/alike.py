@@ -1,4 +1,4 @@
-"""How alike two texts are: a score of any range, or whether they belong together at all."""
+"""How alike texts are: by a score of any range, by whether they belong together at all, or by their labels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tunesmith.data.cells import Place
 from tunesmith.data.targets import Raw, Reading, Reason, Settled
+from tunesmith.data.targets.classes import Classes
 from tunesmith.errors import DataError
 
 KIND = pa.float64()
@@ -82,6 +83,16 @@ class Alike:
                 yield value
 
         return Reading(KIND, values)
+
+
+class Together(Classes):
+    """Labels; what has the same one belongs together."""
+
+    def __init__(self) -> None:
+        super().__init__("single-label")
+
+    def reading(self, place: Place, settled: Settled) -> Reading:
+        return super().reading(place, settled._replace(problem="single-label"))
 
 
 def number(cell: str | None) -> float | Reason:
