@@ -21,7 +21,7 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
 from tunesmith.data.targets import Targets
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
+from tunesmith.plans import Adapter, Comparison, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
 
 Indices = npt.NDArray[np.int64]
@@ -254,22 +254,38 @@ class Facts:
     """None where each epoch passes the rows as they are."""
     told: tuple[str, ...] = ()
     """What the task decided of itself, as sentences."""
+    rows_a_class: float | None = None
+    """Where each row has one class, how many rows a class has on average; None elsewhere."""
 
 
-class Scoring(Protocol):
-    """What a network can be asked to do and scored on: the task of a run, or that of reference data."""
+class Objective(Protocol):
+    """What teaches a network."""
 
     name: str
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
+        ...
+
+    def read(self, output: Any) -> torch.Tensor:
+        """(rows, …): what the loss reads of the network's output, its logits often."""
+        ...
+
+    def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
+        """The loss of `logits`, as `read` gives them, for the examples `indices`, as a sum and a count."""
+        ...
+
+
+class Scoring(Objective, Protocol):
+    """What a network can be asked to do and scored on: the task of a run, or that of reference data. `outcome` takes what `read`
+    gives, too."""
+
     Settings: type[BaseModel]
     cells: Cells
     """What one input is."""
     keeps_head: bool
     """Whether `load_model` brings the checkpoint's own head, without which there is nothing to score."""
-
-    @property
-    def compares(self) -> bool:
-        """Whether its loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
-        ...
 
     @property
     def primary_metric(self) -> str:
@@ -296,14 +312,6 @@ class Scoring(Protocol):
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
         """What the network takes, padded."""
-        ...
-
-    def read(self, output: Any) -> torch.Tensor:
-        """(rows, …): what loss and outcome read of the network's output, its logits often."""
-        ...
-
-    def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
-        """The loss of `logits`, as `read` gives them, for the examples `indices`, as a sum and a count."""
         ...
 
     def outcome(self, logits: torch.Tensor, examples: Any, indices: Indices) -> torch.Tensor:
@@ -371,6 +379,14 @@ class Task(Scoring, Protocol):
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         """The order in which an epoch takes the rows of `examples`, where neighbours belong into one step; None where chance
         and length decide."""
+        ...
+
+    def classes_of(self, examples: Any) -> Indices | None:
+        """(examples,) the class of each, by which they can be compared; None where they have not one class each."""
+        ...
+
+    def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
+        """A loss that compares the examples `indices` by their class; `vectors`: (rows, width) of length 1."""
         ...
 
     def complete(self, model: Model, train: Any, precision: str) -> None:

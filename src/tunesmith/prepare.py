@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunesmith import methods, tasks
@@ -149,6 +150,7 @@ def facts_of(found: Material, model: Model) -> Facts:
             # Rounding may differ between processes, and a near-tie with it.
             return processes.agree(relative_gradients(job(found, _copied(found, plan), plan, folder)))
 
+    classes = found.task.classes_of(found.train)
     return Facts(
         rows=found.train.rows,
         pieces=len(found.train) // found.task.together(found.train),
@@ -162,4 +164,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         settings=found.settings.train,
         variation=found.task.variation(found.train),
         told=found.task.told(),
+        rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
     )

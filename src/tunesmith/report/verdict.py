@@ -16,6 +16,7 @@ METHODS = {
     "partial": "Fine-tuning of the last blocks",
     "surgical": "Fine-tuning of the stages with the longest gradients",
     "gradual": "Gradual unfreezing",
+    "contrastive": "Contrastive tuning",
     "lp-ft": "Probing, then full fine-tuning,",
     "bitfit": "Training the biases",
     "norm-only": "Training the normalisation layers",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from tunesmith.contracts import Indices, Model
+import torch
+
+from tunesmith.contracts import Indices, Loss, Model
 from tunesmith.models.heads import outputs_of
+from tunesmith.plans import Comparison
 
 
 class Separate:
@@ -19,6 +22,13 @@ class Separate:
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         return None
+
+    def classes_of(self, examples: Any) -> Indices | None:
+        return None
+
+    def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
+        # Never asked, as `classes_of` says that there is nothing to compare by.
+        raise NotImplementedError(f"{type(self).__name__} has not one class a row")
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
         return labels

@@ -51,13 +51,14 @@ def affordable(job: Job) -> int:
 
 
 def range_test(job: Job) -> RangeTest | None:
-    """Try the rates of the plan's last training phase; None where the run is too short for a test.
+    """Try the rates of the plan's last training phase; None where the run is too short for a
+    test, or compares rows, of which a few have no loss like that of a whole step.
 
     The head is solved for first, on features that the run itself will use again. Weights and chance are afterwards what they
     were.
     """
     rows = affordable(job)
-    if not rows or job.plan.phases[-1].head != "train":
+    if not rows or job.plan.phases[-1].head != "train" or job.plan.phases[-1].compares:
         return None
     began = time.perf_counter()
     kept, chance = copy_of(of(job.model.module)), torch.get_rng_state()
