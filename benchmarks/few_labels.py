@@ -3,8 +3,8 @@
     python benchmarks/few_labels.py --data trec.csv --test trec-test.csv --input text --target label
     python benchmarks/few_labels.py … --setfit PYTHON      # an interpreter that has setfit; its own process, the same rows
 
-Each seed draws other rows. Of those, Tunesmith sets some aside to validate by; setfit trains on all of them. Times are those of
-training alone. Differences are in points of accuracy, with 95 % intervals over test rows of all seeds together.
+Each seed draws other rows. Of those, Tunesmith sets some aside to validate by; setfit trains on all of them. Times are those
+of training alone. Differences are in points of accuracy, with 95 % intervals over test rows of all seeds together.
 """
 
 from __future__ import annotations

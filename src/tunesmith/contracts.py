@@ -278,8 +278,8 @@ class Objective(Protocol):
 
 
 class Scoring(Objective, Protocol):
-    """What a network can be asked to do and scored on: the task of a run, or that of reference data. `outcome` takes what `read`
-    gives, too."""
+    """What a network can be asked to do and scored on: the task of a run, or that of reference data. `outcome` takes what
+    `read` gives, too."""
 
     Settings: type[BaseModel]
     cells: Cells

@@ -27,8 +27,8 @@ SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 """Rows, of those that are chosen here; the more are compared at once, the more there is to learn of each."""
 BATCHES_AN_EPOCH = 4
 FEW = 16
-"""Rows a class up to which comparing them is worth trying where nobody names a method, and up to which validation is too small to
-end training by."""
+"""Rows a class up to which comparing them is worth trying where nobody names a method, and up to which validation is too
+small to end training by."""
 
 
 class Contrastive:
