@@ -152,6 +152,7 @@ def _report(
             "parameters": sum(stage.size for stage in model.stages),
             "loader": save.loader_of(model),
             "pooling": model.pooling,
+            "head": model.head,
             "pretrained": not ready.loading.fresh,
         },
         "method": trained.plan.method,

@@ -84,7 +84,8 @@ class _Listener:
 
     def _on_HeadSolved(self, event: Any) -> None:
         tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
-        self(f"Head solved on frozen features in {duration(event.seconds)} (validation by pooling: {tried}).")
+        what = "Head solved on frozen features" if event.head else "Measured as it is, before training,"
+        self(f"{what} in {duration(event.seconds)} (validation by pooling: {tried}).")
 
     def _on_CacheFilled(self, event: Any) -> None:
         self(
@@ -152,13 +153,14 @@ def show_plan(found: dict[str, Any]) -> None:
         return
     for phase in found["phases"]:
         epochs = f"{phase['epochs']} epoch" + ("" if phase["epochs"] == 1 else "s")
-        head = "solve for the head" if phase["head"] == "solve" else epochs
+        solves = any(row["stage"] == "head" and row["parameters"] for row in phase["rows"])
+        head = ("solve for the head" if solves else "measured as it is") if phase["head"] == "solve" else epochs
         table = Table(title=f"Phase {phase['name']!r}: {head}", title_justify="left")
         table.add_column("Stage")
         table.add_column("Parameters", justify="right")
         table.add_column("Learning rate", justify="right")
         table.add_column("Weight decay", justify="right")
-        for row in phase["rows"]:
+        for row in (one for one in phase["rows"] if one["parameters"]):
             rate = row["learning_rate"]
             solved = row["stage"] == "head" and phase["head"] == "solve"
             table.add_row(
@@ -277,7 +279,8 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
             f"{name} {scores[name]:.3f}" if name in scores else f"{times} × {name}" if times > 1 else number(name)
             for name, times in named.items()
         ]
-        print(f"{row['id']}\t{', '.join(shown) or '(none)'}")
+        alike = f" {row['similarity']:.3f}" if "similarity" in row else ""
+        print(f"{row['id']}\t{', '.join(shown) or '(none)'}{alike}")
 
 
 def show_metrics(found: dict[str, Any]) -> None:

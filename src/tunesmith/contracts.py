@@ -21,7 +21,7 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.load import Dataset
 from tunesmith.data.targets import Targets
 from tunesmith.metrics.interval import Interval
-from tunesmith.plans import Adapter, BatchShape, Frontier, Part, Phase, Plan
+from tunesmith.plans import Adapter, BatchShape, Comparison, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
 
 Indices = npt.NDArray[np.int64]
@@ -161,10 +161,14 @@ class Stage:
 
 
 Modality = Literal["text", "image"]
-HeadKind = Literal["linear", "replaced", "new", "kept"]
+HeadKind = Literal["linear", "replaced", "new", "kept", "none"]
 """What the head is at the start: "linear" in its last layer, which can be solved for; a trained one, of which some layers are
-"replaced" by new ones; all "new"; or "kept": the one that the files bring, which goes on as it is."""
-NEW_HEADS = ("replaced", "new")
+"replaced" by new ones; all "new"; "kept": the one that the files bring, which goes on as it is; or "none", where what the
+backbone gives is all that is wanted."""
+NEW_HEADS: Sequence[HeadKind] = ("replaced", "new")
+"""Those with weights that nothing was learned with yet."""
+UNSOLVED: Sequence[HeadKind] = (*NEW_HEADS, "kept")
+"""Those that train by gradient from the first step, if at all."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ class Facts:
     rows: int
     """Of the training split."""
     pieces: int
-    """What one epoch passes forward: as many as rows, or more where long rows are read in windows."""
+    """What batches of one epoch are made of: as many as rows, or more where long rows are read in windows."""
     choices: int
     """Among how many an answer is chosen: classes, or places."""
     hidden: int
@@ -270,22 +274,38 @@ class Facts:
     """What the task decided of itself, as sentences."""
     packing: Packing | None = None
     """None where rows cannot be packed."""
+    rows_a_class: float | None = None
+    """Where each row has one class, how many rows a class has on average; None elsewhere."""
 
 
-class Scoring(Protocol):
-    """What a network can be asked to do and scored on: the task of a run, or that of reference data."""
+class Objective(Protocol):
+    """What teaches a network."""
 
     name: str
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
+        ...
+
+    def read(self, output: Any) -> torch.Tensor:
+        """(rows, …): what the loss reads of the network's output, its logits often."""
+        ...
+
+    def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
+        """The loss of `logits`, as `read` gives them, for the examples `indices`, as a sum and a count."""
+        ...
+
+
+class Scoring(Objective, Protocol):
+    """What a network can be asked to do and scored on: the task of a run, or that of reference data. `outcome` takes what
+    `read` gives, too."""
+
     Settings: type[BaseModel]
     cells: Cells
     """What one input is."""
     keeps_head: bool
     """Whether `load_model` brings the checkpoint's own head, without which there is nothing to score."""
-
-    @property
-    def compares(self) -> bool:
-        """Whether its loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
-        ...
 
     @property
     def primary_metric(self) -> str:
@@ -312,14 +332,6 @@ class Scoring(Protocol):
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
         """What the network takes, padded."""
-        ...
-
-    def read(self, output: Any) -> torch.Tensor:
-        """(rows, …): what loss and outcome read of the network's output, its logits often."""
-        ...
-
-    def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
-        """The loss of `logits`, as `read` gives them, for the examples `indices`, as a sum and a count."""
         ...
 
     def outcome(self, logits: torch.Tensor, examples: Any, indices: Indices) -> torch.Tensor:
@@ -392,9 +404,21 @@ class Task(Scoring, Protocol):
         """The model that a run left in `folder`, ready for new inputs."""
         ...
 
+    def together(self, examples: Any) -> int:
+        """How many neighbouring examples make a row that has a loss only as a whole, and is never parted; mostly 1."""
+        ...
+
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
-        """The order in which an epoch takes the training rows `examples`, where neighbours belong into one step; None where
-        chance and length decide."""
+        """The order in which an epoch takes the rows of `examples`, where neighbours belong into one step; None where chance
+        and length decide."""
+        ...
+
+    def classes_of(self, examples: Any) -> Indices | None:
+        """(examples,) the class of each, by which they can be compared; None where they have not one class each."""
+        ...
+
+    def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
+        """A loss that compares the examples `indices` by their class; `vectors`: (rows, width) of length 1."""
         ...
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:

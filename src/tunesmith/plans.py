@@ -89,6 +89,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Rows of a step are compared with each other by their class, in what the head receives of them."""
+
+    together: int = 4
+    """Rows of one class that stand in a step together."""
+    scale: float = 10.0
+    """Of cosines in the loss, one over the temperature."""
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of training with one table.
 
@@ -106,6 +116,8 @@ class Phase:
     head knows; then a row's gradient does not depend on the rows beside it. A new head has none to keep."""
     gentle: bool = True
     """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
+    compares: Comparison | None = None
+    """What teaches in place of the task's own loss. The head has no part in it, and is solved for anew after each epoch."""
 
     def __post_init__(self) -> None:
         names = [row.stage for row in self.rows]

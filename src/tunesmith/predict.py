@@ -31,6 +31,7 @@ from tunesmith.settings import Named, Settings, parse
 from tunesmith.settings_file import read_yaml
 from tunesmith.train import processes
 
+SEVERAL, NUMBERS = {2: "pair", 3: "triplet"}, {2: "two", 3: "three"}
 NOWHERE = Path()
 """Where what the command line gives is kept: it names files, and holds none."""
 
@@ -101,10 +102,8 @@ class Predictor:
             several = isinstance(given, tuple | list) and not (cells.listed and width == 1)
             parts = given if several else (given,)
             if len(parts) != width:
-                raise DataError(
-                    f"Input {number + 1} is {given!r}, but {'a pair of texts' if width == 2 else f'one {cells.noun}'} "
-                    "is needed."
-                )
+                what = f"a {SEVERAL[width]} of texts" if width > 1 else f"one {cells.noun}"
+                raise DataError(f"Input {number + 1} is {given!r}, but {what} is needed.")
             found = cells.read(parts, str(number), place)
             if isinstance(found, Unusable):
                 rejected.append(Rejected("", number, found.reason, found.shown))
@@ -213,12 +212,13 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
         with runs.scratch() as cache:
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache, predictor.task.cells)
             return _in_place(predictor, read, lambda line: f"row:{line}")
-    if len(predictor.inputs) == 2:
-        if len(inputs) != 2:
+    if (count := len(predictor.inputs)) > 1:
+        if len(inputs) != count:
             raise DataError(
-                f"The model reads pairs of texts, but {len(inputs)} were given.", "Give two texts, or a file."
+                f"The model reads {SEVERAL[count]}s of texts, but {len(inputs)} were given.",
+                f"Give {NUMBERS[count]} texts, or a file.",
             )
-        return predictor.predict([(inputs[0], inputs[1])])
+        return predictor.predict([tuple(inputs)])
     if not given:
         raise DataError(f"There is no image in {', '.join(inputs)}.", "Give image files, or a folder that holds some.")
     read = predictor.read(given, NOWHERE)
@@ -286,8 +286,10 @@ def _in_place(predictor: Predictor, read: Canonical, name: Callable[[int], str])
 
 def _predict_lines(predictor: Predictor, lines: Sequence[str]) -> list[dict[str, Any]]:
     """One entry a line; of texts, its id is the line's position, from 0."""
-    if len(predictor.inputs) == 2:
-        raise DataError("The model reads pairs of texts, which lines cannot hold.", "Give a file with both columns.")
+    if (count := len(predictor.inputs)) > 1:
+        raise DataError(
+            f"The model reads {SEVERAL[count]}s of texts, which lines cannot hold.", "Give a file with all columns."
+        )
     if not any(line.strip() for line in lines):
         raise DataError("There is nothing to predict: every line is empty.")
     return _in_place(predictor, predictor.read(lines, NOWHERE), str)

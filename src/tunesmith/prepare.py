@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunesmith import methods, tasks
@@ -155,9 +156,10 @@ def facts_of(found: Material, model: Model) -> Facts:
             # Rounding may differ between processes, and a near-tie with it.
             return processes.agree(relative_gradients(job(found, _copied(found, plan), plan, folder)))
 
+    classes = found.task.classes_of(found.train)
     return Facts(
         rows=found.train.rows,
-        pieces=len(found.train),
+        pieces=len(found.train) // found.task.together(found.train),
         choices=found.task.choices(model),
         hidden=heads.backbone_width(model),
         native_bf16=precision.native_bf16(found.device),
@@ -169,4 +171,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         variation=found.task.variation(found.train),
         told=found.task.told(),
         packing=found.task.packing(found.train, model),
+        rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
     )

@@ -23,13 +23,18 @@ def steps_per_epoch(pieces: int, rows: int) -> int:
     return math.ceil(pieces / rows)
 
 
-def steps(lengths: Indices, rows: int, seed: int, epoch: int, order: Indices | None = None) -> list[Indices]:
-    """The rows of each optimiser step of one epoch; together they are every row once.
+def steps(
+    lengths: Indices, rows: int, seed: int, epoch: int, order: Indices | None = None, together: int = 1
+) -> list[Indices]:
+    """The examples of each optimiser step of one epoch; over all steps they are every example once.
 
     Args:
+        lengths: (examples,).
+        rows: of a step; one is `together` neighbouring examples, which no step parts.
         order: all rows, neighbours into one step; drawn, and sorted by length in windows, when absent.
     """
     random = seeds.generator(seed, "batches", epoch)
+    lengths = joined(lengths, together)
     if order is None:
         order = random.permutation(len(lengths))
         windows = (order[start : start + rows * WINDOW] for start in range(0, len(order), rows * WINDOW))
@@ -37,7 +42,17 @@ def steps(lengths: Indices, rows: int, seed: int, epoch: int, order: Indices | N
     cut = [order[start : start + rows] for start in range(0, len(order), rows)]
     if len(cut) > 1 and len(cut[-1]) == 1 and rows > 2:  # one row has no mean and deviation for batch-norm to take
         cut[-2:] = [cut[-2][:-1], np.concatenate([cut[-2][-1:], cut[-1]])]
-    return [cut[index] for index in random.permutation(len(cut))]
+    return [spread(cut[index], together) for index in random.permutation(len(cut))]
+
+
+def joined(lengths: Indices, together: int) -> Indices:
+    """(rows,): what each row costs, of (examples,) that belong `together` by so many neighbours."""
+    return np.asarray(lengths.reshape(-1, together).sum(axis=1))
+
+
+def spread(rows: Indices, together: int) -> Indices:
+    """The examples of `rows`, each of which is `together` neighbours."""
+    return (rows[:, None] * together + np.arange(together)).ravel()
 
 
 def several_each(labels: Indices, each: int, seed: int, epoch: int) -> Indices:

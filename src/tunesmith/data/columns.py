@@ -64,12 +64,10 @@ def choose(
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
         rest = [name for name in names if name not in (*targets, split)]
-        inputs = _guess_inputs(rest, source, cells, pairs=kind is not None)
+        inputs = _guess_inputs(rest, source, cells)
         quoted = " and ".join(repr(name) for name in inputs)
         what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
-    if len(inputs) > 1 and kind is None:
-        raise DataError(f"data.input names {len(inputs)} columns, but this task reads one.", "Name one.")
     _check_count(inputs, names, source, cells)
     identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)
     group = _present(settings.group, names, source) if settings.group else None
@@ -121,8 +119,12 @@ def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells
             f"Name both in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
         )
     if len(inputs) > cells.most:
-        many = cells.noun + "s" * (cells.most - 1)
-        what = f"one {many}" if cells.most == 1 else f"one {cells.noun} or a pair of {many}"
+        if cells.most == 1:
+            raise DataError(
+                f"data.input names {len(inputs)} columns, but this task reads one {cells.noun}.", "Name one."
+            )
+        known = {1: f"one {cells.noun}", 2: f"a pair of {cells.noun}s", 3: f"a triplet of {cells.noun}s"}
+        what = " or ".join(known[count] for count in range(cells.least, cells.most + 1))
         what = what if cells.least == 1 else f"a pair, such as {pair},"
         raise DataError(f"data.input names {len(inputs)} columns; {what} is read.")
 
@@ -149,11 +151,11 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cell
     )
 
 
-def _guess_inputs(names: Sequence[str], source: str, cells: Cells, *, pairs: bool = True) -> list[str]:
+def _guess_inputs(names: Sequence[str], source: str, cells: Cells) -> list[str]:
     folded = {name.casefold(): name for name in names}
-    for first, second in cells.pairs if pairs else ():
-        if first in folded and second in folded:
-            return [folded[first], folded[second]]
+    for known in cells.pairs:
+        if all(name in folded for name in known):
+            return [folded[name] for name in known]
     found = [name for name in names if name.casefold() in cells.names]
     if len(found) == 1:
         return found

@@ -87,8 +87,8 @@ def load(
     return replace(found, coding=settled.coding)
 
 
-def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells = TEXT) -> Dataset:
-    """`load` for rows that have no target.
+def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells) -> Dataset:
+    """`load` for rows that have no target, or whose texts are all that is to be learned.
 
     Raises:
         DataError: nothing usable there, or data.target names a column.
@@ -190,10 +190,12 @@ def load_labelled(
     if column is not None and len(opened) == 1 and column in opened["train"].columns:
         opened = by_column(source, settings.encoding, column, cells.readers)
     chosen = opened.get("test", opened["train"])
-    columns = _standing_in(chosen, columns, settings, cells, targets)
+    columns = _standing_in(chosen, columns, settings, cells, targets if columns.targets else None)
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
+    if not columns.targets:  # which texts stand side by side says all
+        return read
     place = Place(chosen.folder, cache / "labelled.targets", settings)
     parsed = _parsed(read, targets, targets.reading(place, settled), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:

@@ -4,6 +4,7 @@ TABLE = {
     "adalora": "tunesmith.methods.adalora:AdaLoRA",
     "auto": "tunesmith.methods.auto:Auto",
     "bitfit": "tunesmith.methods.parts:BitFit",
+    "contrastive": "tunesmith.methods.contrastive:Contrastive",
     "dora": "tunesmith.methods.lora:DoRA",
     "full": "tunesmith.methods.full:Full",
     "gradual": "tunesmith.methods.gradual:Gradual",

@@ -13,6 +13,7 @@ from typing import Any
 from tunesmith import methods
 from tunesmith.contracts import Facts, Loading, Method, Stage
 from tunesmith.errors import SettingsError
+from tunesmith.methods.contrastive import FEW
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
 from tunesmith.settings import Named, Strict, check
@@ -65,12 +66,14 @@ class Auto:
 
 def usual(stages: Sequence[Stage], facts: Facts) -> list[Named]:
     """What is tried where the user names nothing: probe (unless the head is there already), the last block, the last third,
-    lora where it fits in, full."""
+    lora where it fits in, contrastive where rows of a class are few, full."""
     blocks = sum(stage.name.startswith("block ") for stage in stages)
     depths = sorted({1, max(1, round(blocks / 3))})
     found: list[dict[str, Any]] = [] if facts.head == "kept" else [{"name": "probe"}]
     found += [{"name": "partial", "last": depth} for depth in depths if depth < blocks]
     found += [{"name": "lora"}] if facts.linear_blocks else []
+    if facts.head == "linear" and facts.rows_a_class is not None and facts.rows_a_class <= FEW:
+        found.append({"name": "contrastive"})
     return [Named(**one) for one in [*found, {"name": "full"}]]
 
 

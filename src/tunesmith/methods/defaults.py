@@ -17,7 +17,7 @@ HIGHEST_RATE = 5e-4
 MOST_EPOCHS = 10
 NEW_RATE = 5
 """Times the rate that pre-trained weights bear."""
-HEAD_TIMES = {"linear": 1, "kept": 1, "replaced": 2, "new": 5}
+HEAD_TIMES = {"linear": 1, "none": 1, "kept": 1, "replaced": 2, "new": 5}
 """Times the epochs, by what there is of the head at the start: one that is solved for is learned already."""
 PATIENCE, TIRED = 2, 5
 """Epochs without a gain after which training stops; or a part of the epochs, where these are many."""

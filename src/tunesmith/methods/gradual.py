@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.contracts import Facts, Loading, Stage
+from tunesmith.contracts import UNSOLVED, Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, place_of, solved_head, trained
 from tunesmith.plans import HEAD, Plan, Schedule
@@ -43,7 +43,7 @@ class Gradual:
         lowest = 0 if own.down_to is None else place_of(own.down_to, names, "method.down_to")
         rates = {name: choices.learning_rate / own.factor**depth for depth, name in enumerate(reversed(names))}
         # A head that is solved for is at its best before anything thaws, so that the first phase thaws what lies below it.
-        first = len(names) - (2 if facts.head == "linear" else 1)
+        first = len(names) - (1 if facts.head in UNSOLVED else 2)
         tops = range(first, lowest - 1, -1) or [len(names) - 1]
         phases = solved_head(stages, facts)
         for top in tops:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.contracts import HeadKind
+from tunesmith.contracts import UNSOLVED, HeadKind
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Adapter, Guards, Phase
 from tunesmith.settings import TrainSettings
@@ -22,7 +22,7 @@ def resolve(
         SettingsError: a guard of single weights beside adapters, which leave these as they are; or one that needs a head
             with a linear last layer.
     """
-    if head != "linear" and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
+    if head in UNSOLVED and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
         raise SettingsError(
             f"train.{held[0]} works on one vector a row, and the last layer of this head receives none.",
             f"Leave train.{held[0]} away.",

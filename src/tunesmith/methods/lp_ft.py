@@ -34,6 +34,8 @@ class LpFt:
             "The head starts as the probe that is best on validation; then every stage trains, at half the rate of full, "
             "as the head is no longer what has to move."
         ]
+        if facts.head == "none":
+            reasons = ["There is no head to find first: every stage trains, at half the rate of full."]
         phases = [
             head_first(stages, facts, max(1, choices.epochs // 2), gentle=False),
             trained("all weights", stages, rates, choices.epochs, facts),

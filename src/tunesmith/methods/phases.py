@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tunesmith.contracts import NEW_HEADS, Facts, Stage
+from tunesmith.contracts import NEW_HEADS, UNSOLVED, Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
@@ -17,14 +17,22 @@ WORTH_PACKING = 0.1
 
 
 def solved_head(stages: Sequence[Stage], facts: Facts, *, gentle: bool = True) -> list[Phase]:
-    """The head is solved for on frozen features; nothing where it cannot be, and trains with what else trains.
+    """The head is solved for on frozen features; nothing where it cannot be, and trains with what else trains. Where there is
+    none, the network as it is is measured.
 
     Args:
         gentle: with a strong penalty, to start training from; otherwise the one that is best on validation.
     """
-    if facts.head != "linear":
+    if facts.head in UNSOLVED:
         return []
-    return [Phase("head", "solve", tuple(Row(stage.name, None) for stage in stages), gentle=gentle)]
+    return [
+        Phase(
+            "start" if facts.head == "none" else "head",
+            "solve",
+            tuple(Row(stage.name, None) for stage in stages),
+            gentle=gentle,
+        )
+    ]
 
 
 def head_first(stages: Sequence[Stage], facts: Facts, epochs: int, *, gentle: bool = True) -> Phase:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tunesmith.contracts import Facts, Loading, Stage
+from tunesmith.contracts import UNSOLVED, Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import HEAD, Plan
@@ -31,7 +31,7 @@ class Probe:
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         choices = choose(facts)
-        if facts.head != "linear":
+        if facts.head in UNSOLVED:
             reasons = ["Every stage of the backbone is frozen; the head trains on what it gives."]
             phase = trained("head", stages, {HEAD: choices.learning_rate}, choices.epochs, facts)
             return assemble(self.name, [phase], choices, facts, reasons)
@@ -40,6 +40,8 @@ class Probe:
             "Every stage of the backbone is frozen; its features are computed once and the head is solved for.",
             "Pooling and regularisation strength are those that do best on validation.",
         ]
+        if facts.head == "none":
+            reasons = ["Nothing trains: what the network gives is measured as it is."]
         choices = dataclasses.replace(choices, reasons=tuple(precision))
         return assemble(
             self.name, solved_head(stages, facts, gentle=False), choices, facts, reasons, standard_head=False

@@ -63,14 +63,14 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
         ModelError: the network does not take adapters of this kind, or its blocks have no linear layer.
         SettingsError: adapters are to stand beside files that hold another network.
     """
+    if adapter.kind in PROMPTS:
+        return prompts.inject(model, adapter, seed)
     if model.resized and not adapter.merge:
         raise SettingsError(
             "With method.merge=false the adapters stand beside the original files, but these hold another network: one for "
-            "images of another size, or without such a head.",
+            "images of another size, or with another head, or none.",
             "Set method.merge=true.",
         )
-    if adapter.kind in PROMPTS:
-        return prompts.inject(model, adapter, seed)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seeds.derive(seed, "adapter"))
         config = _config(model, adapter, seed)

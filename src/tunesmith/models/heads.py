@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tunesmith.contracts import Model
+from tunesmith.contracts import UNSOLVED, Model
 from tunesmith.errors import ModelError
 from tunesmith.models.forward import device_of, evaluated, to
 
@@ -95,7 +95,7 @@ def _gives(layer: nn.Linear | nn.Conv2d, outputs: int) -> bool:
 
 def width_of(model: Model) -> int:
     """How many numbers the last layer receives, of a row, of a pixel or of a query."""
-    if model.head != "linear":
+    if model.head in UNSOLVED:
         config: Any = model.module.config
         return int(getattr(config, "d_model", None) or config.hidden_size)
     layer = last_layer(model)
@@ -154,6 +154,16 @@ class Cosine(_Exact, nn.Linear):
         with torch.autocast(input.device.type, enabled=False):
             vector = functional.normalize(input.float(), dim=1)
             return torch.cat([vector @ functional.normalize(self.weight, dim=1).T, vector], dim=1)
+
+
+class Unit(Cosine):
+    """For vectors that nothing stands for: each by itself, of length 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 0, bias=False)
+
+    def reset_parameters(self) -> None:
+        return  # there is nothing to draw
 
 
 def unit_of(model: Model) -> float:

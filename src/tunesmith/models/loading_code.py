@@ -46,6 +46,17 @@ def classification_code(model: Model, folder: str, problem: str, inputs: int) ->
     )
 
 
+def similarity_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that compare two texts with the saved network."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    return (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        f'model = SentenceTransformer("{folder}"{trusted})\n'
+        'one, other = model.encode(["your text", "the other text"])\n'
+        "print(one @ other)  # vectors are of length 1"
+    )
+
+
 def tagging_code(model: Model, folder: str, *, whole: bool) -> str:
     """The lines of Python, for the model card, that open a saved tagger with a public loader.
 

@@ -13,6 +13,14 @@ from tunesmith.models.heads import ExactLinear
 OWN = "own"
 """The pooling that the model's own sequence-classification class has."""
 FIRST, MEAN, LAST = "first", "mean", "last"
+SENTENCE_TRANSFORMERS = {FIRST: "cls", MEAN: "mean", LAST: "lasttoken"}
+"""What sentence-transformers calls them, and"""
+POOLING_MODES = {
+    FIRST: "pooling_mode_cls_token",
+    MEAN: "pooling_mode_mean_tokens",
+    LAST: "pooling_mode_lasttoken",
+}
+"""the keys that are true in its pooling configuration, as any version reads it."""
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:

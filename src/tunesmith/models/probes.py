@@ -72,8 +72,9 @@ def find(
     # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
     if not kept.by_split:
         with prompts.bare(model):
-            kept.by_split["train"] = _features(model, train, pieces, wanted.precision)
-            kept.by_split["validation"] = _features(model, validation, every, wanted.precision)
+            others = () if model.pooling != OWN else None  # it was chosen already
+            kept.by_split["train"] = _features(model, train, pieces, wanted.precision, others)
+            kept.by_split["validation"] = _features(model, validation, every, wanted.precision, others)
     features = found, _ = kept.by_split["train"], kept.by_split["validation"]
     solutions: dict[tuple[str, tuple[float, ...]], Solution] = kept.solved
 

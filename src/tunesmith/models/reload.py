@@ -16,8 +16,7 @@ from tunesmith.models import adapters, quantised, sources
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load import attention, clear_errors, quiet, tiny_batch
-from tunesmith.models.pooling import OWN, PooledClassifier
-from tunesmith.models.save import POOLING_MODES
+from tunesmith.models.pooling import OWN, POOLING_MODES, PooledClassifier
 from tunesmith.models.stages import find_stages
 from tunesmith.models.told_places import tell_places
 

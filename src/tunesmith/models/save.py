@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import nn
 
 from tunesmith.contracts import Model
 from tunesmith.models import adapters, embedder, heads, quantised, sources, user_network
-from tunesmith.models.pooling import FIRST, LAST, MEAN, OWN, PooledClassifier
+from tunesmith.models.pooling import OWN, POOLING_MODES, PooledClassifier
+from tunesmith.models.sentence_encoder import SentenceEncoder
 from tunesmith.run import writing
 from tunesmith.settings import UserModel
 
@@ -29,12 +31,6 @@ EMBEDDER = "auto-model"
 """A bare network, whose vectors are compared."""
 STATE_DICT = "state-dict"
 """Of a network of the user's own, which its own function builds."""
-POOLING_MODES = {
-    FIRST: "pooling_mode_cls_token",
-    MEAN: "pooling_mode_mean_tokens",
-    LAST: "pooling_mode_lasttoken",
-}
-"""Our name to the key that is true in sentence-transformers' pooling configuration."""
 
 
 def loader_of(model: Model) -> str:
@@ -45,7 +41,8 @@ def loader_of(model: Model) -> str:
         return STATE_DICT
     if isinstance(model.module, embedder.Embedder):
         return EMBEDDER
-    return PIPELINE if model.pooling == OWN else SENTENCE_TRANSFORMERS
+    encodes = isinstance(model.module, SentenceEncoder)
+    return SENTENCE_TRANSFORMERS if encodes or model.pooling != OWN else PIPELINE
 
 
 def save(model: Model, folder: Path) -> None:
@@ -57,7 +54,7 @@ def save(model: Model, folder: Path) -> None:
         temporary.mkdir(parents=True)
         if model.modality == "text":
             model.processor.model_max_length = model.limit
-        if not isinstance(model.module, PooledClassifier):
+        if not isinstance(model.module, PooledClassifier | SentenceEncoder):
             model.processor.save_pretrained(temporary)
         if model.adapter is not None:
             adapters.write(model, temporary)
@@ -70,7 +67,7 @@ def save(model: Model, folder: Path) -> None:
             user_network.write(model, temporary)
         elif isinstance(model.module, embedder.Embedder):
             embedder.write(model, temporary)
-        elif isinstance(model.module, PooledClassifier):
+        elif isinstance(model.module, PooledClassifier | SentenceEncoder):
             _save_modules(model.module, model, temporary)
         else:
             model.module.save_pretrained(temporary)  # type: ignore[operator]
@@ -88,15 +85,15 @@ def _readable(folder: Path) -> None:
             path.chmod(0o666 & ~mask)
 
 
-def _save_modules(module: PooledClassifier, model: Model, folder: Path) -> None:
+def _save_modules(module: PooledClassifier | SentenceEncoder, model: Model, folder: Path) -> None:
     backbone: Any = module.backbone
     backbone.save_pretrained(folder / sources.BACKBONE)
     model.processor.save_pretrained(folder / sources.BACKBONE)
     for code in (folder / sources.BACKBONE).glob("*.py"):  # a model's own code: sentence-transformers looks for it here
         shutil.copyfile(code, folder / code.name)
-    outputs, width = module.head.weight.shape
+    last = "Dense" if isinstance(module, PooledClassifier) else "Normalize"
+    modules = [("0", sources.BACKBONE, "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", f"2_{last}", last)]
     package = "sentence_transformers.models"
-    modules = [("0", sources.BACKBONE, "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense")]
     described = [
         {"idx": int(index), "name": index, "path": path, "type": f"{package}.{kind}"} for index, path, kind in modules
     ]
@@ -106,20 +103,20 @@ def _save_modules(module: PooledClassifier, model: Model, folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     _json(
         folder / "1_Pooling" / "config.json",
-        {"word_embedding_dimension": width} | {key: how == module.how for how, key in POOLING_MODES.items()},
+        {"word_embedding_dimension": heads.width_of(model)}
+        | {key: how == module.how for how, key in POOLING_MODES.items()},
     )
-    (folder / "2_Dense").mkdir()
-    _json(
-        folder / "2_Dense" / "config.json",
-        {
-            "in_features": width,
-            "out_features": outputs,
-            "bias": True,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        },
-    )
-    tensors = {"linear.weight": module.head.weight.detach().cpu(), "linear.bias": module.head.bias.detach().cpu()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "2_Dense" / "model.safetensors")
+    (folder / f"2_{last}").mkdir()
+    if isinstance(module, PooledClassifier):
+        _save_dense(module.head, folder / "2_Dense")
+
+
+def _save_dense(layer: nn.Linear, folder: Path) -> None:
+    outputs, width = layer.weight.shape
+    described = {"in_features": width, "out_features": outputs, "bias": True}
+    _json(folder / "config.json", described | {"activation_function": "torch.nn.modules.linear.Identity"})
+    tensors = {"linear.weight": layer.weight.detach().cpu(), "linear.bias": layer.bias.detach().cpu()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
 
 
 def _json(path: Path, value: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from tunesmith.report.format import bounds, metric_name, value
-from tunesmith.report.verdict import BASELINES, confidence, lengths, verdict
+from tunesmith.report.verdict import baseline, confidence, lengths, verdict
 
 LABELS_SHOWN = 50
-HUB = {"image-similarity": "image-feature-extraction"}
+HUB = {"image-similarity": "image-feature-extraction", "text-similarity": "sentence-similarity"}
 """What the Hub calls tasks of other names."""
 
 
@@ -69,7 +69,7 @@ def _results(report: Mapping[str, Any]) -> list[str]:
         for name, one in report["metrics"]["test"].items()
     ]
     held = [
-        f"| {BASELINES.get(name, name)} | {value(metric, values[metric]['value'])} |"
+        f"| {baseline(report, name)} | {value(metric, values[metric]['value'])} |"
         for name, values in report.get("baselines", {}).items()
         if metric in values
     ]

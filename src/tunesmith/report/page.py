@@ -14,7 +14,7 @@ from markupsafe import Markup
 from tunesmith import run as runs
 from tunesmith.report import figures, frontier, retained
 from tunesmith.report import format as formats
-from tunesmith.report.verdict import BASELINES, METHODS, confidence, contents, lengths, ordered, sizes, verdict
+from tunesmith.report.verdict import METHODS, baseline, confidence, contents, headless, lengths, ordered, sizes, verdict
 
 LARGEST_MATRIX = 25
 """Classes up to which the confusion matrix can be read as a picture."""
@@ -58,10 +58,11 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         metric=report["primary_metric"],
         confidence=confidence(report),
         method=METHODS.get(report["method"], report["method"]),
-        baselines={name: BASELINES.get(name, name) for name in report.get("baselines", {})},
+        baselines={name: baseline(report, name) for name in report.get("baselines", {})},
         figures={name: Markup(figure) for name, figure in _figures(report, audit, log).items()},  # noqa: S704: our own SVG
         matrix=_matrix(report),
         confused=_confused(report),
+        headless=headless(report),
         groups=_row_groups(report["plan"]["phases"]),
         sizes=[*sizes(audit), *contents(audit)],
     )
@@ -158,7 +159,7 @@ def _row_groups(phases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     grouped = []
     for phase in phases:
         rows: list[dict[str, Any]] = []
-        for row in phase["rows"]:
+        for row in (one for one in phase["rows"] if one["parameters"]):
             solved = phase["head"] == "solve" and row["stage"] == "head"
             rate = "solved" if solved else "frozen" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}"
             if rows and rows[-1]["rate"] == rate and row["stage"] != "head":

@@ -18,6 +18,7 @@ METHODS = {
     "partial": "Fine-tuning of the last blocks",
     "surgical": "Fine-tuning of the stages with the longest gradients",
     "gradual": "Gradual unfreezing",
+    "contrastive": "Contrastive tuning",
     "lp-ft": "Probing, then full fine-tuning,",
     "bitfit": "Training the biases",
     "norm-only": "Training the normalisation layers",
@@ -59,15 +60,16 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     metric = report["primary_metric"]
     reached = report["metrics"]["test"][metric]
     method = METHODS.get(report["method"], f"The method {report['method']}")
+    method = "The pre-trained network as it is" if report["method"] == "probe" and headless(report) else method
     sentences = [
         f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})"
         f"{', of which less is better' if direction.sign(metric) < 0 else ''}."
     ]
-    sentences += [_compared(metric, entry) for entry in ordered(report)]
+    sentences += [_compared(report, metric, entry) for entry in ordered(report)]
     better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
     if better:
-        sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
+        sentences.append(f"Use {baseline(report, better[0])} instead: it is better.")
     if chosen := why(report):
         sentences.append(chosen)
     sentences += retained.sentences(report)
@@ -77,13 +79,20 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         f"{count(training['parameters_trainable'])} of {count(training['parameters_total'])} parameters were trained."
     )
     if training.get("best_epoch") == 0:
-        sentences.append(
-            "No epoch was better on validation than the start"
-            f"{', whose head was solved for' if 'probe' in report.get('baselines', {}) else ''}, so that was kept."
-        )
+        sentences.append(f"No epoch was better on validation than the start{_started(report)}, so that was kept.")
     if report.get("memorising"):
         sentences.append(report["memorising"])
     return sentences
+
+
+def headless(report: Mapping[str, Any]) -> bool:
+    """Whether the network has no head: what the backbone gives is all that is wanted."""
+    return bool(report["model"].get("head") == "none")
+
+
+def baseline(report: Mapping[str, Any], name: str) -> str:
+    """What stands behind the name of a baseline."""
+    return "the pre-trained network as it is" if name == "probe" and headless(report) else BASELINES.get(name, name)
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:
@@ -207,9 +216,15 @@ def _gained(metric: str, entry: Mapping[str, Any]) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def _compared(metric: str, entry: Mapping[str, Any]) -> str:
+def _started(report: Mapping[str, Any]) -> str:
+    """What the weights were from before the first step."""
+    kinds = {"linear": ", whose head was solved for", "none": ", the pre-trained network"}
+    return kinds.get(report["model"].get("head", "linear"), "")
+
+
+def _compared(report: Mapping[str, Any], metric: str, entry: Mapping[str, Any]) -> str:
     gained = entry["difference"]
-    what = BASELINES.get(entry["against"], entry["against"])
+    what = baseline(report, entry["against"])
     span = f"interval {signed(metric, gained['low'])} to {signed(metric, gained['high'])}"
     least, most = _gained(metric, entry)
     if least > 0 or most < 0:

@@ -9,6 +9,7 @@ TABLE = {
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "token-classification": "tunesmith.tasks.token_classification:TokenClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
+    "text-similarity": "tunesmith.tasks.text_similarity:TextSimilarity",
 }
 REFERENCES = {
     "masked-lm": "tunesmith.tasks.masked_lm:MaskedLm",

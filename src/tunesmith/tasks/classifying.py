@@ -23,8 +23,9 @@ from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import probes
 from tunesmith.models.heads import outputs_of
-from tunesmith.plans import Phase, Plan
+from tunesmith.plans import Comparison, Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict
+from tunesmith.tasks import comparing
 from tunesmith.tasks.problems import PROBLEMS, Problem
 from tunesmith.tasks.separate import Separate
 
@@ -150,6 +151,13 @@ class Classifying(Separate, ABC):
         return Loss(
             (self.problem.loss(logits, targets, self.settings.label_smoothing) * weights).sum(), examples.count(indices)
         )
+
+    def classes_of(self, examples: Examples) -> Indices | None:
+        return _truth(examples)[examples.owner] if self.problem.name == "single-label" else None
+
+    def contrast(self, vectors: torch.Tensor, examples: Examples, indices: Indices, how: Comparison) -> Loss:
+        target = torch.from_numpy(_truth(examples)[examples.owner[indices]]).to(vectors.device)
+        return Loss(comparing.contrastive(vectors, target, how.scale), float(len(indices)))
 
     def outcome(self, logits: torch.Tensor, examples: Examples, indices: Indices) -> torch.Tensor:
         return logits

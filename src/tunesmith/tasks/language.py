@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tunesmith.contracts import Array, Batch, Indices, Loading, Loss, Model
 from tunesmith.data.asked import Asked
-from tunesmith.data.cells.text import TEXT
+from tunesmith.data.cells.text import ONE_TEXT
 from tunesmith.data.load import Dataset, load_unlabelled
 from tunesmith.errors import ModelError
 from tunesmith.metrics import perplexity
@@ -39,7 +39,7 @@ class LanguageSettings(Strict):
 class Language(ABC):
     """A network that gives a logit to each token of the vocabulary, and texts without labels."""
 
-    cells = TEXT
+    cells = ONE_TEXT
     keeps_head = True
     compares = False
     network: ClassVar[Any]

@@ -11,13 +11,13 @@ import pyarrow as pa
 from tunesmith.data.cells import Cells
 from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
 from tunesmith.data.cells.prompts import PROMPTS
-from tunesmith.data.cells.text import TEXT
+from tunesmith.data.cells.text import ONE_TEXT
 from tunesmith.errors import SettingsError
 from tunesmith.models.dialogues import CHATML, Part, chat_parts, ended, insist_on_template, loaded_turns, written
 from tunesmith.run import path_of
 
 Problem = Literal["text", "completion", "instruction", "chat"]
-READS: dict[str, Cells] = {"text": TEXT, "completion": PROMPTS, "instruction": PROMPTS, "chat": QUESTIONS}
+READS: dict[str, Cells] = {"text": ONE_TEXT, "completion": PROMPTS, "instruction": PROMPTS, "chat": QUESTIONS}
 """What a row of each is."""
 LEARNS: dict[str, Cells] = READS | {"chat": CHATS}
 """The same where it is to be learned from."""

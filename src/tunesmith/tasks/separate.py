@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import torch
 
-from tunesmith.contracts import Array, Indices, Model, Packing
+from tunesmith.contracts import Array, Indices, Loss, Model, Packing
 from tunesmith.models.heads import outputs_of
+from tunesmith.plans import Comparison
 
 
 class Separate:
@@ -17,8 +19,18 @@ class Separate:
     compares: ClassVar[bool] = False
     constant: ClassVar[str] = "majority"
 
+    def together(self, examples: Any) -> int:
+        return 1
+
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         return None
+
+    def classes_of(self, examples: Any) -> Indices | None:
+        return None
+
+    def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
+        # Never asked, as `classes_of` says that there is nothing to compare by.
+        raise NotImplementedError(f"{type(self).__name__} has not one class a row")
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
         return labels

@@ -39,7 +39,7 @@ def pulls(passes: Passes, parts: Sequence[Indices], whole: Indices) -> tuple[tor
     for place, output in zip(places, found, strict=True):
         table[place] = output.float()
     table = processes.sum_over(table).requires_grad_()
-    loss = passes.task.loss(table, passes.examples, whole).sum
+    loss = passes.objective.loss(table, passes.examples, whole).sum
     [gradient] = torch.autograd.grad(loss, table)
     own = loss.detach() if processes.state().is_main_process else torch.zeros_like(loss)
     return own, [gradient[place] for place in places]

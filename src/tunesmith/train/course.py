@@ -5,6 +5,7 @@ At every `yield` the state is that after a whole step; closing the generator the
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +18,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunesmith import seeds
-from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Model, Task
+from tunesmith.contracts import Batch, Batched, Collate, Examples, Features, Indices, Model, Objective, Task
 from tunesmith.data import batches
 from tunesmith.errors import RunError
+from tunesmith.models import heads
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.running_statistics import reestimate
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan, cut_of
-from tunesmith.train import checkpoint, optimiser, processes, statistics
+from tunesmith.train import checkpoint, contrast, optimiser, processes, statistics
 from tunesmith.train.anchors import Anchors
 from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
@@ -69,8 +71,14 @@ class Job:
     """Stages at which plans that come later enter; what they need is kept by the pass that solves for the head."""
 
     @property
+    def together(self) -> int:
+        """How many neighbouring examples make what batches are counted in."""
+        return self.task.together(self.train)
+
+    @property
     def steps_an_epoch(self) -> int:
-        return math.ceil(batches.steps_per_epoch(len(self.train), self.plan.batch.rows) * self.plan.share_of_epoch)
+        steps = batches.steps_per_epoch(len(self.train) // self.together, self.plan.batch.rows)
+        return math.ceil(steps * self.plan.share_of_epoch)
 
     @cached_property
     def seen(self) -> Examples:
@@ -80,17 +88,19 @@ class Job:
             return self.task.packed(self.train, tokens)
         return self.train if views == 1 else self.task.varied(self.train, views, self.seed)
 
-    def steps(self, epoch: int) -> list[Indices]:
-        """The examples of `seen` in each step of one epoch of the whole run."""
+    def steps(self, epoch: int, phase: Phase) -> list[Indices]:
+        """The examples of `seen` in each step of one epoch of the whole run, which is one of `phase`."""
         view = epoch % self.plan.views * len(self.train)
-        order = self.task.order(self.train, self.seed, epoch)
-        found = batches.steps(self.train.lengths, self.plan.batch.rows, self.seed, epoch, order)[: self.steps_an_epoch]
-        return [view + indices for indices in found]
+        order = contrast.order(self.task, self.train, phase, self.seed, epoch)
+        rows, lengths = self.plan.batch.rows, self.train.lengths
+        found = batches.steps(lengths, rows, self.seed, epoch, order, self.together)
+        return [view + indices for indices in found[: self.steps_an_epoch]]
 
     def drawn(self, purpose: str) -> Indices:
-        """The training rows in an order of chance; those that the loss compares stay neighbours."""
+        """What batches are counted in, in an order of chance; rows that the loss compares stay neighbours."""
         order = self.task.order(self.train, seeds.derive(self.seed, purpose), 0)
-        return seeds.generator(self.seed, purpose).permutation(len(self.train)) if order is None else order
+        count = len(self.train) // self.together
+        return seeds.generator(self.seed, purpose).permutation(count) if order is None else order
 
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
@@ -159,10 +169,14 @@ class Course:
         try:
             sample = self.job.sample()
             # In this order, so that what is kept holds whole blocks, whenever it is filled.
-            with self.job.served(self.progress.phase, sample) as found, self.job.unread_skipped(sample):
+            with (
+                self.job.served(self.progress.phase, sample) as found,
+                self.job.unread_skipped(sample),
+                contrast.objective(self.job.task, self.job.model, self.phase) as objective,
+            ):
                 if found.filled:
                     yield found.filled
-                yield from self._epochs(found.by_source["train"], found.by_source["validation"])
+                yield from self._epochs(found.by_source["train"], found.by_source["validation"], objective)
         except RunError:  # the disk refuses: what was saved before is what there is
             raise
         except (Exception, GeneratorExit):  # the weights are those after the last whole step
@@ -170,10 +184,10 @@ class Course:
                 self._save()
             raise
 
-    def _epochs(self, train: Batched, validation: Batched) -> Iterator[Event]:
+    def _epochs(self, train: Batched, validation: Batched, objective: Objective) -> Iterator[Event]:
         job, progress, watch = self.job, self.progress, self.job.watch
         stepper = Stepper(
-            job.task, job.model, train, self.adamw, job.plan, job.seed, self.planned_steps, self.state.anchors
+            objective, job.model, train, self.adamw, job.plan, job.seed, self.planned_steps, self.state.anchors
         )
         own = self.phase.epochs * self.per_epoch
         saved_at = time.perf_counter()
@@ -181,7 +195,7 @@ class Course:
             yield self._measure_start(validation.collate)
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
-            for indices in job.steps(epoch)[progress.step_in_epoch :]:
+            for indices in job.steps(epoch, self.phase)[progress.step_in_epoch :]:
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
                 rows = float(job.seen.weights[indices].sum())  # a loss may count parts of rows
@@ -197,7 +211,7 @@ class Course:
                 if watch and (why := processes.agree(watch.after_step())):
                     progress.end(why)
                     break
-            yield self._validate(train.collate, validation.collate)
+            yield self._validate(train, validation)
             to_come = job.plan.epochs - len(progress.curve)
             if watch and to_come and (why := processes.agree(watch.after_epoch(progress.curve, to_come))):
                 progress.end(why)
@@ -244,11 +258,13 @@ class Course:
         phases = self.job.plan.phases
         return self.per_epoch * sum(phase.epochs for phase in phases[: self.progress.phase]) + self.progress.step
 
-    def _validate(self, collate: Collate, validation_collate: Collate) -> EpochDone:
+    def _validate(self, train: Batched, validation: Batched) -> EpochDone:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
         progress = self.progress
-        with self._averaged(collate):
-            loss, metric = self._scores(validation_collate)
+        with self._averaged(train.collate):
+            if self.phase.compares:
+                self._solve_head(train, validation)
+            loss, metric = self._scores(validation.collate)
             self._note_cache()
             done = progress.end_epoch(metric, loss)
             if done.best:
@@ -259,6 +275,15 @@ class Course:
         tired = progress.without_improvement >= self.job.plan.patience
         progress.stopped_early = tired and not last and not waiting
         return done
+
+    def _solve_head(self, train: Batched, validation: Batched) -> None:
+        """Give the network the best head for its backbone as it is now, reading what it reads."""
+        job = self.job
+        plan = dataclasses.replace(job.plan, standard_head=True)
+        train = train._replace(examples=job.train)  # of several views the first, the rows as they are
+        solved = job.task.solve_head(job.model, train, validation, plan, self.phase, job.seed, Features())
+        start = processes.agree(solved).start
+        heads.install(heads.last_layer(job.model), start.weight, start.bias)
 
     def _note_cache(self) -> None:
         """Let the progress know what was read from the cache since it was told last."""

@@ -24,6 +24,8 @@ class HeadSolved:
 
     tried: Mapping[str, float]
     seconds: float
+    head: bool
+    """Whether there was a head to solve for; otherwise the network was measured as it is."""
 
 
 @dataclass(frozen=True)

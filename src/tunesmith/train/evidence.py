@@ -21,16 +21,18 @@ def relative_gradients(job: Job) -> Mapping[str, float]:
     Lee et al. 2023, section 4 (the relative gradient norm of Auto-RGN). The network of `job` is used up.
     """
     model = next(event for event in train(job) if isinstance(event, Trained)).model
-    count = min(ROWS, len(job.train))
-    chosen = job.drawn("evidence")[:count]
+    chosen = job.drawn("evidence")[:ROWS]
+    lengths = batches.joined(job.train.lengths, job.together)
+    count = job.train.count(batches.spread(chosen, job.together))
     device = device_of(model.module)
     model.module.requires_grad_(True)
     with evaluated(model.module):
-        for part in batches.micro_batches(chosen, job.train.lengths, job.plan.batch.micro_batch_tokens):
+        for rows in batches.micro_batches(chosen, lengths, job.plan.batch.micro_batch_tokens):
+            part = batches.spread(rows, job.together)
             with precision(device, job.plan.precision):
                 output = model.module(**to(job.task.inputs(job.train, part, model), device))
             loss = job.task.loss(job.task.read(output), job.train, part).sum
-            (loss / job.train.count(chosen)).backward()  # type: ignore[no-untyped-call]
+            (loss / count).backward()  # type: ignore[no-untyped-call]
     found = {}
     parameters = dict(model.module.named_parameters())
     for stage in model.stages:

@@ -98,7 +98,7 @@ def _solved(job: Job, number: int) -> Generator[Event, None, Job]:
     job = dataclasses.replace(job, model=probes.with_head(job.model, solved.start))
     if processes.state().is_main_process:
         probes.write(solved.probe, job.checkpoints / PROBE_HEAD)
-    yield HeadSolved(solved.tried, time.perf_counter() - begun)
+    yield HeadSolved(solved.tried, time.perf_counter() - begun, job.model.head != "none")
     return job
 
 

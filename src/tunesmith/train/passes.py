@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.contracts import Array, Batched, Collate, Examples, Indices, Model, Task
+from tunesmith.contracts import Array, Batched, Collate, Examples, Indices, Model, Objective
 from tunesmith.data import batches
 from tunesmith.errors import SettingsError, TrainingError
 from tunesmith.models import heads
@@ -39,9 +39,11 @@ class Mixed:
 class Passes:
     """Forward passes of training, with the guards that change the loss."""
 
-    def __init__(self, task: Task, model: Model, rows: Batched, plan: Plan, seed: int, anchors: Anchors) -> None:
+    def __init__(
+        self, objective: Objective, model: Model, rows: Batched, plan: Plan, seed: int, anchors: Anchors
+    ) -> None:
         """Raise SettingsError where the network cannot do what a guard asks for."""
-        self.task, self.model, self.plan, self.seed, self.anchors = task, model, plan, seed, anchors
+        self.objective, self.model, self.plan, self.seed, self.anchors = objective, model, plan, seed, anchors
         self.examples: Examples = rows.examples
         self.collate = rows.collate
         self.guards = plan.guards
@@ -55,9 +57,9 @@ class Passes:
             )
         if self.guards.cutmix and model.modality != "image":
             raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
-        if task.compares and (self.guards.mixup or self.guards.cutmix or self.guards.r_drop):
+        if objective.compares and (self.guards.mixup or self.guards.cutmix or self.guards.r_drop):
             raise SettingsError(
-                f"{task.name} compares the rows of a step, which mixup, cutmix and r_drop leave no room for.",
+                f"{objective.name} compares the rows of a step, which mixup, cutmix and r_drop leave no room for.",
                 "Leave them away.",
             )
         for name in ("cutmix", "r_drop"):
@@ -159,13 +161,13 @@ class Passes:
                     "A normalisation that trains was given a single input, which has no variance.",
                     "Raise train.micro_batch_tokens or train.batch_size, or make inputs smaller.",
                 ) from error
-        return self.task.read(output), {view: pooled(found[view], batch) for view in views}
+        return self.objective.read(output), {view: pooled(found[view], batch) for view in views}
 
     def _task_loss(self, logits: torch.Tensor, part: Indices, mixed: Mixed | None) -> torch.Tensor:
-        loss = self.task.loss(logits, self.examples, part).sum
+        loss = self.objective.loss(logits, self.examples, part).sum
         if mixed is None:
             return loss
-        other = self.task.loss(logits, self.examples, part[mixed.others]).sum
+        other = self.objective.loss(logits, self.examples, part[mixed.others]).sum
         return mixed.own * loss + (1 - mixed.own) * other
 
     def _weights(self, part: Indices, beside: torch.Tensor) -> torch.Tensor:

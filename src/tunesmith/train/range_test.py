@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tunesmith.contracts import Batched, Indices
+from tunesmith.data.batches import spread
 from tunesmith.errors import TrainingError
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.forward import device_of, evaluated, precision, to
@@ -50,13 +51,14 @@ def affordable(job: Job) -> int:
 
 
 def range_test(job: Job) -> RangeTest | None:
-    """Try the rates of the plan's last training phase; None where the run is too short for a test.
+    """Try the rates of the plan's last training phase; None where the run is too short for a
+    test, or compares rows, of which a few have no loss like that of a whole step.
 
     The head is solved for first, on features that the run itself will use again. Weights and chance are afterwards what they
     were.
     """
     rows = affordable(job)
-    if not rows or job.plan.phases[-1].head != "train":
+    if not rows or job.plan.phases[-1].head != "train" or job.plan.phases[-1].compares:
         return None
     began = time.perf_counter()
     kept, chance = copy_of(of(job.model.module)), torch.get_rng_state()
@@ -108,7 +110,7 @@ def _losses(
     stepper = Stepper(job.task, job.model, given, adamw, plan, job.seed, len(factors), Anchors())
     order = job.drawn("range test")
     parts = [
-        np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap"))
+        spread(np.unique(np.take(order, range(number * rows, (number + 1) * rows), mode="wrap")), job.together)
         for number in range(len(factors))
     ]
     losses: list[float] = []
@@ -124,8 +126,8 @@ def _losses(
 
 
 def _ignorant(job: Job) -> float:
-    commonest = job.task.commonest(job.train, job.train, job.model)
-    return float(job.task.score(job.train, commonest)["loss"])
+    commonest = job.task.commonest(job.train, job.validation, job.model)
+    return float(job.task.score(job.validation, commonest)["loss"])
 
 
 def _mean_loss(job: Job, given: Batched, rows: Indices) -> float:

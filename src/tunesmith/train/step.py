@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Batched, Examples, Indices, Model, Task
+from tunesmith.contracts import Batched, Examples, Indices, Model, Objective
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models import adapters
@@ -36,7 +36,7 @@ class Stepper:
 
     def __init__(
         self,
-        task: Task,
+        objective: Objective,
         model: Model,
         rows: Batched,
         optimiser: torch.optim.Optimizer,
@@ -48,7 +48,7 @@ class Stepper:
         """`steps`: of the optimiser, over the whole plan; `anchors`: what the guards of `plan` hold on to."""
         self.model = model
         self.examples: Examples = rows.examples
-        self.passes = Passes(task, model, rows, plan, seed, anchors)
+        self.passes = Passes(objective, model, rows, plan, seed, anchors)
         self.pulls = _pulls(model, plan, anchors)
         self.optimiser, self.plan, self.seed, self.steps = optimiser, plan, seed, steps
         self.tokens = plan.batch.micro_batch_tokens
@@ -101,7 +101,7 @@ class Stepper:
                 loss_sum = self._backward(indices, own, number)
                 break
             except torch.OutOfMemoryError as error:
-                if self.passes.task.compares and processes.state().num_processes > 1:
+                if self.passes.objective.compares and processes.state().num_processes > 1:
                     raise TrainingError(  # the others wait for what this process was to tell them
                         "The accelerator's memory ran out, in one of several processes that compare their rows.",
                         "Lower train.micro_batch_tokens or train.batch_size.",
@@ -129,7 +129,7 @@ class Stepper:
         loss_sum = torch.zeros((), device=device_of(self.model.module))
         parts = batches.micro_batches(own, self.examples.lengths, self.tokens)
         pulls: list[torch.Tensor] | None = None
-        if self.passes.task.compares and (len(parts) != 1 or processes.state().num_processes > 1):
+        if self.passes.objective.compares and (len(parts) != 1 or processes.state().num_processes > 1):
             loss_sum, pulls = compared.pulls(self.passes, parts, whole)
             torch.manual_seed(chance)
         for place, part in enumerate(parts):

@@ -25,7 +25,7 @@ from tunesmith.models.freezing import apply_phase
 from tunesmith.models.heads import outputs_of, width_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.plans import Phase, cut_of
-from tunesmith.train import fisher, memory, optimiser, processes
+from tunesmith.train import contrast, fisher, memory, optimiser, processes
 from tunesmith.train.anchors import stand_in
 from tunesmith.train.cache import blocks_before, can_enter
 from tunesmith.train.course import Job
@@ -95,7 +95,9 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
             step, share, width = _stepping(job, phase, cut if uses > 1 else None, seconds)
             if cut is not None:  # what later phases enter at is kept beside it
                 cached[cut] = round(width * KEPT_BYTES[job.plan.precision] * (_tokens(job) + _varying(job)))
-            stepping += phase.epochs * step * _padded(job)
+            stepping += phase.epochs * step * _padded(job, phase)
+            if phase.compares:  # the head is solved for after each epoch
+                validating += phase.epochs * _solving(job, forward)
             # Once an epoch, and once before the first where the head was solved for.
             times = phase.epochs + (validating == 0.0 and job.plan.phases[0].head == "solve")
             validating += times * share * forward * float(job.validation.lengths.sum())
@@ -137,7 +139,7 @@ def at_least(job: Job, known: Predicted) -> Predicted:
         passed, back = 1 - (trains if job.plan.cache else 0) / blocks, 1 - trains / blocks
         whole = all(row.part == "all" for row in phase.rows if row.learning_rate is not None)
         passes = LEAST_OF_A_STEP * (passed + (2 if whole else 1) * back)
-        stepping += phase.epochs * passes * known.forward * _padded(job)
+        stepping += phase.epochs * passes * known.forward * _padded(job, phase)
         validating += phase.epochs * passed * known.forward * float(job.validation.lengths.sum())
     seconds = known.solving + stepping + validating
     return Predicted(seconds, 0, known.solving, stepping, validating, known.forward, timed=False)
@@ -147,9 +149,9 @@ def _tokens(job: Job) -> int:
     return int(job.train.lengths.sum() + job.validation.lengths.sum())
 
 
-def _padded(job: Job) -> int:
-    """Padded tokens of an epoch."""
-    return sum(_size(job, indices) for indices in job.steps(0))
+def _padded(job: Job, phase: Phase) -> int:
+    """Padded tokens of an epoch of `phase`."""
+    return sum(_size(job, indices) for indices in job.steps(0, phase))
 
 
 def _varying(job: Job) -> int:
@@ -235,7 +237,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
         set_dropout(module, job.plan.dropout)
     insist_on_dropout(job.plan, phase, job.model)
     # The first view is the rows as they are; what varies them costs time only where it is not kept.
-    order = sorted(job.steps(0 if cut is not None else 1), key=lambda indices: _size(job, indices))
+    order = sorted(job.steps(0 if cut is not None else 1, phase), key=lambda indices: _size(job, indices))
     least, most = TIMED_STEPS
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, most + 2)[1:-1]]
     chosen = [*chosen[::2], *reversed(chosen[1::2])]  # any first few of them are short and long ones
@@ -253,7 +255,8 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
         held = stand_in(job.task, job.model, job.plan, job.train, job.references)
         given = Batched(job.seen, collate)
-        stepper = Stepper(job.task, job.model, given, adamw, job.plan, job.seed, most, held)
+        objective = stack.enter_context(contrast.objective(job.task, job.model, phase))
+        stepper = Stepper(objective, job.model, given, adamw, job.plan, job.seed, most, held)
         for indices in (order[-1], chosen[-1]):  # the largest shows the memory; both pay for what is set up once
             stepper.step(indices, 0)
         begun, spent, done = time.perf_counter(), 0.0, 0

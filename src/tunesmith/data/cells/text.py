@@ -1,4 +1,4 @@
-"""Text: one column, or two for pairs."""
+"""Text: one column, two for pairs, or three for triplets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from tunesmith.data import duplicates
 from tunesmith.data.cells import Indices, Place, Unusable
 from tunesmith.data.rejected import excerpt
 
+TEXTS = ("input", "pair", "negative")
+"""The canonical columns of one text, of two, and of three."""
+
 
 class Text:
     """Cells that hold text."""
@@ -25,7 +28,7 @@ class Text:
         "document", "title", "input",
     )  # fmt: skip
     preferred: Sequence[str] = ("text",)
-    pairs: Sequence[tuple[str, str]] = (
+    pairs: Sequence[tuple[str, ...]] = (
         ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip
@@ -35,7 +38,7 @@ class Text:
     together = 100_000
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
-        return [(name, pa.string()) for name in ("input", "pair")[:columns]]
+        return [(name, pa.string()) for name in TEXTS[:columns]]
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
         for column, text in enumerate(cells):
@@ -59,7 +62,14 @@ class Text:
         return row
 
 
-TEXT = Text()
+class OneText(Text):
+    """Cells that hold text, one column of them."""
+
+    most = 1
+    pairs: Sequence[tuple[str, ...]] = ()
+
+
+TEXT, ONE_TEXT = Text(), OneText()
 
 
 def unusable(text: Any, most: int) -> str | None:
@@ -80,8 +90,6 @@ def unusable(text: Any, most: int) -> str | None:
 
 
 def _lengths(rows: pa.Table) -> dict[str, float]:
-    lengths = sum(
-        pc.utf8_length(rows.column(name)).to_numpy() for name in ("input", "pair") if name in rows.column_names
-    )
+    lengths = sum(pc.utf8_length(rows.column(name)).to_numpy() for name in TEXTS if name in rows.column_names)
     names: Sequence[str] = ("min", "median", "p95", "max")
     return {name: float(value) for name, value in zip(names, np.quantile(lengths, [0, 0.5, 0.95, 1]), strict=True)}
