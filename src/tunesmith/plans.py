@@ -94,7 +94,7 @@ class Comparison:
 
     together: int = 4
     """Rows of one class that stand in a step together."""
-    scale: float = 10.0
+    scale: float = 5.0
     """Of cosines in the loss, one over the temperature."""
 
 

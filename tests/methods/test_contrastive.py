@@ -160,7 +160,7 @@ def test_few_rows_get_enough_steps_and_none_is_left_out(given: dict[str, Any], t
     steps = few.epochs * -(-48 // few.batch.rows)
     assert STEPS <= steps < 1.5 * STEPS
     assert few.patience == few.epochs
-    assert few.batch.rows == 16
+    assert few.batch.rows == 32
     assert Contrastive(Contrastive.Settings()).plan(stages, facts(8)).batch.rows == 64
     many = Contrastive(Contrastive.Settings()).plan(stages, facts(500, 5_000))
     assert many.patience < many.epochs

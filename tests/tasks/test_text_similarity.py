@@ -87,7 +87,7 @@ def test_every_form_runs_and_sentence_transformers_gives_its_vectors(
     assert set(report["baselines"]) == {"majority", "probe"}
     assert report["model"]["loader"] == "sentence-transformers"
     page = run.page.read_text()
-    assert "the pre-trained network as it is" in page
+    assert "the pre-trained network as it came" in page
     assert "the head is solved for" not in page
     assert "SentenceTransformer(" in (run.model / "README.md").read_text()
     predictor = tunesmith.load(run.folder)

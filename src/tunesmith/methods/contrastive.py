@@ -21,11 +21,10 @@ from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import HEAD, Comparison, Plan
 from tunesmith.settings import Strict
 
-STEPS = 100
+STEPS = 60
 """At least so many, also where the epochs that full fine-tuning takes would be fewer."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 """Rows, of those that are chosen here; the more are compared at once, the more there is to learn of each."""
-BATCHES_AN_EPOCH = 4
 FEW = 16
 """Rows a class up to which comparing them is worth trying where nobody names a method, and up to which validation is too
 small to end training by."""
@@ -42,7 +41,7 @@ class Contrastive:
 
         together: Annotated[int, Field(ge=2)] = 4
         """Rows of one class that stand in a step together."""
-        scale: Annotated[float, Field(gt=0)] = 10.0
+        scale: Annotated[float, Field(gt=0)] = 5.0
         """Of cosines in the loss, one over its temperature."""
 
     def __init__(self, settings: Settings) -> None:
@@ -75,8 +74,7 @@ def _choices(facts: Facts) -> Choices:
     """As for all weights; with batches that hold a good part of the rows, and more epochs where these are few."""
     wanted = facts.settings
     if wanted.batch_size == "auto":
-        part = 2 ** int(math.log2(max(1, facts.rows / BATCHES_AN_EPOCH)))
-        batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, part))
+        batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(math.log2(facts.rows))))
         facts = dataclasses.replace(facts, settings=wanted.model_copy(update={"batch_size": batch}))
     choices = choose(facts)
     reasons = [f"Batches of {choices.batch.rows} rows, as they are compared with each other.", *choices.reasons]

@@ -60,7 +60,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     metric = report["primary_metric"]
     reached = report["metrics"]["test"][metric]
     method = METHODS.get(report["method"], f"The method {report['method']}")
-    method = "The pre-trained network as it is" if report["method"] == "probe" and headless(report) else method
+    method = "The pre-trained network as it came" if report["method"] == "probe" and headless(report) else method
     sentences = [
         f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})"
@@ -92,7 +92,7 @@ def headless(report: Mapping[str, Any]) -> bool:
 
 def baseline(report: Mapping[str, Any], name: str) -> str:
     """What stands behind the name of a baseline."""
-    return "the pre-trained network as it is" if name == "probe" and headless(report) else BASELINES.get(name, name)
+    return "the pre-trained network as it came" if name == "probe" and headless(report) else BASELINES.get(name, name)
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:

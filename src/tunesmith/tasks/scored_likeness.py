@@ -70,8 +70,9 @@ class ScoredPairs(Likeness):
         return pairs.correlation_difference(self.metric, truth, first, second, **how)
 
     def details(self, examples: SeveralTexts, vectors: Array) -> dict[str, Any]:
-        points = np.stack([truth_of(examples), similarity(vectors)], axis=1)
-        return {"scatter": points[:MOST_POINTS].astype(np.float64).round(4).tolist()}
+        """Where each pair stands among all, from 0 to 1: by its score, and by its cosine, as these share no unit."""
+        points = np.stack([_share_below(truth_of(examples)), _share_below(similarity(vectors))], axis=1)
+        return {"scatter": points[:MOST_POINTS].round(4).tolist()}
 
     def mistakes(self, rows: pa.Table, examples: SeveralTexts, vectors: Array, most: int) -> list[dict[str, Any]]:
         """Pairs whose place by similarity is furthest from their place by score."""

@@ -69,9 +69,13 @@ class Progress:
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 
-    def end_epoch(self, metric: float, loss: float) -> EpochDone:
-        """Close the epoch with its validation figures (of equal metrics the lower loss is better)."""
-        best = self.consider(metric, loss, len(self.curve) + 1)
+    def end_epoch(self, metric: float, loss: float, *, later: bool = False) -> EpochDone:
+        """Close the epoch with its validation figures (of equal metrics the lower loss is better).
+
+        Args:
+            later: the later epoch breaks a tie instead, where losses of two epochs do not compare.
+        """
+        best = self.consider(metric, loss, len(self.curve) + 1, later=later)
         before = [self._quality(entry["metric"], entry["validation_loss"]) for entry in self.curve]
         better = not before or self._quality(metric, loss) > max(before)
         self.without_improvement = 0 if better else self.without_improvement + 1
@@ -84,11 +88,11 @@ class Progress:
         self.loss_sum = self.loss_count = 0.0
         return done
 
-    def consider(self, metric: float, loss: float, epoch: int) -> bool:
+    def consider(self, metric: float, loss: float, epoch: int, *, later: bool = False) -> bool:
         """Whether weights with these validation figures are the best so far; noted where they are."""
         if self.best_metric is not None and self.best_loss is not None:
             best = self._quality(self.best_metric, self.best_loss)
-            equal = self.best_epoch == 0 and metric == self.best_metric  # of equals, what has trained
+            equal = (later or self.best_epoch == 0) and metric == self.best_metric  # of equals, what has trained
             if not (equal or self._quality(metric, loss) > best):  # so that what is no number is never better
                 return False
         self.best_metric, self.best_loss, self.best_epoch = metric, loss, epoch

@@ -266,7 +266,8 @@ class Course:
                 self._solve_head(train, validation)
             loss, metric = self._scores(validation.collate)
             self._note_cache()
-            done = progress.end_epoch(metric, loss)
+            # The penalty of a head that is solved for is another each time, and its loss with it.
+            done = progress.end_epoch(metric, loss, later=self.phase.compares is not None)
             if done.best:
                 self.state.best = copy_of(of(self.module))
                 self.best_at = progress.steps_before + progress.step
