@@ -239,6 +239,9 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
 def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     rows = ready.dataset.splits[name]
     examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
+    if name == "test" and ready.task.relative:
+        before = fresh_copy(ready, device_of(trained.model.module), ready.loading)
+        examples = ready.task.anchored(examples, before, trained.plan.precision)
     said = answers if name == "test" else logits
     return Reading(rows, examples, said(ready.task, trained.model, examples, trained.plan.precision))
 

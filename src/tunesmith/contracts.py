@@ -17,9 +17,11 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
+from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
+from tunesmith.data.columns import Columns
 from tunesmith.data.load import Dataset
-from tunesmith.data.targets import Targets
+from tunesmith.data.targets import Settled
 from tunesmith.metrics.interval import Interval
 from tunesmith.plans import Adapter, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
@@ -256,6 +258,8 @@ class Facts:
     """None where each epoch passes the rows as they are."""
     told: tuple[str, ...] = ()
     """What the task decided of itself, as sentences."""
+    pace: float = 1.0
+    """Times the usual learning rate that the loss of the task bears."""
 
 
 class Scoring(Protocol):
@@ -272,6 +276,9 @@ class Scoring(Protocol):
     def compares(self) -> bool:
         """Whether its loss compares the rows of a step with each other, and so is of whole steps, not of each row."""
         ...
+
+    relative: bool
+    """Whether it is scored against the network from before training, so that one network by itself says nothing."""
 
     @property
     def primary_metric(self) -> str:
@@ -317,7 +324,7 @@ class Scoring(Protocol):
         ...
 
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
-        """`loss` and the primary metric of logits per row, for the learning curve."""
+        """`loss` and the primary metric of logits per row, for the learning curve, and what else belongs there."""
         ...
 
     def intervals(
@@ -338,6 +345,10 @@ class Task(Scoring, Protocol):
 
     constant: str
     """What its baseline is called that looks at no input: "majority", the commonest answer."""
+    pace: float
+    """Times the usual learning rate that its loss bears."""
+    rows_each: int
+    """How many rows of a batch one example takes."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -346,11 +357,6 @@ class Task(Scoring, Protocol):
 
     def adopt(self, problem: str) -> None:
         """Settle what the data decide: the kind of target."""
-        ...
-
-    @property
-    def targets(self) -> Targets:
-        """What one target is."""
         ...
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
@@ -365,8 +371,26 @@ class Task(Scoring, Protocol):
         """Set what of a new head nothing but data can tell, before anything is trained; the same for the same rows."""
         ...
 
+    def anchored(self, examples: Any, original: Model, precision: str) -> Any:
+        """`examples` with what is kept of the network from before training, where the task is scored against it.
+
+        Args:
+            original: that network, on the device that is to compute.
+        """
+        ...
+
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         """The model that a run left in `folder`, ready for new inputs."""
+        ...
+
+    def load_labelled(
+        self, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
+    ) -> Canonical:
+        """Other rows like those of the training data, for a model that is trained already.
+
+        Args:
+            columns, settled: as the training data had them.
+        """
         ...
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:

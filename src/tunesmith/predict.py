@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tunesmith import methods, tasks
 from tunesmith import run as runs
-from tunesmith import tasks
-from tunesmith.contracts import Model, Task
+from tunesmith.contracts import Method, Model, Task
 from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
@@ -148,10 +148,10 @@ class Predictor:
         wanted = self.settings
         with runs.scratch() as cache:
             columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
-            read = data.load_labelled(
-                source, wanted.data, columns, self.settled, cache, self.task.cells, self.task.targets
-            )
+            read = self.task.load_labelled(source, wanted.data, columns, self.settled, cache)
             examples = self.task.encode(read.rows, self.model)
+            if self.task.relative:
+                examples = self.task.anchored(examples, self._original(), self.precision)
             found = answers(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
             sections = measure(how, Reading(read.rows, examples, found), self.fitted)
@@ -165,6 +165,24 @@ class Predictor:
         }
         runs.write_json(self.run / "evaluations" / f"{_file_name(source)}.json", result)
         return result
+
+    def _original(self) -> Model:
+        """The network from before training, as the run loaded it.
+
+        Raises:
+            ModelError: it is no longer where it was.
+        """
+        wanted = self.settings
+        method: Method = make("method", methods.TABLE, wanted.method)
+        model = self.task.load_model(
+            wanted.model,
+            self.labels,
+            seed=wanted.seed,
+            loading=method.loading,
+            remote_code=wanted.trust_remote_code,
+        )
+        model.module.to(processes.state().device)
+        return model
 
 
 def _file_name(source: str) -> str:

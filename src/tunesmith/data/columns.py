@@ -62,11 +62,11 @@ def choose(
         guesses.append(f"The target is the column {targets[0]!r}, by name (data.target sets another).")
     if not inputs:
         rest = [name for name in names if name not in (*targets, split)]
-        inputs = _guess_inputs(rest, source, cells, pairs=kind is not None)
+        inputs = _guess_inputs(rest, source, cells, pairs=kind is not None or cells.least > 1)
         quoted = " and ".join(repr(name) for name in inputs)
         what = "input is the column" if len(inputs) == 1 else "inputs are the columns"
         guesses.append(f"The {what} {quoted}, by name (data.input sets another).")
-    if len(inputs) > 1 and kind is None:
+    if len(inputs) > 1 and kind is None and cells.least == 1:
         raise DataError(f"data.input names {len(inputs)} columns, but this task reads one.", "Name one.")
     _check_count(inputs, names, source, cells)
     identity = _present(settings.id, names, source) if settings.id else _first(IDS, names)
@@ -115,13 +115,14 @@ def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells
     pair = ", ".join(cells.pairs[0]) if cells.pairs else ""
     if len(inputs) < cells.least:
         raise DataError(
-            f"This task reads a pair of columns, such as {pair}, but of {source} only {inputs[0]!r} is read.",
-            f"Name both in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
+            f"This task reads {'a pair of' if cells.most == 2 else 'several'} columns, such as {pair}, but of {source} only "
+            f"{inputs[0]!r} is read.",
+            f"Name {'both' if cells.most == 2 else 'them'} in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
         )
     if len(inputs) > cells.most:
         many = cells.noun + "s" * (cells.most - 1)
         what = f"one {many}" if cells.most == 1 else f"one {cells.noun} or a pair of {many}"
-        what = what if cells.least == 1 else f"a pair, such as {pair},"
+        what = what if cells.least == 1 else f"{'a pair' if cells.most == 2 else 'no more than'}, such as {pair},"
         raise DataError(f"data.input names {len(inputs)} columns; {what} is read.")
 
 
@@ -149,16 +150,21 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cell
 
 def _guess_inputs(names: Sequence[str], source: str, cells: Cells, *, pairs: bool = True) -> list[str]:
     folded = {name.casefold(): name for name in names}
-    for first, second in cells.pairs if pairs else ():
-        if first in folded and second in folded:
-            return [folded[first], folded[second]]
+    for several in cells.pairs if pairs else ():
+        if all(name in folded for name in several):
+            return [folded[name] for name in several]
     found = [name for name in names if name.casefold() in cells.names]
     if len(found) == 1:
         return found
     if preferred := _first(cells.preferred, found):
         return [preferred]
-    if not found and len(names) == 1:
+    if not found and len(names) == 1 and cells.least == 1:
         return [names[0]]
+    if cells.most > 2:
+        raise DataError(
+            f"It is not clear which columns of {source} are the {cells.noun}.",
+            f"Name them in data.input, in this order: [{', '.join(cells.pairs[0])}]. Columns: {', '.join(names)}.",
+        )
     raise DataError(
         f"It is not clear which column of {source} is the {cells.noun}.",
         f"Set data.input (--input). Columns: {', '.join(names)}.",

@@ -176,9 +176,12 @@ def load_labelled(
     settled: Settled,
     cache: Path,
     cells: Cells = TEXT,
-    targets: Targets = CLASSES,
+    targets: Targets | None = CLASSES,
 ) -> Canonical:
     """Other labelled rows for a model that is trained already; unknown labels are rejected.
+
+    Args:
+        targets: the kind of target; None where what is learned stands among the inputs.
 
     Raises:
         DataError: a column is missing, or no row is usable.
@@ -192,6 +195,8 @@ def load_labelled(
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
+    if targets is None:
+        return read
     place = Place(chosen.folder, cache / "labelled.targets", settings)
     parsed = _parsed(read, targets, targets.reading(place, settled), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ class Progress:
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 
-    def end_epoch(self, metric: float, loss: float) -> EpochDone:
-        """Close the epoch with its validation figures (of equal metrics the lower loss is better)."""
+    def end_epoch(self, metric: float, loss: float, beside: Mapping[str, float]) -> EpochDone:
+        """Close the epoch with its validation figures (of equal metrics the lower loss is better) and what stands `beside` them."""
         best = self.consider(metric, loss, len(self.curve) + 1)
         before = [self._quality(entry["metric"], entry["validation_loss"]) for entry in self.curve]
         better = not before or self._quality(metric, loss) > max(before)
@@ -78,7 +79,7 @@ class Progress:
         self.epoch += 1
         done = EpochDone(len(self.curve) + 1, self.loss_sum / self.loss_count, loss, metric, best)
         self.curve.append(
-            {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric}
+            {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric, **beside}
         )
         self.step_in_epoch = 0
         self.loss_sum = self.loss_count = 0.0

@@ -50,8 +50,8 @@ class Cells(Protocol):
     """Names that a column of inputs goes by."""
     preferred: Sequence[str]
     """Those of them that win where several are there, best first."""
-    pairs: Sequence[tuple[str, str]]
-    """Names that two columns of inputs go by."""
+    pairs: Sequence[tuple[str, ...]]
+    """Names that several columns of inputs go by, those first that are looked for first."""
     listed: bool
     """Whether one input may itself be a list."""
     workers: int

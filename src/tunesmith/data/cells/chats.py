@@ -32,7 +32,7 @@ class Chats(Text):
     listed = True
     names: Sequence[str] = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns")
     preferred: Sequence[str] = ("messages", "conversations")
-    pairs: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, ...]] = ()
 
     def __init__(self, *, answered: bool) -> None:
         """`answered`: whether a chat without a turn of the assistant, of which nothing can be learned, is refused."""

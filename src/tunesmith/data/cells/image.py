@@ -38,7 +38,7 @@ class Images:
         "filepath", "photo", "picture",
     )  # fmt: skip
     preferred: Sequence[str] = names
-    pairs: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, ...]] = ()
     listed = False
     workers = min(8, os.cpu_count() or 1)
     together = 16

@@ -18,7 +18,7 @@ class Prompts(Text):
         "prompt", "instruction", "question", "query", "source", "input", "text", "document", "article",
     )  # fmt: skip
     preferred: Sequence[str] = ("prompt", "instruction", "source", "question", "input", "text", "document", "article")
-    pairs: Sequence[tuple[str, str]] = (
+    pairs: Sequence[tuple[str, ...]] = (
         ("instruction", "input"), ("instruction", "context"), ("prompt", "input"), ("prompt", "context"),
         ("question", "context"),
     )  # fmt: skip

@@ -14,7 +14,7 @@ class Questions(Text):
     least = 2
     names: Sequence[str] = ("question", "query", "context", "passage", "document", "text")
     preferred: Sequence[str] = ()
-    pairs: Sequence[tuple[str, str]] = (
+    pairs: Sequence[tuple[str, ...]] = (
         ("question", "context"), ("question", "passage"), ("question", "paragraph"), ("question", "document"),
         ("question", "text"), ("query", "context"), ("query", "passage"), ("query", "document"), ("query", "text"),
     )  # fmt: skip

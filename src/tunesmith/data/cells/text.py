@@ -25,7 +25,7 @@ class Text:
         "document", "title", "input",
     )  # fmt: skip
     preferred: Sequence[str] = ("text",)
-    pairs: Sequence[tuple[str, str]] = (
+    pairs: Sequence[tuple[str, ...]] = (
         ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip

@@ -40,7 +40,7 @@ class Words(Text):
     listed = True
     names: Sequence[str] = ("tokens", "words", *Text.names)
     preferred: Sequence[str] = ("tokens", "words", "text")
-    pairs: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, ...]] = ()
 
     def fields(self, columns: int) -> list[tuple[str, pa.DataType]]:
         return [
