@@ -71,7 +71,7 @@ class Progress:
         self.loss_count += loss_count
 
     def end_epoch(self, metric: float, loss: float, beside: Mapping[str, float]) -> EpochDone:
-        """Close the epoch with its validation figures (of equal metrics the lower loss is better) and what stands `beside` them."""
+        """Close the epoch with its validation figures (of equal metrics the lower loss is better) and those `beside` them."""
         best = self.consider(metric, loss, len(self.curve) + 1)
         before = [self._quality(entry["metric"], entry["validation_loss"]) for entry in self.curve]
         better = not before or self._quality(metric, loss) > max(before)
