@@ -25,9 +25,9 @@ from tunesmith.data.cells.chats import ASSISTANT
 from tunesmith.data.cells.preferences import ANSWERS, CHATS, TEXTS, Preferences, in_turns
 from tunesmith.data.columns import Columns, choose
 from tunesmith.data.dialogue import Dialogue
-from tunesmith.data.pairs import CHOSEN, REJECTED, Pairs
+from tunesmith.data.pairs import CHOSEN, REJECTED, Pairs, pairs
 from tunesmith.data.targets import Settled
-from tunesmith.errors import SettingsError
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.metrics import bootstrap
 from tunesmith.metrics import preference as metrics
 from tunesmith.metrics.interval import Interval
@@ -40,7 +40,7 @@ from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.preference_losses import Name, Wanted, losses
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.prompted import WritingSettings, sides_of
-from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN, before
+from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN
 
 MARGIN, GROWN = 0, 1
 """The columns of an outcome: by how much more the log-probability of the chosen answer grew than that of the rejected one,
@@ -141,14 +141,19 @@ class Preference(CausalLm):
         templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
         shape = Shape(model.limit, self.settings.too_long, starts=not templated)
         parts = sides_of(rows, self._problem, model.processor, str(model.source))
-        both = dialogue(model.processor, parts, shape, None)
-        return Pairs(both, np.zeros((rows.num_rows, 2)))
+        found = pairs(dialogue(model.processor, parts, shape, None))
+        if rows.num_rows and not len(found):
+            raise DataError(
+                f"Of none of the {rows.num_rows:,} pairs both answers begin within {model.limit:,} tokens and differ there.",
+                "Raise task.max_length, or set task.too_long=cut-prompt.",
+            )
+        return found
 
     def anchored(self, examples: Pairs, original: Model, precision: str) -> Pairs:
         """`examples` with the log-probabilities of their answers under `original`."""
-        nothing = examples.referred(np.zeros((examples.rows, 2)))
+        nothing = examples.referred(np.zeros((len(examples), 2)))
         task: Any = self
-        found = passed(task, original, nothing, precision)
+        found = passed(task, original, nothing, precision)[examples.owner]
         return examples.referred(np.stack([found[:, GROWN], found[:, GROWN] - found[:, MARGIN]], axis=1))
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
@@ -164,47 +169,43 @@ class Preference(CausalLm):
 
     def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
         now = self.outcome(logits, examples, indices)
-        used = torch.from_numpy(examples.usable[indices]).to(now.device)
-        reference, tokens = (
-            torch.from_numpy(one[indices]).to(now) for one in (examples.reference, examples.tokens.clip(min=1))
-        )
-        found = losses(now, reference, tokens, self._wanted)
-        return Loss(torch.where(used, found, 0.0).sum(), examples.count(indices))
+        reference, tokens = (torch.from_numpy(one[indices]).to(now) for one in (examples.reference, examples.tokens))
+        return Loss(losses(now, reference, tokens, self._wanted).sum(), examples.count(indices))
 
     def decode(self, examples: Any, outcome: Array) -> Array:
-        """Of pairs (rows, 2): see `MARGIN` and `GROWN`."""
+        """Of pairs (rows, 2): see `MARGIN` and `GROWN`; not a number where nothing of a row could be learned."""
         if not isinstance(examples, Pairs):
             return super().decode(examples, outcome)
         grown = outcome.astype(np.float64) - examples.reference
-        return np.stack([grown[:, CHOSEN] - grown[:, REJECTED], grown[:, CHOSEN]], axis=1)
+        found = np.full((examples.rows, 2), np.nan)
+        found[examples.owner] = np.stack([grown[:, CHOSEN] - grown[:, REJECTED], grown[:, CHOSEN]], axis=1)
+        return found
 
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
         """The loss, the primary metric, and the rewards of both answers."""
-        used = examples.usable
+        reference, tokens = (torch.from_numpy(one) for one in (examples.reference, examples.tokens))
+        margin, chosen = (torch.from_numpy(logits[examples.owner, column]) for column in (MARGIN, GROWN))
+        now = reference + torch.stack([chosen, chosen - margin], dim=1)
         values = self._by_row(examples, logits)
-        reference, tokens = examples.reference[used], examples.tokens[used]
-        grown = np.stack([logits[used, GROWN], logits[used, GROWN] - logits[used, MARGIN]], axis=1)
-        now, reference, tokens = (torch.from_numpy(one) for one in (reference + grown, reference, tokens))
-        found = losses(now, reference, tokens, self._wanted)
         shown = (self.primary_metric, "reward_margin", "reward_chosen", "reward_rejected")
-        return {"loss": float(found.mean())} | {name: float(values[name].mean()) for name in shown}
+        loss = float(losses(now, reference, tokens, self._wanted).mean())
+        return {"loss": loss} | {name: float(values[name].mean()) for name in shown}
 
     def _by_row(self, examples: Pairs, logits: Array) -> dict[str, Array]:
-        """The metrics of each pair that can be used."""
-        used = examples.usable
-        margins, grown = logits[used, MARGIN], logits[used, GROWN]
-        return metrics.by_row(margins, grown, examples.reference[used], examples.tokens[used], self._wanted.beta)
+        """The metrics of each pair."""
+        margins, grown = logits[examples.owner, MARGIN], logits[examples.owner, GROWN]
+        return metrics.by_row(margins, grown, examples.reference, examples.tokens, self._wanted.beta)
 
     def intervals(
         self, examples: Any, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Mapping[str, Interval]:
-        kept = None if groups is None else groups[examples.usable]
+        kept = None if groups is None else groups[examples.owner]
         return metrics.intervals(self._by_row(examples, logits), **how(settings, seed, kept))
 
     def difference(
         self, examples: Any, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Interval:
-        kept = None if groups is None else groups[examples.usable]
+        kept = None if groups is None else groups[examples.owner]
         first, second = (self._by_row(examples, one)[self.primary_metric] for one in (logits, other))
         return bootstrap.paired_mean_difference(first, second, **how(settings, seed, kept))
 
@@ -223,20 +224,20 @@ class Preference(CausalLm):
 
     def commonest(self, train: Any, examples: Any, model: Model) -> Array:
         """The longer answer is preferred, whatever it says."""
-        return np.stack(
-            [examples.tokens[:, CHOSEN] - examples.tokens[:, REJECTED], np.full(examples.rows, np.nan)], axis=1
-        )
+        found = np.full((examples.rows, 2), np.nan)
+        found[examples.owner, MARGIN] = examples.whole[:, CHOSEN] - examples.whole[:, REJECTED]
+        return found
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
         """Of pairs (rows, 2 + tokens): some prompts are answered."""
         if not isinstance(examples, Pairs):
             return super().answered(model, examples, logits, precision)
         most = self._length(model)
-        chosen = np.sort(seeds.generator(self._draw, "written rows").permutation(examples.rows)[:SAMPLES])
+        drawn = np.sort(seeds.generator(self._draw, "written rows").permutation(len(examples))[:SAMPLES])
         found = np.full((examples.rows, FIRST + most), UNWRITTEN, dtype=np.float64)
         found[:, :FIRST] = logits
-        prompts = [before(examples.both, 2 * row) for row in chosen.tolist()]
-        found[chosen, FIRST:] = follow(model, prompts, most, precision)
+        prompts = [examples.prompt(pair) for pair in drawn.tolist()]
+        found[examples.owner[drawn], FIRST:] = follow(model, prompts, most, precision)
         return found
 
     def details(self, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
@@ -246,7 +247,7 @@ class Preference(CausalLm):
         self, rows: pa.Table, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None, most: int
     ) -> list[dict[str, Any]]:
         """The pairs of which the rejected answer is furthest ahead."""
-        margins = np.where(examples.usable, logits[:, MARGIN], np.inf)
+        margins = np.nan_to_num(logits[:, MARGIN])
         order = [int(row) for row in np.argsort(margins, kind="stable")[:most] if margins[row] < 0]
         beta = self._wanted.beta
         found = []
@@ -298,7 +299,8 @@ class Preference(CausalLm):
         columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "group") if name in rows.column_names}
         columns["prediction"] = pa.array(written_outcomes.texts(logits, self._tokenizer), pa.string())
         margin, grown = (self._wanted.beta * logits[:, column] for column in (MARGIN, GROWN))
-        return pa.table(columns | {"margin": margin, "reward_chosen": grown, "reward_rejected": grown - margin})
+        rewards = {"margin": margin, "reward_chosen": grown, "reward_rejected": grown - margin}
+        return pa.table(columns | {name: pa.array(one, from_pandas=True) for name, one in rewards.items()})
 
     def compared(
         self,
@@ -310,7 +312,9 @@ class Preference(CausalLm):
         groups: Array | None,
     ) -> Interval:
         one, other = (metrics.hits(table.column("margin").to_numpy()) for table in (first, second))
-        return bootstrap.paired_mean_difference(one, other, **how(settings, seed, groups))
+        kept = ~(np.isnan(one) | np.isnan(other))
+        groups = None if groups is None else groups[kept]
+        return bootstrap.paired_mean_difference(one[kept], other[kept], **how(settings, seed, groups))
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
         return super().tried(rows.drop_columns(list(ANSWERS)), model, most)

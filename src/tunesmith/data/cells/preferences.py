@@ -65,16 +65,29 @@ class Preferences(Text):
 
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         """The same: prompt and answers; nearly the same: the prompt, so that no two splits have answers to one."""
-        _, near = duplicates.clusters([table.select(["input"]) for table in tables], threshold)
-        exact, _ = duplicates.clusters([_whole(table) for table in tables], 1.0)
+        _, near = duplicates.clusters([pa.table({"input": self._said(table, "input")}) for table in tables], threshold)
+        exact, _ = duplicates.clusters([self._whole(table) for table in tables], 1.0)
         return exact, near
+
+    def _said(self, rows: pa.Table, name: str) -> pa.Array:
+        """A column as text: of turns what is said, as how they are written down would make all alike."""
+        if not self.chats:
+            return rows.column(name)
+        chats = (json.loads(chat) for chat in rows.column(name).to_pylist())
+        return pa.array(["\n".join(turn["content"] for turn in chat) for chat in chats], pa.string())
+
+    def _whole(self, rows: pa.Table) -> pa.Table:
+        """Prompts, and beside them both answers as one text."""
+        answers = [self._said(rows, side).to_pylist() for side in ANSWERS]
+        pairs = ["\x1f".join(pair) for pair in zip(*answers, strict=True)]
+        return pa.table({"input": self._said(rows, "input"), "pair": pa.array(pairs, pa.string())})
 
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
         """`answers` by split beside the characters: how long both are, and how often the chosen one is the longer."""
         found, warnings = super().described(tables)
         answers: dict[str, dict[str, Any]] = {}
         for name, rows in tables.items():
-            chosen, rejected = (pc.utf8_length(rows.column(side)).to_numpy() for side in ANSWERS)
+            chosen, rejected = (pc.utf8_length(self._said(rows, side)).to_numpy(False) for side in ANSWERS)
             longer = float((chosen > rejected).mean() + (chosen == rejected).mean() / 2) if rows.num_rows else 0.0
             medians = {side: float(np.median(one)) for side, one in zip(ANSWERS, (chosen, rejected), strict=True)}
             answers[name] = {"characters": medians, "chosen_longer": longer}
@@ -171,9 +184,3 @@ def _answer(cell: Any) -> Turns | str:
 def _alike(one: Sequence[Any], other: Sequence[Any], most: int) -> int:
     """How many parts, `most` of them at most, both begin with."""
     return next((number for number in range(most) if one[number] != other[number]), most)
-
-
-def _whole(table: pa.Table) -> pa.Table:
-    """Prompts, and beside them both answers as one text."""
-    answers = pc.binary_join_element_wise(*(table.column(side) for side in ANSWERS), "\x1f")
-    return pa.table({"input": table.column("input"), "pair": answers})
