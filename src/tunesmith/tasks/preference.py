@@ -104,7 +104,7 @@ class Preference(CausalLm):
             turns = in_turns(source, inputs)
             asked = len(inputs) == 3 and inputs[0].casefold() != "prompt"
             self._problem = "chat" if turns else "instruction" if asked else "completion"
-            why = "the answers are lists of turns" if turns else f"the columns are {', '.join(inputs)}"
+            why = "cells hold lists of turns" if turns else f"the columns are {', '.join(inputs)}"
             guesses = (f"Rows are read as task.problem={self._problem}, as {why}.",)
         found = data.load_unlabelled(settings, cache, seed, self._learns)
         # What is asked is what new inputs have.
@@ -248,10 +248,10 @@ class Preference(CausalLm):
     ) -> list[dict[str, Any]]:
         """The pairs of which the rejected answer is furthest ahead."""
         margins = np.nan_to_num(logits[:, MARGIN])
-        order = [int(row) for row in np.argsort(margins, kind="stable")[:most] if margins[row] < 0]
+        order = np.argsort(margins, kind="stable")[: min(most, int((margins < 0).sum()))]
         beta = self._wanted.beta
         found = []
-        for row, place in zip(rows.take(order).to_pylist(), order, strict=True):
+        for row, place in zip(rows.take(order).to_pylist(), order.tolist(), strict=True):
             reward = beta * float(logits[place, GROWN])
             margin = beta * float(logits[place, MARGIN])
             found.append(

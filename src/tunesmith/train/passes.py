@@ -66,11 +66,6 @@ class Passes:
                     f"train.{name} is for tasks that give each input one answer, and this one does not.",
                     "Leave it away.",
                 )
-        if self.guards.distil and task.rows_each > 1:
-            raise SettingsError(
-                f"train.distil holds the features of one input a row, and {task.name} reads several.",
-                "Leave it away: train.l2_sp and train.ewc hold the weights.",
-            )
         if self.guards.cutmix and self.guards.distil:
             raise SettingsError(
                 "train.distil holds the features of each image, and train.cutmix leaves none whole.",

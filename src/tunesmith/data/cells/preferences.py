@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,19 +105,17 @@ TEXTS, CHATS = Preferences(chats=False), Preferences(chats=True)
 
 
 def in_turns(source: Source, inputs: Sequence[str]) -> bool:
-    """Whether answers in `source` are turns of chats rather than texts, by its first rows.
-
-    Args:
-        inputs: the columns that are read, the rejected answer last.
-    """
-    place = [str(name).strip() for name in source.columns].index(inputs[-1])
+    """Whether some of the columns `inputs` of `source` hold turns of chats rather than texts, by its first rows."""
+    header = [str(name).strip() for name in source.columns]
+    places = [header.index(name) for name in inputs]
     records = itertools.islice(source.records, LOOKED_AT)
-    cells = [record[1][place] for record in records if not isinstance(record, Rejected)]
-    return any(_listed(cell) for cell in cells)
+    rows = (record[1] for record in records if not isinstance(record, Rejected))
+    return any(_turned(row[place]) for row in rows for place in places)
 
 
-def _listed(cell: Any) -> bool:
-    return isinstance(cell, list | tuple | np.ndarray) or (isinstance(cell, str) and isinstance(parts_in(cell), list))
+def _turned(cell: Any) -> bool:
+    found = parts_in(cell) if isinstance(cell, str) else cell
+    return isinstance(found, list | tuple | np.ndarray) and any(isinstance(part, Mapping) for part in found)
 
 
 def _texts(cells: Sequence[Any]) -> tuple[str, str, str] | Unusable:
