@@ -181,7 +181,7 @@ def test_answers_without_a_common_beginning_are_set_aside(tmp_path: Path) -> Non
 def test_columns_that_are_not_there_are_asked_for_by_name(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "better": "b", "worse": "c"} for _ in range(ROWS)]
     source = written(tmp_path / "a.jsonl", rows)
-    with pytest.raises(DataError, match="which columns of .* are the prompt, the chosen and the rejected") as caught:
+    with pytest.raises(DataError, match=r"which columns of .* are the prompt, the chosen and the rejected") as caught:
         read(source, tmp_path)
     assert "[prompt, chosen, rejected]. Columns: prompt, better, worse." in str(caught.value)
     rows = [{"prompt": f"a {n}", "better": "b", "worse": "c"} for n in range(ROWS)]
@@ -195,7 +195,11 @@ def test_columns_that_are_not_there_are_asked_for_by_name(tmp_path: Path) -> Non
 
 def test_all_answers_to_one_prompt_stay_in_one_split(tmp_path: Path) -> None:
     rows = [
-        {"prompt": [user(f"What is it about number {n // 3}?")], "chosen": [reply(f"yes {n}")], "rejected": [reply("no")]}
+        {
+            "prompt": [user(f"What is it about number {n // 3}?")],
+            "chosen": [reply(f"yes {n}")],
+            "rejected": [reply("no")],
+        }
         for n in range(90)
     ]
     found = read(written(tmp_path / "a.jsonl", rows), tmp_path)
@@ -208,11 +212,13 @@ def test_all_answers_to_one_prompt_stay_in_one_split(tmp_path: Path) -> None:
 
 def test_it_is_said_where_the_length_alone_tells_the_answers(tmp_path: Path) -> None:
     found = read(written(tmp_path / "a.jsonl", texts()), tmp_path)
-    assert found.audit["answers"]["train"]["chosen_longer"] == 1
-    assert any("In 100 % of the training pairs the chosen answer is the longer" in one for one in found.audit["warnings"])
+    assert found.audit["pairs"]["train"]["chosen_longer"] == 1
+    assert any(
+        "In 100 % of the training pairs the chosen answer is the longer" in one for one in found.audit["warnings"]
+    )
     rows = texts()
     for row in rows[::2]:
         row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
     found = read(written(tmp_path / "b.jsonl", rows), tmp_path / "b")
     assert not any("length" in one for one in found.audit["warnings"])
-    assert np.isclose(found.audit["answers"]["train"]["characters"]["chosen"], 12, atol=8)
+    assert np.isclose(found.audit["pairs"]["train"]["characters"]["chosen"], 12, atol=8)

@@ -62,8 +62,8 @@ def table(*rows: tuple[str, str, str]) -> pa.Table:
 
 
 # What trl 1.16.0 gives: `DPOTrainer._compute_loss` of these sums, spread evenly over so many tokens, with its loss types
-# sigmoid, ipo and hinge; with label_smoothing the method `dpo_loss` of trl 0.12.2, which later versions no longer have; sft for
-# the first pair by itself, as theirs is a mean over the tokens of a batch. Both were run outside of this environment.
+# sigmoid, ipo and hinge; with label_smoothing what `dpo_loss` of trl 0.12.2 gives, as later versions have it no more. Both
+# were run outside of this environment.
 NOW = [[-12.0, -20.5], [-30.25, -18.0], [-7.5, -9.0]]
 BEFORE = [[-14.0, -19.0], [-29.0, -18.5], [-7.5, -9.0]]
 TOKENS = [[3.0, 5.0], [6.0, 4.0], [2.0, 2.0]]
@@ -186,7 +186,7 @@ def test_a_pair_without_anything_to_learn_is_left_out_and_counted(tmp_path: Path
 
 def test_a_run_whose_every_pair_is_cut_away_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
     given["task"] = {"name": "preference", "max_length": 2, "too_long": "cut-answer"}
-    with pytest.raises(DataError, match="Of none of the .* pairs both answers begin within 2 tokens"):
+    with pytest.raises(DataError, match=r"Of none of the .* pairs both answers begin within 2 tokens"):
         ready_of(given, tmp_path)
 
 
@@ -227,7 +227,9 @@ def test_of_chats_nothing_before_the_answer_is_learned(tmp_path: Path) -> None:
         assert WORDS[1] in [text for text, told in one["tokens"] if not told]
 
 
-@pytest.mark.parametrize("loss", [{"loss": "dpo", "label_smoothing": 0.1}, {"loss": "ipo", "sft": 0.5}, {"loss": "hinge"}])
+@pytest.mark.parametrize(
+    "loss", [{"loss": "dpo", "label_smoothing": 0.1}, {"loss": "ipo", "sft": 0.5}, {"loss": "hinge"}]
+)
 @pytest.mark.parametrize("tokens", [1, 60, 200])
 def test_the_same_pairs_cut_any_way_give_the_same_gradients(
     given: dict[str, Any], tmp_path: Path, loss: dict[str, Any], tokens: int
@@ -353,7 +355,9 @@ def test_the_worst_pairs_are_shown_with_their_rewards(tmp_path: Path) -> None:
 def test_the_longer_answer_is_known_however_it_is_cut(tmp_path: Path) -> None:
     task = Preference(Preference.Settings(max_length=10))
     model = task.load_model(str(write_gpt2(tmp_path / "model")), [], seed=0)
-    rows = table((WORDS[0], " ".join(WORDS[50:80]), " ".join(WORDS[80:100])), (WORDS[0], WORDS[50], " ".join(WORDS[60:90])))
+    rows = table(
+        (WORDS[0], " ".join(WORDS[50:80]), " ".join(WORDS[80:100])), (WORDS[0], WORDS[50], " ".join(WORDS[60:90]))
+    )
     examples = task.encode(rows, model)
     found = task.commonest(examples, examples, model)
     assert found[:, MARGIN].tolist() == [10, -29]
@@ -400,7 +404,8 @@ def test_settings_that_cannot_be_kept_are_refused(
 
 def test_a_model_without_a_chat_template_is_asked_for_one(tmp_path: Path) -> None:
     turns = [
-        {"prompt": [{"role": "user", "content": WORDS[n]}], "chosen": WORDS[50], "rejected": WORDS[60]} for n in range(30)
+        {"prompt": [{"role": "user", "content": WORDS[n]}], "chosen": WORDS[50], "rejected": WORDS[60]}
+        for n in range(30)
     ]
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in turns))

@@ -83,22 +83,22 @@ class Preferences(Text):
         return pa.table({"input": self._said(rows, "input"), "pair": pa.array(pairs, pa.string())})
 
     def described(self, tables: dict[str, pa.Table]) -> tuple[dict[str, Any], list[str]]:
-        """`answers` by split beside the characters: how long both are, and how often the chosen one is the longer."""
+        """`pairs` by split beside the characters: how long both are, and how often the chosen one is the longer."""
         found, warnings = super().described(tables)
-        answers: dict[str, dict[str, Any]] = {}
+        pairs: dict[str, dict[str, Any]] = {}
         for name, rows in tables.items():
             chosen, rejected = (pc.utf8_length(self._said(rows, side)).to_numpy(False) for side in ANSWERS)
             longer = float((chosen > rejected).mean() + (chosen == rejected).mean() / 2) if rows.num_rows else 0.0
             medians = {side: float(np.median(one)) for side, one in zip(ANSWERS, (chosen, rejected), strict=True)}
-            answers[name] = {"characters": medians, "chosen_longer": longer}
-        share = answers["train"]["chosen_longer"]
+            pairs[name] = {"characters": medians, "chosen_longer": longer}
+        share = pairs["train"]["chosen_longer"]
         if not 1 - LOPSIDED < share < LOPSIDED:
             side = "longer" if share > 0.5 else "shorter"
             warnings.append(
                 f"In {100 * max(share, 1 - share):.0f} % of the training pairs the chosen answer is the {side} one: length "
                 "is what is easiest to learn from them."
             )
-        return found | {"answers": answers}, warnings
+        return found | {"pairs": pairs}, warnings
 
 
 TEXTS, CHATS = Preferences(chats=False), Preferences(chats=True)
