@@ -2,7 +2,7 @@
 
     python benchmarks/preference_pairs.py DATA/alpaca-1k --model WEIGHTS/gpt2-books
 
-The rejected answer of each row is the one of another row that is most like the chosen one in length, so that neither length nor
+The rejected answer of each row is the one of the row that is most like the chosen one in length, so that neither length nor
 style tells them apart: only what was asked does.
 """
 
@@ -16,7 +16,16 @@ from typing import Any
 
 import tunesmith
 
-HEADS = ("method", "accuracy", "interval", "reward margin", "likelihood before", "likelihood after", "longer", "seconds")
+HEADS = (
+    "method",
+    "accuracy",
+    "interval",
+    "reward margin",
+    "likelihood before",
+    "likelihood after",
+    "longer",
+    "seconds",
+)
 
 
 def pairs(source: Path, target: Path, longest: int) -> Path:
@@ -35,7 +44,9 @@ def pairs(source: Path, target: Path, longest: int) -> Path:
 
 def measured(given: argparse.Namespace, method: str, folder: Path) -> list[Any]:
     """A row of the table."""
-    data = {split: str(pairs(given.data / f"{split}.jsonl", folder / f"{split}.jsonl", given.longest)) for split in SPLITS}
+    data = {
+        split: str(pairs(given.data / f"{split}.jsonl", folder / f"{split}.jsonl", given.longest)) for split in SPLITS
+    }
     wanted = {"task": "preference", "model": given.model, "data": data, "method": method, "seed": given.seed}
     run = tunesmith.finetune(wanted, run=folder / method)
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
