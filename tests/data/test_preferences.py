@@ -58,6 +58,8 @@ def test_texts_are_read_as_they_stand(tmp_path: Path) -> None:
     assert first(found) == ("Why word0?", " Because word0.", " No word0.")
     assert found.columns.inputs == ("prompt",)
     assert found.columns.targets == ("chosen", "rejected")
+    assert found.audit["columns"]["inputs"] == ["prompt"]
+    assert found.audit["columns"]["targets"] == ["chosen", "rejected"]
     assert any("task.problem=completion" in guess for guess in found.columns.guesses)
 
 

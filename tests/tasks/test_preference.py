@@ -24,6 +24,7 @@ from tunesmith.errors import DataError, SettingsError
 from tunesmith.metrics.preference import PRIMARY
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
+from tunesmith.predict import predict_inputs
 from tunesmith.prepare import Prepared
 from tunesmith.tasks.preference import GROWN, MARGIN, Preference
 from tunesmith.tasks.preference_losses import Name, Wanted, losses
@@ -33,6 +34,7 @@ from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
 from tunesmith.train import cache, optimiser
 from tunesmith.train.events import CacheFilled, StepDone, Trained
 from tunesmith.train.loop import train
+from tunesmith.train.range_test import range_test
 from tunesmith.train.step import Stepper
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
@@ -332,6 +334,35 @@ def test_other_pairs_are_measured_against_the_network_from_before_training(run: 
     assert found["rows"] == 30
     assert found["metrics"]["test"][PRIMARY]["value"] > 0.9
     assert found["metrics"]["test"]["reward_margin"]["value"] > 0
+
+
+def test_the_rate_is_tested_against_a_loss_that_prefers_neither(given: dict[str, Any], tmp_path: Path) -> None:
+    ready = ready_of(given | {"train": {"precision": "fp32", "batch_size": 8, "epochs": 40}}, tmp_path)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "steps")
+    ignorant = ready.task.score(ready.train, ready.task.commonest(ready.train, ready.train, ready.model))
+    assert ignorant["loss"] == pytest.approx(np.log(2))
+    assert set(ignorant) == {"loss", PRIMARY}
+    found = range_test(job)
+    assert found is not None
+    assert len(found.losses) > 10
+
+
+def test_whole_chats_in_a_file_are_answered_from_before_their_answers(tmp_path: Path) -> None:
+    source = tmp_path / "chats.jsonl"
+    rows = [json.loads(line) for line in write_pairs(tmp_path / "rows.jsonl").read_text().splitlines()]
+    with open(source, "w", encoding="utf-8") as file:
+        for row in rows:
+            asked = {"role": "user", "content": row["prompt"]}
+            answers = {side: [asked, {"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")}
+            file.write(json.dumps(answers) + "\n")
+    given = {"model": str(write_gpt2(tmp_path / "model")), "data": str(source), "method": "full", "train": TRAIN}
+    task = {"name": "preference", "chat_template": "chatml", "max_new_tokens": 3}
+    place = tunesmith.finetune(given | {"task": task}, run=tmp_path / "run")
+    said = predict_inputs(place.folder, [str(source)], [])
+    assert len(said) == len(rows)
+    predictor = tunesmith.load(place.folder)
+    assert predictor.predict([rows[0]["prompt"]])[0]["prediction"] == said[0]["prediction"]
+    assert predictor.evaluate(str(source))["rows"] == len(rows)
 
 
 def test_two_runs_are_compared_pair_by_pair(run: Any, tmp_path: Path) -> None:

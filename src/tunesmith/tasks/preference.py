@@ -40,7 +40,7 @@ from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.preference_losses import Name, Wanted, losses
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.prompted import WritingSettings, sides_of
-from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN
+from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN, before
 
 MARGIN, GROWN = 0, 1
 """The columns of an outcome: by how much more the log-probability of the chosen answer grew than that of the rejected one,
@@ -114,7 +114,9 @@ class Preference(CausalLm):
             targets=found.columns.inputs[-2:],
             guesses=(*guesses, *found.columns.guesses),
         )
-        return dataclasses.replace(found, problem=self._problem, columns=columns)
+        told = {"inputs": list(columns.inputs), "targets": list(columns.targets), "guesses": list(columns.guesses)}
+        audit = found.audit | {"columns": found.audit["columns"] | told}
+        return dataclasses.replace(found, problem=self._problem, columns=columns, audit=audit)
 
     def load_labelled(
         self, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
@@ -182,14 +184,17 @@ class Preference(CausalLm):
         return found
 
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
-        """The loss, the primary metric, and the rewards of both answers."""
+        """The loss, the primary metric, and the rewards of both answers.
+
+        Where nothing is known but which answer is preferred, the loss is that of a network that prefers neither.
+        """
         reference, tokens = (torch.from_numpy(one) for one in (examples.reference, examples.tokens))
         margin, chosen = (torch.from_numpy(logits[examples.owner, column]) for column in (MARGIN, GROWN))
-        now = reference + torch.stack([chosen, chosen - margin], dim=1)
+        grown = torch.where(chosen.isnan().unsqueeze(1), 0.0, torch.stack([chosen, chosen - margin], dim=1))
+        loss = float(losses(reference + grown, reference, tokens, self._wanted).mean())
         values = self._by_row(examples, logits)
-        shown = (self.primary_metric, "reward_margin", "reward_chosen", "reward_rejected")
-        loss = float(losses(now, reference, tokens, self._wanted).mean())
-        return {"loss": loss} | {name: float(values[name].mean()) for name in shown}
+        shown = {self.primary_metric, "reward_margin", "reward_chosen", "reward_rejected"} & values.keys()
+        return {"loss": loss} | {name: float(one.mean()) for name, one in values.items() if name in shown}
 
     def _by_row(self, examples: Pairs, logits: Array) -> dict[str, Array]:
         """The metrics of each pair."""
@@ -229,15 +234,17 @@ class Preference(CausalLm):
         return found
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
-        """Of pairs (rows, 2 + tokens): some prompts are answered."""
-        if not isinstance(examples, Pairs):
-            return super().answered(model, examples, logits, precision)
+        """(rows, 2 + tokens): some prompts of pairs are answered, and all that stand alone."""
         most = self._length(model)
-        drawn = np.sort(seeds.generator(self._draw, "written rows").permutation(len(examples))[:SAMPLES])
         found = np.full((examples.rows, FIRST + most), UNWRITTEN, dtype=np.float64)
-        found[:, :FIRST] = logits
-        prompts = [examples.prompt(pair) for pair in drawn.tolist()]
-        found[examples.owner[drawn], FIRST:] = follow(model, prompts, most, precision)
+        if isinstance(examples, Pairs):
+            drawn = np.sort(seeds.generator(self._draw, "written rows").permutation(len(examples))[:SAMPLES])
+            rows, prompts = examples.owner[drawn], [examples.prompt(pair) for pair in drawn.tolist()]
+            found[:, :FIRST] = logits
+        else:
+            rows, prompts = examples.owner, [before(examples, piece) for piece in range(len(examples))]
+            found[:, :FIRST] = 0.0
+        found[rows, FIRST:] = follow(model, prompts, most, precision)
         return found
 
     def details(self, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
