@@ -337,7 +337,7 @@ def test_other_pairs_are_measured_against_the_network_from_before_training(run: 
 
 
 def test_the_rate_is_tested_against_a_loss_that_prefers_neither(given: dict[str, Any], tmp_path: Path) -> None:
-    ready = ready_of(given | {"train": {"precision": "fp32", "batch_size": 8, "epochs": 40}}, tmp_path)
+    ready = ready_of(given | {"train": {"precision": "fp32", "batch_size": 8, "epochs": 60}}, tmp_path)
     job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "steps")
     ignorant = ready.task.score(ready.train, ready.task.commonest(ready.train, ready.train, ready.model))
     assert ignorant["loss"] == pytest.approx(np.log(2))
