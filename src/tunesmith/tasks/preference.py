@@ -57,7 +57,7 @@ class Preference(CausalLm):
     constant = "longer"
     relative = True
     rows_each = 2
-    pace = 0.1  # docs/preference.md says what was measured
+    pace = 0.1  # what published recipes come to: docs/preference.md
 
     class Settings(WritingSettings):
         """Settings under `task:`."""
