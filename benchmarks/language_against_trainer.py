@@ -114,7 +114,7 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
             model=model, args=arguments, train_dataset=rows["train"], eval_dataset=rows["eval"], data_collator=collator
         )
     else:
-        import trl  # type: ignore[import-not-found]  # noqa: PLC0415
+        import trl  # noqa: PLC0415
 
         packed = kind == "sft-packed"
         if packed:  # as many rows a step as the others have

@@ -228,7 +228,7 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
     again = task.score(validation.examples, validation.logits)["loss"]
     allowed = TOLERANCE * max(1.0, abs(trained.best_loss))
     if trained.cache:  # what was kept was rounded, which moves the loss of a few rows as far as it moves their logits
-        allowed = max(allowed, SAME[trained.plan.precision] * float(np.abs(validation.logits).max()))
+        allowed = max(allowed, SAME[trained.plan.precision] * float(np.nanmax(np.abs(validation.logits))))
     if not abs(again - trained.best_loss) <= allowed:  # true of NaN too
         raise ModelError(
             f"The best weights did not come back whole: their validation loss was {trained.best_loss:.6g} in epoch "
@@ -240,6 +240,9 @@ def _check_restored(task: Task, trained: Trained, validation: Reading) -> None:
 def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     rows = ready.dataset.splits[name]
     examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
+    if name == "test" and ready.task.relative:
+        before = fresh_copy(ready, device_of(trained.model.module), ready.loading)
+        examples = ready.task.anchored(examples, before, trained.plan.precision)
     said = answers if name == "test" else logits
     return Reading(rows, examples, said(ready.task, trained.model, examples, trained.plan.precision))
 

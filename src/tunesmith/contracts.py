@@ -17,9 +17,11 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
+from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
+from tunesmith.data.columns import Columns
 from tunesmith.data.load import Dataset
-from tunesmith.data.targets import Targets
+from tunesmith.data.targets import Settled
 from tunesmith.metrics.interval import Interval
 from tunesmith.plans import Adapter, BatchShape, Comparison, Frontier, Part, Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings, TrainSettings, UserModel
@@ -276,6 +278,8 @@ class Facts:
     """None where rows cannot be packed."""
     rows_a_class: float | None = None
     """Where each row has one class, how many rows a class has on average; None elsewhere."""
+    pace: float = 1.0
+    """Times the usual learning rate that the loss of the task bears."""
 
 
 class Objective(Protocol):
@@ -306,6 +310,9 @@ class Scoring(Objective, Protocol):
     """What one input is."""
     keeps_head: bool
     """Whether `load_model` brings the checkpoint's own head, without which there is nothing to score."""
+
+    relative: bool
+    """Whether it is scored against the network from before training, so that one network by itself says nothing."""
 
     @property
     def primary_metric(self) -> str:
@@ -352,7 +359,7 @@ class Scoring(Objective, Protocol):
         ...
 
     def score(self, examples: Any, logits: Array) -> Mapping[str, float]:
-        """`loss` and the primary metric of logits per row, for the learning curve."""
+        """`loss` and the primary metric of logits per row, for the learning curve, and what else belongs there."""
         ...
 
     def intervals(
@@ -373,6 +380,10 @@ class Task(Scoring, Protocol):
 
     constant: str
     """What its baseline is called that looks at no input: "majority", the commonest answer."""
+    pace: float
+    """Times the usual learning rate that its loss bears."""
+    rows_each: int
+    """How many rows of a batch one example takes."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -381,11 +392,6 @@ class Task(Scoring, Protocol):
 
     def adopt(self, problem: str) -> None:
         """Settle what the data decide: the kind of target."""
-        ...
-
-    @property
-    def targets(self) -> Targets:
-        """What one target is."""
         ...
 
     def outputs(self, labels: Sequence[str]) -> Sequence[str]:
@@ -400,12 +406,30 @@ class Task(Scoring, Protocol):
         """Set what of a new head nothing but data can tell, before anything is trained; the same for the same rows."""
         ...
 
+    def anchored(self, examples: Any, original: Model, precision: str) -> Any:
+        """`examples` with what is kept of the network from before training, where the task is scored against it.
+
+        Args:
+            original: that network, on the device that is to compute.
+        """
+        ...
+
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         """The model that a run left in `folder`, ready for new inputs."""
         ...
 
     def together(self, examples: Any) -> int:
         """How many neighbouring examples make a row that has a loss only as a whole, and is never parted; mostly 1."""
+        ...
+
+    def load_labelled(
+        self, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
+    ) -> Canonical:
+        """Other rows like those of the training data, for a model that is trained already.
+
+        Args:
+            columns, settled: as the training data had them.
+        """
         ...
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:

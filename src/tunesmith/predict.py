@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tunesmith import methods, tasks
 from tunesmith import run as runs
-from tunesmith import tasks
-from tunesmith.contracts import Model, Task
+from tunesmith.contracts import Method, Model, Task
 from tunesmith.data import load as data
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Place, Unusable
@@ -148,8 +148,11 @@ class Predictor:
         """
         wanted = self.settings
         with runs.scratch() as cache:
-            read = self._labelled(source, cache)
+            columns = Columns(self.inputs, self.targets, None, wanted.data.group, (), ())
+            read = self.task.load_labelled(source, wanted.data, columns, self.settled, cache)
             examples = self.task.encode(read.rows, self.model)
+            if self.task.relative:
+                examples = self.task.anchored(examples, self._original(), self.precision)
             found = answers(self.task, self.model, examples, self.precision)
             how = Protocol(self.task, self.labels, wanted.evaluate, wanted.seed)
             sections = measure(how, Reading(read.rows, examples, found), self.fitted)
@@ -164,13 +167,23 @@ class Predictor:
         runs.write_json(self.run / "evaluations" / f"{_file_name(source)}.json", result)
         return result
 
-    def _labelled(self, source: str, cache: Path) -> Canonical:
-        """Other rows that can be measured on; where nothing is labelled, all rows are."""
-        wanted = self.settings.data
-        if not self.targets:
-            return data.read_inputs(source, wanted, self.inputs, cache, self.task.cells)
-        columns = Columns(self.inputs, self.targets, None, wanted.group, (), ())
-        return data.load_labelled(source, wanted, columns, self.settled, cache, self.task.cells, self.task.targets)
+    def _original(self) -> Model:
+        """The network from before training, as the run loaded it.
+
+        Raises:
+            ModelError: it is no longer where it was.
+        """
+        wanted = self.settings
+        method: Method = make("method", methods.TABLE, wanted.method)
+        model = self.task.load_model(
+            wanted.model,
+            self.labels,
+            seed=wanted.seed,
+            loading=method.loading,
+            remote_code=wanted.trust_remote_code,
+        )
+        model.module.to(processes.state().device)
+        return model
 
 
 def _file_name(source: str) -> str:

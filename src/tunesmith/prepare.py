@@ -18,6 +18,7 @@ from tunesmith.data.cut import where
 from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
 from tunesmith.methods.changes import changed
+from tunesmith.methods.defaults import precision_for
 from tunesmith.models import adapters, heads, precision
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
@@ -86,6 +87,10 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
     train, validation = (task.encode(dataset.splits[name], model) for name in ("train", "validation"))
     if not method.loading.fresh:
         task.calibrate(model, train)
+    if task.relative:
+        model.module.to(device)
+        kept_in = precision_for(wanted.train, precision.native_bf16(device))
+        train, validation = (task.anchored(one, model, kept_in) for one in (train, validation))
     truncation = task.truncation(train, model)
     if truncation and truncation["rows_cut"]:
         say(
@@ -172,4 +177,5 @@ def facts_of(found: Material, model: Model) -> Facts:
         told=found.task.told(),
         packing=found.task.packing(found.train, model),
         rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
+        pace=found.task.pace,
     )

@@ -51,7 +51,7 @@ def test_a_column_of_scores_is_left_alone_where_pairs_belong_together(tmp_path: 
         ("sentence1,sentence2,score", "labels", {}, "task.problem is labels, but of .* are read"),
         ("anchor,positive,x", "positive-pairs", {"target": "x"}, "have no target"),
         ("anchor,positive,negative,x", None, {"target": "x"}, "are triplets, which have no target"),
-        ("a,b", None, {}, "not clear which column .* is the text"),
+        ("a,b", None, {}, "not clear which columns .* are the text"),
         ("a,b,c,d", None, {"input": ["a", "b", "c", "d"]}, "data.input names 4 columns"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tiny import write_answers, write_boxes, write_identities, write_image_model, write_images, write_masks, write_tags
-from tunesmith.tasks.tiny_pairs import write_pairs
+from tunesmith.tasks import tiny_pairs, tiny_preferences
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_answers(folder / "policies.jsonl", 60)
     write_gpt2(folder / "models" / "gpt")
     write_prompts(folder / "prompts.jsonl")
-    write_pairs(folder / "pairs.csv", 60)
+    tiny_pairs.write_pairs(folder / "pairs.csv", 60)
+    tiny_preferences.write_pairs(folder / "answers.jsonl", 60)
     Image.open(next(photos.rglob("*.png"))).save(folder / "new.jpg")
     source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
     with open(source, newline="", encoding="utf-8") as handle:

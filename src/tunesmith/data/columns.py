@@ -115,8 +115,9 @@ def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells
     pair = ", ".join(cells.pairs[0]) if cells.pairs else ""
     if len(inputs) < cells.least:
         raise DataError(
-            f"This task reads a pair of columns, such as {pair}, but of {source} only {inputs[0]!r} is read.",
-            f"Name both in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
+            f"This task reads {'a pair of' if cells.most == 2 else 'several'} columns, such as {pair}, but of {source} only "
+            f"{inputs[0]!r} is read.",
+            f"Name {'both' if cells.most == 2 else 'them'} in data.input, as in [{pair}]. Columns: {', '.join(names)}.",
         )
     if len(inputs) > cells.most:
         if cells.most == 1:
@@ -125,7 +126,7 @@ def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells
             )
         known = {1: f"one {cells.noun}", 2: f"a pair of {cells.noun}s", 3: f"a triplet of {cells.noun}s"}
         what = " or ".join(known[count] for count in range(cells.least, cells.most + 1))
-        what = what if cells.least == 1 else f"a pair, such as {pair},"
+        what = what if cells.least == 1 else f"{'a pair' if cells.most == 2 else 'no more than'}, such as {pair},"
         raise DataError(f"data.input names {len(inputs)} columns; {what} is read.")
 
 
@@ -161,8 +162,13 @@ def _guess_inputs(names: Sequence[str], source: str, cells: Cells) -> list[str]:
         return found
     if preferred := _first(cells.preferred, found):
         return [preferred]
-    if not found and len(names) == 1:
+    if not found and len(names) == 1 and cells.least == 1:
         return [names[0]]
+    if cells.most > 2:
+        raise DataError(
+            f"It is not clear which columns of {source} are the {cells.noun}.",
+            f"Name them in data.input, in this order: [{', '.join(cells.pairs[0])}]. Columns: {', '.join(names)}.",
+        )
     raise DataError(
         f"It is not clear which column of {source} is the {cells.noun}.",
         f"Set data.input (--input). Columns: {', '.join(names)}.",

@@ -17,7 +17,7 @@ from tunesmith.data import ids
 from tunesmith.data.audit import audit
 from tunesmith.data.canonical import Canonical, canonical, store
 from tunesmith.data.cells import Cells, Place
-from tunesmith.data.cells.text import TEXT
+from tunesmith.data.cells.text import ONE_TEXT, TEXT
 from tunesmith.data.columns import Columns, choose, positions
 from tunesmith.data.complete import SPLITS, complete, linked
 from tunesmith.data.readers import Source, open_source
@@ -87,7 +87,7 @@ def load(
     return replace(found, coding=settled.coding)
 
 
-def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells) -> Dataset:
+def load_unlabelled(settings: DataSettings, cache: Path, seed: int, cells: Cells = ONE_TEXT) -> Dataset:
     """`load` for rows that have no target, or whose texts are all that is to be learned.
 
     Raises:
@@ -178,9 +178,12 @@ def load_labelled(
     settled: Settled,
     cache: Path,
     cells: Cells = TEXT,
-    targets: Targets = CLASSES,
+    targets: Targets | None = CLASSES,
 ) -> Canonical:
     """Other labelled rows for a model that is trained already; unknown labels are rejected.
+
+    Args:
+        targets: the kind of target; None where what is learned stands among the inputs.
 
     Raises:
         DataError: a column is missing, or no row is usable.
@@ -194,7 +197,7 @@ def load_labelled(
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
-    if not columns.targets:  # which texts stand side by side says all
+    if targets is None or not columns.targets:  # which texts stand side by side says all
         return read
     place = Place(chosen.folder, cache / "labelled.targets", settings)
     parsed = _parsed(read, targets, targets.reading(place, settled), cache / "labelled.arrow", "test")

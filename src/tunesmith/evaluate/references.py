@@ -69,6 +69,12 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
         own = {key: task.own[key] for key in INHERITED if key in task.own}
         named = Named(name=named.name, **(own | named.own))
     found = make("task", tasks.TABLE | tasks.REFERENCES, named, f"evaluate.retention {wanted.name!r}")
+    if found.relative:
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} is about {named.name}, which says how a network differs from the one before "
+            "training: of that one by itself it says nothing.",
+            "Name another task for it, such as causal-lm, with data of that kind.",
+        )
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
     if found.keeps_head:

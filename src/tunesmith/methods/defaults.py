@@ -10,6 +10,7 @@ from typing import Literal
 from tunesmith.contracts import NEW_HEADS, Facts
 from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape
+from tunesmith.settings import TrainSettings
 
 RATE_AT_384 = 1e-4
 """Rate for all weights of a network of width 384 at batches of 64; wider networks bear less (inverse to the width)."""
@@ -70,12 +71,17 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
             "validation no longer improves."
         )
     # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
-    bearable = rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
+    bearable = facts.pace * rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
     if wanted.learning_rate != "auto":
         bearable = wanted.learning_rate
     else:
+        slower = (
+            ""
+            if facts.pace == 1
+            else f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for."
+        )
         reasons.append(
-            f"Learning rate {bearable:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows."
+            f"Learning rate {bearable:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows.{slower}"
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     patience = max(PATIENCE, epochs // TIRED) if wanted.patience == "auto" else wanted.patience
@@ -94,14 +100,23 @@ def _epochs(facts: Facts, batch: int) -> int:
 
 
 def _precision(facts: Facts, reasons: list[str]) -> Literal["bf16", "fp32"]:
-    wanted = facts.settings.precision
-    if wanted == "bf16" and not facts.native_bf16:
+    chosen = precision_for(facts.settings, facts.native_bf16)
+    if facts.settings.precision == "auto":
+        reasons.append(f"Precision {chosen}, as this machine {'has' if facts.native_bf16 else 'has no'} native bf16.")
+    return chosen
+
+
+def precision_for(wanted: TrainSettings, native_bf16: bool) -> Literal["bf16", "fp32"]:
+    """What train.precision stands for on a machine with native bf16, or without.
+
+    Raises:
+        SettingsError: bf16 is asked for on a processor that only emulates it.
+    """
+    if wanted.precision == "bf16" and not native_bf16:
         raise SettingsError(
             "train.precision is bf16, but this processor would only emulate it, slower than fp32.",
             "Use train.precision=auto.",
         )
-    if wanted != "auto":
-        return wanted
-    chosen: Literal["bf16", "fp32"] = "bf16" if facts.native_bf16 else "fp32"
-    reasons.append(f"Precision {chosen}, as this machine {'has' if facts.native_bf16 else 'has no'} native bf16.")
-    return chosen
+    if wanted.precision != "auto":
+        return wanted.precision
+    return "bf16" if native_bf16 else "fp32"

@@ -124,8 +124,11 @@ def ended(parts: Sequence[Part], tokenizer: Any, source: str) -> list[Part]:
     return [*parts, Part(tokenizer.eos_token, told=True)]
 
 
-def chat_parts(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
+def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> list[Part]:
     """A chat as the tokenizer's template writes it, the turns of the assistant told, with what closes them.
+
+    Args:
+        first: the turn from which on they are.
 
     Raises:
         DataError: the template refuses the chat, or writes earlier turns otherwise once later ones follow.
@@ -133,7 +136,7 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
     whole = written(turns, tokenizer)
     parts, done = [], 0
     for number, turn in enumerate(turns):
-        if turn["role"] != ASSISTANT:
+        if turn["role"] != ASSISTANT or number < first:
             continue
         before, after = (written(turns[:number], tokenizer, open_=True), written(turns[: number + 1], tokenizer))
         if not (whole.startswith(after) and after.startswith(before) and len(before) >= done):

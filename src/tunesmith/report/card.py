@@ -12,7 +12,12 @@ from tunesmith.report.format import bounds, metric_name, value
 from tunesmith.report.verdict import baseline, confidence, lengths, verdict
 
 LABELS_SHOWN = 50
-HUB = {"image-similarity": "image-feature-extraction", "text-similarity": "sentence-similarity"}
+HUB = {
+    "image-similarity": "image-feature-extraction",
+    "text-similarity": "sentence-similarity",
+    "causal-lm": "text-generation",
+    "preference": "text-generation",
+}
 """What the Hub calls tasks of other names."""
 
 

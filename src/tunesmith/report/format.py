@@ -9,6 +9,7 @@ SHARES = {
     "recall_at_1", "recall_at_5", "recall_at_10", "triplet_accuracy", "map_at_r",
     "verification_accuracy", "eer", "tar_at_far_1",
     "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy", "rouge_l",
+    "preference_accuracy", "likelihood_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -37,6 +38,10 @@ NAMES = {
     "answerable_f1": "F1 of those with an answer",
     "answerable_exact_match": "exact match of those with an answer",
     "unanswerable_accuracy": "accuracy of those without",
+    "reward_chosen": "reward of chosen answers",
+    "reward_rejected": "reward of rejected answers",
+    "drift_chosen": "drift of chosen answers, a token",
+    "drift_rejected": "drift of rejected answers, a token",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
     "map": "mAP",

@@ -87,6 +87,12 @@ def _figures(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[
             [("validation", series["validation_loss"]), ("training", series["train_loss"])], "epoch", "loss"
         )
         found["metric"] = figures.lines([("validation", series["metric"])], "epoch", formats.metric_name(metric))
+    if curve and "reward_chosen" in curve[0]:
+        found["rewards"] = figures.lines(
+            [(side, [(entry["epoch"], entry[f"reward_{side}"]) for entry in curve]) for side in ("chosen", "rejected")],
+            "epoch",
+            "reward",
+        )
     if len(log) > 2:
         kept = log[:: -(-len(log) // MOST_POINTS)]
         found["steps"] = figures.lines(

@@ -50,6 +50,7 @@ BASELINES = {
     "majority": "always giving the commonest answer",
     "frequencies": "telling tokens by how often they are learned in train, whatever stands before them",
     "before": "the model as it was before training",
+    "longer": "always preferring the longer answer",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
 }
@@ -154,7 +155,21 @@ def _pixels(audit: Mapping[str, Any]) -> list[str]:
 
 def contents(audit: Mapping[str, Any]) -> list[str]:
     """What targets that are more than a class or a score hold."""
-    return [*_pixels(audit), *_boxes(audit), *_identities(audit), *_entities(audit), *_answers(audit)]
+    return [
+        *_pixels(audit),
+        *_boxes(audit),
+        *_identities(audit),
+        *_entities(audit),
+        *_answers(audit),
+        *_preferred(audit),
+    ]
+
+
+def _preferred(audit: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Of the {name} split the chosen answer is the longer one in {share(found['chosen_longer'])} of the pairs."
+        for name, found in audit.get("pairs", {}).items()
+    ]
 
 
 def _boxes(audit: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ TABLE = {
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
     "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
+    "preference": "tunesmith.tasks.preference:Preference",
     "question-answering": "tunesmith.tasks.question_answering:QuestionAnswering",
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "token-classification": "tunesmith.tasks.token_classification:TokenClassification",

@@ -21,8 +21,11 @@ from tunesmith import seeds
 from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Packing, Solved, Variation
 from tunesmith.data import load as data
 from tunesmith.data.asked import Asked
+from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
+from tunesmith.data.columns import Columns
 from tunesmith.data.dialogue import Dialogue, plain
+from tunesmith.data.targets import Settled
 from tunesmith.data.targets.texts import Texts
 from tunesmith.errors import DataError, SettingsError
 from tunesmith.metrics import perplexity
@@ -30,7 +33,7 @@ from tunesmith.metrics import written as metrics
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code
 from tunesmith.models.asking import next_tokens
-from tunesmith.models.dialogues import Shape, TooLong, dialogue, stops
+from tunesmith.models.dialogues import Shape, dialogue, stops
 from tunesmith.models.reload import reload_language_model
 from tunesmith.models.tokenize import truncation
 from tunesmith.models.told_places import PLACES
@@ -38,10 +41,10 @@ from tunesmith.models.writing import NONE, follow
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
-from tunesmith.tasks.language import Language, LanguageSettings
+from tunesmith.tasks.language import Language
 from tunesmith.tasks.packing import keeps_apart, padding
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.prompted import LEARNS, READS, answers_of, parts_of, template_of, told_by
+from tunesmith.tasks.prompted import LEARNS, READS, WritingSettings, answers_of, parts_of, template_of, told_by
 from tunesmith.tasks.separate import Separate
 from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, SAMPLES, UNWRITTEN, before, texts
 
@@ -61,18 +64,12 @@ class CausalLm(Separate, Language):
     network = transformers.AutoModelForCausalLM
     constant = "frequencies"
 
-    class Settings(LanguageSettings):
+    class Settings(WritingSettings):
         """Settings under `task:`."""
 
         problem: Auto | Literal["text", "completion", "instruction", "chat"] = "auto"
         """What a row is: text; a prompt with how it goes on, as both stand; an instruction with its answer, put into a
         template; or a chat. `auto` tells by the columns."""
-        chat_template: str | None = None
-        """The template that chats are written with: `chatml`, a file, or the Jinja template itself; absent, the tokenizer's
-        own."""
-        too_long: TooLong = "cut-prompt"
-        """What becomes of rows of more than `max_length` tokens: the start of the prompt is cut, or the end of the answer, or
-        the row is left out."""
         pack: Auto | bool = "auto"
         """Whether training rows are packed into full sequences, in which none sees another; where much would be padding, when
         it is `auto`."""
@@ -80,8 +77,6 @@ class CausalLm(Separate, Language):
         """Whether a target is a list of texts, each of which would do; by the training rows when it is absent."""
         written: Annotated[int, Field(ge=0)] = 100
         """Test rows, drawn by the seed, whose answers are written, to be held against the true ones."""
-        max_new_tokens: Auto | Annotated[int, Field(gt=0)] = "auto"
-        """Tokens of an answer that is written, at most; by the lengths of the training answers when it is `auto`."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -128,6 +123,12 @@ class CausalLm(Separate, Language):
             metrics.insist()
         columns = dataclasses.replace(found.columns, guesses=(*guesses, *found.columns.guesses))
         return dataclasses.replace(found, problem=self._problem, columns=columns)
+
+    def load_labelled(
+        self, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
+    ) -> Canonical:
+        kind = None if self._problem in ("text", "chat") else self.targets
+        return data.load_labelled(source, settings, columns, settled, cache, LEARNS[self._problem], kind)
 
     def told(self) -> tuple[str, ...]:
         what = {

@@ -42,6 +42,7 @@ class Language(ABC):
     cells = ONE_TEXT
     keeps_head = True
     compares = False
+    relative: ClassVar[bool] = False
     network: ClassVar[Any]
     """transformers' class."""
     name: ClassVar[str]

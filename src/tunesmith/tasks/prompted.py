@@ -4,19 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from tunesmith.data.cells import Cells
 from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
+from tunesmith.data.cells.preferences import ANSWERS
 from tunesmith.data.cells.prompts import PROMPTS
 from tunesmith.data.cells.text import ONE_TEXT
 from tunesmith.errors import SettingsError
-from tunesmith.models.dialogues import CHATML, Part, chat_parts, ended, insist_on_template, loaded_turns, written
+from tunesmith.models.dialogues import (
+    CHATML,
+    Part,
+    TooLong,
+    chat_parts,
+    ended,
+    insist_on_template,
+    loaded_turns,
+    written,
+)
 from tunesmith.run import path_of
+from tunesmith.settings import Auto
+from tunesmith.tasks.language import LanguageSettings
 
 Problem = Literal["text", "completion", "instruction", "chat"]
+
+
+class WritingSettings(LanguageSettings):
+    """Settings of tasks whose network writes answers."""
+
+    chat_template: str | None = None
+    """The template that chats are written with: `chatml`, a file, or the Jinja template itself; absent, the tokenizer's
+    own."""
+    too_long: TooLong = "cut-prompt"
+    """What becomes of rows of more than `max_length` tokens: the start of the prompt is cut, or the end of the answer, or
+    the row is left out."""
+    max_new_tokens: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Tokens of an answer that is written, at most; by the lengths of the training answers when it is `auto`."""
+
+
 READS: dict[str, Cells] = {"text": ONE_TEXT, "completion": PROMPTS, "instruction": PROMPTS, "chat": QUESTIONS}
 """What a row of each is."""
 LEARNS: dict[str, Cells] = READS | {"chat": CHATS}
@@ -77,10 +105,15 @@ def parts_of(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Itera
     names = [name for name in ("input", "pair", "target") if name in rows.column_names]
     for row in rows.select(names).to_pylist():
         answer = row["target"]["texts"][0] if "target" in row else None
-        yield _prompted(row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
+        yield prompted(row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
 
 
-def _prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:
+def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:
+    """The parts of a row: the prompt, with what it is `about` where that is not empty, and the answer, where there is one.
+
+    Args:
+        problem: "completion", as both stand, or "instruction", in a template.
+    """
     if problem == "instruction" and tokenizer.chat_template:
         turns = [{"role": USER, "content": f"{prompt}\n\n{about}" if about else prompt}]
         if answer is None:
@@ -93,6 +126,19 @@ def _prompted(prompt: str, about: str, answer: str | None, problem: str, tokeniz
     if answer is None:
         return [Part(before, told=False)]
     return ended([Part(before, told=False), Part(answer, told=True)], tokenizer, source)
+
+
+def sides_of(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[list[Part]]:
+    """Of each row the prompt with the chosen answer, then with the rejected one; only these are told."""
+    if problem == "chat":
+        insist_on_template(tokenizer, source)
+    for prompt, *answers in zip(*(rows.column(name).to_pylist() for name in ("input", *ANSWERS)), strict=True):
+        for answer in answers:
+            if problem == "chat":
+                before = loaded_turns(prompt)
+                yield chat_parts([*before, *loaded_turns(answer)], tokenizer, source, len(before))
+            else:
+                yield prompted(prompt, "", answer, problem, tokenizer, source)
 
 
 def answers_of(rows: pa.Table, problem: str) -> list[list[str]] | None:

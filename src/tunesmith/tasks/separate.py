@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import torch
 
 from tunesmith.contracts import Array, Indices, Loss, Model, Packing
+from tunesmith.data.canonical import Canonical
+from tunesmith.data.cells import Cells
+from tunesmith.data.columns import Columns
+from tunesmith.data.load import load_labelled
+from tunesmith.data.targets import Settled, Targets
 from tunesmith.models.heads import outputs_of
 from tunesmith.plans import Comparison
+from tunesmith.settings import DataSettings
+
+
+class _Reads(Protocol):
+    """A task that says what its rows hold."""
+
+    @property
+    def cells(self) -> Cells: ...
+
+    @property
+    def targets(self) -> Targets: ...
 
 
 class Separate:
     """A task whose loss is a sum over rows, taken in any order."""
 
     compares: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
     constant: ClassVar[str] = "majority"
+    pace: ClassVar[float] = 1.0
+    rows_each: ClassVar[int] = 1
+
+    def load_labelled(
+        self: _Reads, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
+    ) -> Canonical:
+        return load_labelled(source, settings, columns, settled, cache, self.cells, self.targets)
+
+    def anchored(self, examples: Any, original: Model, precision: str) -> Any:
+        return examples
 
     def together(self, examples: Any) -> int:
         return 1

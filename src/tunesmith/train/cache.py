@@ -136,6 +136,17 @@ class Source(NamedTuple):
     name: str
     examples: Examples
     collate: Collate
+    rows_each: int = 1
+    """Rows of a batch that one example takes."""
+
+    def rows(self, indices: Indices) -> Indices:
+        """The rows of the examples `indices`, of all rows, in the order in which batches have them."""
+        return (indices[:, None] * self.rows_each + np.arange(self.rows_each)).ravel()
+
+    @property
+    def lengths(self) -> Indices:
+        """(rows,) tokens of each row of a batch."""
+        return np.repeat(self.examples.lengths // self.rows_each, self.rows_each)
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ def served(
 
         def handing(source: Source, found: Activations) -> Collate:
             def collate(indices: Indices) -> Batch:
-                hand(found.batch(indices).to(device, non_blocking=True))
+                hand(found.batch(source.rows(indices)).to(device, non_blocking=True))
                 store.hits += len(indices)
                 return source.collate(indices)
 
@@ -284,7 +295,7 @@ def _pays(found: Activations, source: Source, seconds: float) -> bool:
     tried = parts[:: max(1, len(parts) // TRIED_BATCHES)]
     started = time.perf_counter()
     for indices in tried:
-        found.batch(indices)
+        found.batch(source.rows(indices))
     read = (time.perf_counter() - started) / sum(map(len, tried))
     return read < seconds / len(source.examples)
 
@@ -293,18 +304,18 @@ def _fill(
     model: Model, way: Way, source: Source, keys: Mapping[int, str], store: Store, precision_name: str
 ) -> dict[int, Activations]:
     """One pass over `source`; activations by count, those left out for which there is no room."""
-    device, lengths = device_of(model.module), source.examples.lengths
+    device, lengths = device_of(model.module), source.lengths
     everything = np.arange(len(lengths))
     kept: dict[int, Activations | None] = {}
     with torch.no_grad(), precision(device, precision_name), captured(model, way, list(keys)) as passing:
-        for indices in batches.in_length_order(lengths, INFERENCE_TOKENS):
+        for indices in batches.in_length_order(source.examples.lengths, INFERENCE_TOKENS):
             batch = source.collate(indices)
             for count, found in passing(to(batch, device)).items():
                 if count not in kept:
                     room = partial(store.room, name=keys[count])
                     kept[count] = _shaped(found, batch, everything, lengths, precision_name, room)
                 if (one := kept[count]) is not None:
-                    _put(one.values, one.starts, indices, found.cpu())
+                    _put(one.values, one.starts, source.rows(indices), found.cpu())
     store.promised = 0  # all of it is written, and the system knows
     return {count: one for count, one in kept.items() if one is not None}
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ class Progress:
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 
-    def end_epoch(self, metric: float, loss: float, *, later: bool = False) -> EpochDone:
-        """Close the epoch with its validation figures (of equal metrics the lower loss is better).
+    def end_epoch(self, metric: float, loss: float, beside: Mapping[str, float], *, later: bool = False) -> EpochDone:
+        """Close the epoch with its validation figures (of equal metrics the lower loss is better) and those `beside` them.
 
         Args:
             later: the later epoch breaks a tie instead, where losses of two epochs do not compare.
@@ -82,7 +83,7 @@ class Progress:
         self.epoch += 1
         done = EpochDone(len(self.curve) + 1, self.loss_sum / self.loss_count, loss, metric, best)
         self.curve.append(
-            {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric}
+            {"epoch": done.epoch, "train_loss": done.train_loss, "validation_loss": loss, "metric": metric, **beside}
         )
         self.step_in_epoch = 0
         self.loss_sum = self.loss_count = 0.0

@@ -105,7 +105,7 @@ class Job:
     def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
         sources = [
-            Source(name, examples, partial(self.task.inputs, examples, model=self.model))
+            Source(name, examples, partial(self.task.inputs, examples, model=self.model), self.task.rows_each)
             for name, examples in (("train", self.seen), ("validation", self.validation))
         ]
         to_come = self.plan.phases[phase:]
@@ -229,18 +229,18 @@ class Course:
 
     def _measure_start(self, collate: Collate) -> StartMeasured:
         """The weights from before the first step are candidates too: a short training may end below them."""
-        loss, metric = self._scores(collate)
+        loss, metric, _ = self._scores(collate)
         self.progress.consider(metric, loss, 0)
         self.state.best = copy_of(of(self.module))
         return StartMeasured(loss, metric)
 
-    def _scores(self, collate: Collate) -> tuple[float, float]:
-        """Loss and primary metric on validation."""
+    def _scores(self, collate: Collate) -> tuple[float, float, dict[str, float]]:
+        """Loss and primary metric on validation, and what else the task tells of each epoch."""
         task, validation = self.job.task, self.job.validation
         found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
         scores = dict(task.score(validation, found))
         scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
-        return scores["loss"], scores[task.primary_metric]
+        return scores.pop("loss"), scores.pop(task.primary_metric), scores
 
     def _average(self) -> None:
         """Let the weights after a step into the average that the plan asks for."""
@@ -264,10 +264,10 @@ class Course:
         with self._averaged(train.collate):
             if self.phase.compares:
                 self._solve_head(train, validation)
-            loss, metric = self._scores(validation.collate)
+            loss, metric, beside = self._scores(validation.collate)
             self._note_cache()
             # The penalty of a head that is solved for is another each time, and its loss with it.
-            done = progress.end_epoch(metric, loss, later=self.phase.compares is not None)
+            done = progress.end_epoch(metric, loss, beside, later=self.phase.compares is not None)
             if done.best:
                 self.state.best = copy_of(of(self.module))
                 self.best_at = progress.steps_before + progress.step

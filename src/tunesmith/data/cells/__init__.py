@@ -51,7 +51,7 @@ class Cells(Protocol):
     preferred: Sequence[str]
     """Those of them that win where several are there, best first."""
     pairs: Sequence[tuple[str, ...]]
-    """Names that several columns of inputs go by together."""
+    """Names that several columns of inputs go by together, those first that are looked for first."""
     listed: bool
     """Whether one input may itself be a list."""
     workers: int
