@@ -255,18 +255,18 @@ def checkpoints_of(ready: Prepared, plan: Plan, place: Run) -> Path:
 def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: Reading, place: Run) -> dict[str, Array]:
     """Logits of what the model is held against, on the test rows."""
     task, plan, model = ready.task, trained.plan, trained.model
-    precision = plan.precision
+    precision, validation = plan.precision, ready.dataset.splits["validation"]
     found = {task.constant: task.commonest(ready.train, test.examples, model)}
     if model.head == "kept" and not ready.loading.fresh:
         before = fresh_copy(ready, device_of(model.module), dataclasses.replace(ready.loading, apart=False))
-        found["before"] = baselines.levelled(task, before, ready.dataset.splits, precision)
+        found["before"] = baselines.levelled(task, before, test.examples, validation, precision)
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         head = checkpoints_of(ready, plan, place) / PROBE_HEAD
         found["probe"] = baselines.probe(task, pretrained, head, ready.dataset.splits, precision)
     if scratch is not None:
-        found["scratch"] = baselines.levelled(task, scratch, ready.dataset.splits, precision)
+        found["scratch"] = baselines.levelled(task, scratch, test.examples, validation, precision)
     return found
 
 

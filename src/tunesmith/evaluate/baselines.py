@@ -23,17 +23,18 @@ def probe(task: Task, pretrained: Model, head: Path, rows: Mapping[str, pa.Table
     Args:
         rows: of validation and test.
     """
-    return levelled(task, probes.with_head(pretrained, probes.read(head)), rows, precision)
+    probed = probes.with_head(pretrained, probes.read(head))
+    return levelled(task, probed, task.encode(rows["test"], probed), rows["validation"], precision)
 
 
-def levelled(task: Task, model: Model, rows: Mapping[str, pa.Table], precision: str) -> Array:
-    """What `model` answers (test rows, outputs), by what is fitted for it on validation."""
+def levelled(task: Task, model: Model, test: Any, validation: pa.Table, precision: str) -> Array:
+    """What `model` answers (test rows, outputs) to the examples `test`, by what is fitted for it on validation."""
 
-    def validation() -> tuple[Any, Array]:
-        examples = task.encode(rows["validation"], model)
+    def fitting() -> tuple[Any, Array]:
+        examples = task.encode(validation, model)
         return examples, logits(task, model, examples, precision)
 
-    return task.levelled(answers(task, model, task.encode(rows["test"], model), precision), validation)
+    return task.levelled(answers(task, model, test, precision), fitting)
 
 
 def from_scratch(job: Job, listen: Callable[[Any], None]) -> Model:

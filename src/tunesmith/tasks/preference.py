@@ -294,11 +294,10 @@ class Preference(CausalLm):
 
     def learned(self, rows: pa.Table, examples: Any, model: Model) -> list[dict[str, Any]]:
         """The first pairs, the sequence with the chosen answer and then that with the rejected one."""
-        few = rows.slice(0, SHOWN)
-        found = [written_outcomes.learned(few, examples.side(side), model.processor) for side in (CHOSEN, REJECTED)]
+        found = [written_outcomes.learned(rows, examples.side(side), model.processor) for side in (CHOSEN, REJECTED)]
         return [
             {**one, "id": f"{one['id']}, {name}"}
-            for pair in zip(*found, strict=True)
+            for pair in list(zip(*found, strict=True))[:SHOWN]
             for one, name in zip(pair, ANSWERS, strict=True)
         ]
 
