@@ -8,6 +8,7 @@ SHARES = {
     "f1", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
     "recall_at_1", "recall_at_5", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
     "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy",
+    "masked_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -29,6 +30,8 @@ NAMES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "pseudo_perplexity": "pseudo-perplexity",
+    "masked_perplexity": "perplexity of hidden tokens",
+    "masked_accuracy": "accuracy of hidden tokens",
     "entity_f1": "entity F1",
     "entity_macro_f1": "entity macro-F1",
     "f1": "F1",
