@@ -1,7 +1,7 @@
 """Tokenised text of which some words are hidden, anew in each view; the words are what a masked language model tells.
 
-Words of `SHARE` of each piece are chosen, and each is hidden whole or not at all: in 80 % of cases by the mask, in 10 % by random
-tokens, and in 10 % it stays as it is (Devlin et al. 2019, section 3.1, and the whole-word masking of its later code).
+Of the words of each piece the share `SHARE` is chosen, and each is hidden whole or not at all: in 80 % of cases by the mask, in
+10 % by random tokens, and in 10 % it stays as it is (Devlin et al. 2019, section 3.1, and whole words as in its later code).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Masked(Asked):
 
     def own_masks(self) -> npt.NDArray[np.bool_]:
         """(tokens,) masks that stand in the text itself, so that nobody knows what they hide."""
-        return (self.ids == self.how.mask) & (self.wanted == NOTHING)
+        return np.asarray((self.ids == self.how.mask) & (self.wanted == NOTHING))
 
     def asking_all(self) -> Masked:
         """The same, asked for what its own masks hide too, of which the token is not known."""

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from tunesmith.contracts import Array, Indices, Model, Scoring
+from tunesmith.contracts import Array, Indices, Model
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.masked import Masked
 from tunesmith.models.forward import outputs
 
 LOSS, RIGHT, COUNT, FIRST = 0, 1, 2, 3
-"""The columns of an outcome: the loss of a row over its hidden tokens, how many of them are told, how many there are, and from
-there on the tokens of its first window, the hidden ones as they are told."""
+"""The columns of an outcome: the loss of a row over its hidden tokens, how many of them are told, how many there are; then come
+the tokens of its first window, the hidden ones as they are told."""
 NONE = -1
 """Stands after the last token."""
 SAMPLES, LEARNED = 4, 3
@@ -25,8 +25,8 @@ TOKENS = 400
 """tokens of each."""
 
 
-def said(task: Scoring, model: Model, examples: Masked, precision: str) -> Array:
-    """(rows, 1 + tokens): the columns from COUNT on, by one more forward pass over the first window of each row."""
+def said(task: Any, model: Model, examples: Masked, precision: str) -> Array:
+    """(rows, 1 + tokens): the columns from COUNT on, by one more forward pass of `task` over the first window of each row."""
     asking = examples.asking_all()
     rows, first = np.unique(examples.owner, return_index=True)
     lengths = examples.lengths[first]
@@ -39,7 +39,7 @@ def said(task: Scoring, model: Model, examples: Masked, precision: str) -> Array
         tokens[inside] = asking.whole[source]
         tokens.flat[asking.asked_at(pieces)] = task.read(output).argmax(dim=-1).cpu().numpy()
         padded = np.full((len(chosen), found.shape[1]), NONE, dtype=np.float32)
-        padded[:, : tokens.shape[1]] = tokens
+        padded[:, : inside.shape[1]] = tokens
         return {"tokens": torch.from_numpy(padded)}
 
     if len(first):

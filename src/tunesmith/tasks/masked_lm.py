@@ -16,7 +16,6 @@ import torch
 import transformers
 from torch.nn import functional
 
-from tunesmith import seeds
 from tunesmith.contracts import Array, Batch, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
 from tunesmith.data.dialogue import Dialogue, plain
 from tunesmith.data.load import Dataset
@@ -149,7 +148,7 @@ class MaskedLm(Separate, Language):
     def variation(self, examples: Masked) -> Variation:
         return Variation(
             None,
-            f"{100 * SHARE:.0f} % of the words of each window are hidden, others in each epoch, and told from the rest: of them "
+            f"{100 * SHARE:.0f} % of the words of each window are hidden, others in each epoch, and told from the rest: "
             f"{100 * MASKED:.0f} % behind the mask, {100 * RANDOM:.0f} % behind random tokens; the others are shown.",
         )
 
