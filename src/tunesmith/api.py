@@ -16,7 +16,7 @@ from tunesmith.beside import WITHOUT_ADAPT, Beside, fresh_copy, train_from_scrat
 from tunesmith.budget import insist, judge, limits_of, overrun
 from tunesmith.conclude import checkpoints_of, conclude, timed
 from tunesmith.contracts import Loading
-from tunesmith.errors import RunError
+from tunesmith.errors import Interrupted, RunError
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.compare import compare
 from tunesmith.evaluate.retention import Reference
@@ -188,20 +188,23 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
 
 
 def _adapted(wanted: Settings, place: Run, listen: Listener, began: float) -> str | UserModel:
-    """Where the pre-trained weights are: what the settings name, or its adaptation, which is made here, gone on with, or there
-    already."""
+    """Where the pre-trained weights are: what the settings name, or its adaptation, which is made here, gone on with, or
+    there already."""
     if wanted.adapt is None:
         return wanted.model
     inner, main = place.adaptation, processes.state().is_main_process
     if not processes.agree(inner.report.exists()):
         listen("Going on with the pre-training first, on texts of the field.")
-        if processes.agree(inner.settings.exists()):
-            resume(inner.folder, listen=listen)
-        else:
-            left = None if wanted.budget.time is None else wanted.budget.time - (time.perf_counter() - began)
-            given = processes.agree(adaptation.begin(wanted, place, left) if main else None)
-            assert given is not None
-            finetune(given, run=inner.folder, listen=listen)
+        try:
+            if processes.agree(inner.settings.exists()):
+                resume(inner.folder, listen=listen)
+            else:
+                left = None if wanted.budget.time is None else wanted.budget.time - (time.perf_counter() - began)
+                given = processes.agree(adaptation.begin(wanted, place, left) if main else None)
+                assert given is not None
+                finetune(given, run=inner.folder, listen=listen)
+        except Interrupted as error:
+            raise Interrupted(error.what, f"Go on with: tunesmith train --resume {place.folder}") from error
         listen("Now the task.")
     if main:
         adaptation.finished(wanted, place)

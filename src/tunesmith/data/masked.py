@@ -1,7 +1,8 @@
 """Tokenised text of which some words are hidden, anew in each view; the words are what a masked language model tells.
 
-Of the words of each piece the share `SHARE` is chosen, and each is hidden whole or not at all: in 80 % of cases by the mask, in
-10 % by random tokens, and in 10 % it stays as it is (Devlin et al. 2019, section 3.1, and whole words as in its later code).
+Of the words of each piece the share `SHARE` is chosen, and each is hidden whole or not at all: in 80 % of cases by the mask,
+in 10 % by random tokens, and in 10 % it stays as it is (Devlin et al. 2019, section 3.1, and whole words as in its later
+code).
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Masked(Asked):
     def left_out(self) -> int:
         """Rows of which no word can be asked for."""
         return int((self.by_row == 0).sum())
+
+    def count(self, indices: Indices) -> float:
+        """Hidden tokens; one at least, so that a step of rows that have none is a step of no length."""
+        return max(1.0, super().count(indices))
 
     def own_masks(self) -> npt.NDArray[np.bool_]:
         """(tokens,) masks that stand in the text itself, so that nobody knows what they hide."""

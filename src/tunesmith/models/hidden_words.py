@@ -22,7 +22,8 @@ def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Maske
     """The texts in windows of at most `limit` tokens, with whole words hidden in each; see `data/masked.py`.
 
     Words are those that the tokenizer parts a text into before it makes tokens (`word_ids`). A word is hidden in the first
-    window that shows all of it, and in others never. A window without any word, and without a mask of its own, is left out.
+    window that shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no word
+    is hidden. A window without either is left out.
     """
     found: list[list[int | None]] = []
     tokens = tokenize(
@@ -33,7 +34,10 @@ def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Maske
     words = np.array(flat, dtype=np.int64)
     words[np.isin(tokens.ids, tokenizer.all_special_ids)] = NO_WORD
     own = tokens.ids == tokenizer.mask_token_id
-    tokens, numbered = _kept(tokens, _numbered(words, tokens), own)
+    piece = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    numbered = _numbered(words, tokens)
+    numbered[np.isin(piece, piece[own])] = NO_WORD
+    tokens, numbered = _kept(tokens, numbered, own)
     usable = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids).astype(np.int32)
     how = Hiding(tokenizer.mask_token_id, usable, seed)
     ids, wanted = hide(tokens.ids, numbered, tokens.offsets, how, 0)

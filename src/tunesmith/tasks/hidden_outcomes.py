@@ -15,8 +15,8 @@ from tunesmith.data.masked import Masked
 from tunesmith.models.forward import outputs
 
 LOSS, RIGHT, COUNT, FIRST = 0, 1, 2, 3
-"""The columns of an outcome: the loss of a row over its hidden tokens, how many of them are told, how many there are; then come
-the tokens of its first window, the hidden ones as they are told."""
+"""The columns of an outcome: the loss of a row over its hidden tokens, how many of them are told, how many there are; then
+come the tokens of its first window, the hidden ones as they are told."""
 NONE = -1
 """Stands after the last token."""
 SAMPLES, LEARNED = 4, 3

@@ -146,6 +146,7 @@ class MaskedLm(Separate, Language):
         return truncation(examples, model.limit) | {"rows_left_out": examples.left_out}
 
     def variation(self, examples: Masked) -> Variation:
+        metrics.insist(examples.by_row)  # masks of their own are all that some texts have
         return Variation(
             None,
             f"{100 * SHARE:.0f} % of the words of each window are hidden, others in each epoch, and told from the rest: "
