@@ -20,8 +20,9 @@ def few(source: Path, target: Path, rows: int, seed: int) -> tuple[Path, Path]:
     with open(source, newline="", encoding="utf-8") as handle:
         header, *table = csv.reader(handle)
     by_class = defaultdict(list)
+    column = header.index("label")
     for row in table:
-        by_class[row[-1]].append(row)
+        by_class[row[column]].append(row)
     drawn: dict[str, list[list[str]]] = {"train": [], "validation": []}
     for number, name in enumerate(sorted(by_class)):
         order = seeds.generator(seed, "few", number).permutation(len(by_class[name]))
@@ -37,7 +38,7 @@ def few(source: Path, target: Path, rows: int, seed: int) -> tuple[Path, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="a folder with train.csv and test.csv, the class in the last column")
+    parser.add_argument("data", type=Path, help="a folder with train.csv and test.csv, with a column label")
     parser.add_argument("--rows", type=int, default=8, help="labelled rows a class")
     parser.add_argument("--epochs", type=int, default=5, help="over the texts")
     parser.add_argument("--seed", type=int, default=0)

@@ -181,7 +181,7 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
     with timed(timings, "baselines"):
-        beside = _beside(ready, job, trained.plan, references, listen)
+        beside = _beside(ready, job, trained.plan, place, references, listen)
     if state.is_main_process:
         conclude(ready, trained, beside, place, timings, listen, references)
     return place
@@ -218,6 +218,7 @@ def _beside(
     ready: prepare.Prepared,
     job: Callable[[Plan], Job],
     plan: Plan,
+    place: Run,
     references: Sequence[Reference],
     listen: Listener,
 ) -> Beside:
@@ -227,7 +228,7 @@ def _beside(
     if "scratch" in wanted.evaluate.baselines and not ready.loading.fresh:
         scratch = train_from_scratch(ready, job(plan), listen)
     if wanted.adapt is not None and WITHOUT_ADAPT in wanted.evaluate.baselines:
-        without = train_without_adapt(ready, plan, job(plan).checkpoints, references, listen)
+        without = train_without_adapt(ready, plan, checkpoints_of(ready, plan, place), references, listen)
     return Beside(scratch, without)
 
 

@@ -35,7 +35,9 @@ def tokenizer() -> Any:
 
 
 WORDS = st.text(alphabet="abcd", min_size=1, max_size=6)
-TEXTS = st.lists(st.lists(WORDS | st.sampled_from(["[MASK]", "é", "."]), min_size=1, max_size=40).map(" ".join), min_size=1)
+TEXTS = st.lists(
+    st.lists(WORDS | st.sampled_from(["[MASK]", "é", "."]), min_size=1, max_size=40).map(" ".join), min_size=1
+)
 
 
 def read(tokenizer: Any, texts: list[str], limit: int, seed: int = 0) -> Masked:
@@ -76,7 +78,9 @@ def test_every_word_can_be_hidden_in_one_window_and_in_no_other(tokenizer: Any, 
     found = read(tokenizer, texts, 8 * limit)
     for row, text in enumerate(texts):
         letters = [letter for letter in text.replace("[MASK]", "").replace("é", "") if letter != " "]
-        usable = [found.words[inside] != NO_WORD for inside, of in zip(pieces(found), found.owner, strict=True) if of == row]
+        usable = [
+            found.words[inside] != NO_WORD for inside, of in zip(pieces(found), found.owner, strict=True) if of == row
+        ]
         assert sum(int(one.sum()) for one in usable) == len(letters)
 
 

@@ -25,13 +25,15 @@ def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Maske
     window that shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no word
     is hidden. A window without either is left out.
     """
-    found: list[list[int | None]] = []
-    tokens = tokenize(
-        tokenizer, rows, None, Reading(limit, windows=True), lambda _, piece: found.append(piece.word_ids)
-    )
-    # A text that gives no token has one that stands for it, which is no word.
-    flat = [NO_WORD if word is None else word for piece in found for word in piece or [None]]
-    words = np.array(flat, dtype=np.int64)
+    found: list[Words] = []
+
+    def hear(_: int, piece: Any) -> None:
+        # A text that gives no token has one that stands for it, which is no word.
+        numbers = [NO_WORD if word is None else word for word in piece.word_ids] or [NO_WORD]
+        found.append(np.array(numbers, dtype=np.int32))
+
+    tokens = tokenize(tokenizer, rows, None, Reading(limit, windows=True), hear)
+    words = np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
     words[np.isin(tokens.ids, tokenizer.all_special_ids)] = NO_WORD
     own = tokens.ids == tokenizer.mask_token_id
     piece = np.repeat(np.arange(len(tokens)), tokens.lengths)
