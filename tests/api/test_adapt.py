@@ -1,4 +1,4 @@
-"""adapt: continued pre-training before the task, in a run inside the run; stopped anywhere, it goes on; the report says if it helped."""
+"""adapt: continued pre-training before the task, in a run inside the run, held against the same training without it."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_the_plan_shows_both(adapted: dict[str, Any], capsys: pytest.CaptureFixt
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="method scratch forgets them"):
         settings_.parse(settings | {"adapt": True, "method": "scratch"})
-    with pytest.raises(SettingsError, match="unknown key 'adapt.epoch'; did you mean 'epochs'"):
+    with pytest.raises(SettingsError, match=r"unknown key 'adapt\.epoch'; did you mean 'epochs'"):
         settings_.parse(settings | {"adapt": {"epoch": 3}})
     with pytest.raises(SettingsError, match="networks that read text"):
         settings_.parse(settings | {"adapt": True, "model": {"python": "x:y"}})

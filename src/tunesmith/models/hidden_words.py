@@ -22,8 +22,8 @@ def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Maske
     """The texts in windows of at most `limit` tokens, with whole words hidden in each; see `data/masked.py`.
 
     Words are those that the tokenizer parts a text into before it makes tokens (`word_ids`). A word is hidden in the first
-    window that shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no word
-    is hidden. A window without either is left out.
+    window that shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no
+    word is hidden. A window without either is left out.
     """
     found: list[Words] = []
 

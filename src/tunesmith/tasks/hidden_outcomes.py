@@ -62,6 +62,7 @@ def samples(rows: pa.Table, examples: Masked, said: Mapping[str, Array], tokeniz
             continue
         row, words = int(examples.owner[piece]), examples.words[inside]
         given = np.where(hidden, examples.how.mask, examples.ids[inside])
+        given = given[hidden | ~np.isin(given, tokenizer.all_special_ids)]
         own = {name: one[row, FIRST : FIRST + len(hidden)].astype(np.int64) for name, one in said.items()}
         found.append(
             {
