@@ -163,6 +163,15 @@ def test_a_stopped_run_goes_on_with_the_words_that_it_would_have_hidden(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_references_of_the_same_name_hide_each_token_by_itself(folder: Path, tmp_path: Path) -> None:
+    reference = {"name": "texts", "data": str(write_texts(tmp_path / "more.csv", 100, seed=5)), "rows": 50}
+    evaluate = {"resamples": 100, "retention": [reference]}
+    run = tunesmith.finetune(given(folder, evaluate=evaluate, method="lora"), run=tmp_path / "run")
+    (entry,) = json.loads(run.report.read_text())["retention"]
+    assert entry["metric"] == "pseudo_perplexity"
+    assert entry["after"]["value"] < entry["before"]["value"]
+
+
 def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="knows no AutoModelForMaskedLM"):
         ready(given(folder, model=str(write_model(tmp_path / "gpt2", "gpt2"))), tmp_path / "cache")
