@@ -109,10 +109,7 @@ def conclude(
                     "test": task.truncation(test.examples, model),
                 }
         with timed(timings, "baselines"):
-            others = _baselines(ready, trained, beside, test, place)
-            if beside.without_adapt is not None:
-                model_without = _without_adapt(beside.without_adapt, references, listen)
-                others[WITHOUT_ADAPT] = answers(task, model_without, test.examples, trained.plan.precision)
+            others = _baselines(ready, trained, beside, test, checkpoints, references, listen)
             sections |= against(how, test, others)
             written = {name: others[name] for name in others if name != task.constant} | {"after": test.logits}
             sections["samples"] = task.samples(test.rows, test.examples, written, model)
@@ -272,7 +269,15 @@ def checkpoints_of(ready: Prepared, plan: Plan, place: Run) -> Path:
     return place.checkpoints if len(ready.frontier.candidates) == 1 else place.checkpoints / slug(plan.label)
 
 
-def _baselines(ready: Prepared, trained: Trained, beside: Beside, test: Reading, place: Run) -> dict[str, Array]:
+def _baselines(
+    ready: Prepared,
+    trained: Trained,
+    beside: Beside,
+    test: Reading,
+    checkpoints: Path,
+    references: Sequence[Reference],
+    listen: Listener,
+) -> dict[str, Array]:
     """Logits of what the model is held against, on the test rows."""
     task, plan, model = ready.task, trained.plan, trained.model
     precision = plan.precision
@@ -284,10 +289,12 @@ def _baselines(ready: Prepared, trained: Trained, beside: Beside, test: Reading,
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
-        head = checkpoints_of(ready, plan, place) / PROBE_HEAD
-        found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
+        found["probe"] = baselines.probe(task, pretrained, checkpoints / PROBE_HEAD, test.rows, precision)
     if beside.scratch is not None:
         found["scratch"] = answers(task, beside.scratch, test.examples, precision)
+    if beside.without_adapt is not None:
+        without = _without_adapt(beside.without_adapt, references, listen)
+        found[WITHOUT_ADAPT] = answers(task, without, test.examples, precision)
     return found
 
 

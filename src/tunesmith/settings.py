@@ -382,10 +382,7 @@ def _insist(found: Settings, where: str) -> None:
             "Leave one of them away.",
         )
     if found.adapt is not None and isinstance(found.model, UserModel):
-        raise SettingsError(
-            f"{where}: adapt is for networks that read text, but model.python builds one that reads images.",
-            "Leave adapt away.",
-        )
+        raise SettingsError(f"{where}: adapt is for networks that read text, unlike model.python.", "Leave it away.")
     if wanted.swa and wanted.ema:
         raise SettingsError(f"{where}: train.swa and train.ema both say which average is kept.", "Set one of them.")
     if wanted.r_drop and wanted.dropout == 0:
