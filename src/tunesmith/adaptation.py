@@ -16,7 +16,7 @@ from tunesmith import run as runs
 from tunesmith.contracts import Task
 from tunesmith.data.cells.text import TEXT
 from tunesmith.data.load import Dataset, load_unlabelled
-from tunesmith.errors import RunError, SettingsError
+from tunesmith.errors import DataError, RunError, SettingsError
 from tunesmith.models.adapted import CAUSAL, complete, objective_of
 from tunesmith.run import Run
 from tunesmith.settings import (
@@ -56,7 +56,10 @@ def begin(wanted: Settings, place: Run, left: float | None) -> Settings:
     with runs.scratch() as cache:
         task, dataset = prepare.load_data(wanted, cache / "task")
         data = _own_texts(task, dataset, place) if adapt.data is None else adapt.data
-        texts = load_unlabelled(data, cache / "texts", wanted.seed)
+        try:
+            texts = load_unlabelled(data, cache / "texts", wanted.seed)
+        except DataError as error:
+            raise DataError(f"The texts of adapt cannot be used: {error.what}", error.mend) from error
         repeated = _repeated(texts, dataset, wanted.data.near_duplicate)
         prints = record.fingerprints(dataset)
     tested = dataset.splits["test"].num_rows

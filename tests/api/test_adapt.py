@@ -148,7 +148,7 @@ def test_data_that_changed_during_the_adaptation_are_refused(
 
 def test_a_mistake_before_the_first_step_leaves_no_folder(adapted: dict[str, Any], tmp_path: Path) -> None:
     adapted["adapt"] = TEXTS | {"data": str(tmp_path / "missing.txt")}
-    with pytest.raises(TunesmithError, match=r"missing\.txt"):
+    with pytest.raises(TunesmithError, match=r"The texts of adapt cannot be used: .*missing\.txt"):
         tunesmith.finetune(adapted, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

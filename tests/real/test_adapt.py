@@ -1,4 +1,4 @@
-"""A real encoder goes on with its pre-training; skipped, and said so, where the folder shared/ beside the checkout is absent."""
+"""A real encoder goes on with its pre-training; skipped, and said so, where no folder shared/ lies beside the checkout."""
 
 from __future__ import annotations
 
