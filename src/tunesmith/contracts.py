@@ -212,6 +212,11 @@ class Model:
     resized: bool = False
     """Whether its weights differ from those in its files, as it reads images of another size."""
 
+    @property
+    def language(self) -> bool:
+        """Whether it is a language model, which gives a logit to each token of its vocabulary, wherever it is asked."""
+        return self.opens in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+
 
 @dataclass(frozen=True)
 class Loading:

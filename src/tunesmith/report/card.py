@@ -17,6 +17,7 @@ HUB = {
     "text-similarity": "sentence-similarity",
     "causal-lm": "text-generation",
     "preference": "text-generation",
+    "masked-lm": "fill-mask",
 }
 """What the Hub calls tasks of other names."""
 

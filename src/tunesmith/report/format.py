@@ -9,7 +9,7 @@ SHARES = {
     "recall_at_1", "recall_at_5", "recall_at_10", "triplet_accuracy", "map_at_r",
     "verification_accuracy", "eer", "tar_at_far_1",
     "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy", "rouge_l",
-    "preference_accuracy", "likelihood_accuracy",
+    "preference_accuracy", "likelihood_accuracy", "masked_accuracy",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -32,6 +32,8 @@ NAMES = {
     "spearman": "Spearman correlation",
     "rouge_l": "ROUGE-L",
     "pseudo_perplexity": "pseudo-perplexity",
+    "masked_perplexity": "perplexity of hidden tokens",
+    "masked_accuracy": "accuracy of hidden tokens",
     "entity_f1": "entity F1",
     "entity_macro_f1": "entity macro-F1",
     "f1": "F1",

@@ -48,11 +48,12 @@ MODES = {
 """What Pillow's modes are called."""
 BASELINES = {
     "majority": "always giving the commonest answer",
-    "frequencies": "telling tokens by how often they are learned in train, whatever stands before them",
-    "before": "the model as it was before training",
+    "frequencies": "telling tokens by how often each is learned in train",
+    "before": "the model as it came",
     "longer": "always preferring the longer answer",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
+    "without_adapt": "the same training without the adaptation",
 }
 
 
@@ -71,6 +72,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
     if better:
         sentences.append(f"Use {baseline(report, better[0])} instead: it is better.")
+    sentences += adapted(report)
     if chosen := why(report):
         sentences.append(chosen)
     sentences += retained.sentences(report)
@@ -94,6 +96,22 @@ def headless(report: Mapping[str, Any]) -> bool:
 def baseline(report: Mapping[str, Any], name: str) -> str:
     """What stands behind the name of a baseline."""
     return "the pre-trained network as it came" if name == "probe" and headless(report) else BASELINES.get(name, name)
+
+
+def adapted(report: Mapping[str, Any]) -> list[str]:
+    """What came of the adaptation, where there was one; whether it helped the task is what the comparison says."""
+    found = report.get("adapt")
+    if found is None:
+        return []
+    metric, after = found["metric"], found["after"]
+    reached = f"{value(metric, after['value'])} ({bounds(metric, after['low'], after['high'])})"
+    went = f"fell from {value(metric, found['before']['value'])} to {reached}" if "before" in found else f"is {reached}"
+    epochs = f"{found['epochs']} epoch{'' if found['epochs'] == 1 else 's'}"
+    return [
+        f"Before the task the network went on with its pre-training ({found['task']}, {found['method']}) on "
+        f"{found['texts']:,} texts, for {epochs} and {duration(found['seconds'])}: the {metric_name(metric)} of "
+        f"{found['held_out']:,} texts held out {went}."
+    ]
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:
