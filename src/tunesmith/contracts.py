@@ -183,7 +183,7 @@ class Model:
     limit: int
     """Longest input, in tokens."""
     backbone: str
-    """The attribute of `module` that holds the pre-trained part."""
+    """The attribute of `module` that holds the pre-trained part; empty where that is `module` itself, head and all."""
     example: Batch
     """A batch that the network takes, as small as may be, to see with how it is made."""
     modality: Modality
@@ -204,7 +204,15 @@ class Model:
     four_bit: bool = False
     """Whether the linear layers of its blocks are kept in 4 bits."""
     resized: bool = False
-    """Whether its weights differ from those in its files, as it reads images of another size."""
+    """Whether its weights differ from those in its files, as it reads images of another size, or writes where these only
+    read."""
+    decoder: str = ""
+    """The module that writes what it writes, of a network of two halves, of which the other one reads; empty elsewhere."""
+
+    @property
+    def start(self) -> str:
+        """How the full names of what the backbone holds begin."""
+        return f"{self.backbone}." if self.backbone else ""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ TASK_TYPES = {
     "AutoModelForTokenClassification": peft.TaskType.TOKEN_CLS,
     "AutoModelForQuestionAnswering": peft.TaskType.QUESTION_ANS,
     "AutoModelForCausalLM": peft.TaskType.CAUSAL_LM,
+    "AutoModelForSeq2SeqLM": peft.TaskType.SEQ_2_SEQ_LM,
 }
 """By transformers' class, PEFT's name for what it does; it has none for images."""
 _KEYS_AND_VALUES = (
@@ -195,10 +196,13 @@ def _quiet() -> Iterator[None]:
 def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the stages `blocks`."""
     inside = [f"{name}." for number, name in enumerate(model.blocks) if f"block {number}" in blocks]
+    head = tuple(f"{name}." for name in model.head_inside)  # it trains by itself
     return [
         name
         for name, child in model.module.named_modules()
-        if isinstance(child, nn.Linear | Conv1D) and any(name.startswith(start) for start in inside)
+        if isinstance(child, nn.Linear | Conv1D)
+        and any(name.startswith(start) for start in inside)
+        and not name.startswith(head)
     ]
 
 
