@@ -78,6 +78,11 @@ class Examples(Protocol):
         ...
 
     @property
+    def read_lengths(self) -> Indices:
+        """(examples,) how many of these the first blocks see: fewer where a decoder reads what was written so far."""
+        ...
+
+    @property
     def rows(self) -> int: ...
 
     @property
@@ -380,6 +385,10 @@ class Task(Scoring, Protocol):
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:
         """The order in which an epoch takes the training rows `examples`, where neighbours belong into one step; None where
         chance and length decide."""
+        ...
+
+    def sampled(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        """`logits`, as `decode` gives them, with what `score` needs beside them: texts written for a few rows."""
         ...
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:

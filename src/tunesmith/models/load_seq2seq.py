@@ -32,7 +32,16 @@ from tunesmith.models.told_places import tell_places
 KIND = transformers.AutoModelForSeq2SeqLM
 CROSS = "crossattention"
 """What transformers calls the layers of a BERT or RoBERTa that look at what another network read."""
-ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "bert-generation", "roberta-prelayernorm")
+ENCODERS = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "ernie",
+    "bert-generation",
+    "roberta-prelayernorm",
+)
 """Architectures, by transformers' name, that can be given such layers."""
 
 
@@ -41,8 +50,8 @@ def load_seq2seq(
 ) -> Model:
     """A network that reads a text and writes another, in fp32, which gives logits only where it is asked to.
 
-    An encoder alone becomes both halves: the writing one is a copy that looks back only, with new layers that look at what was
-    read, and a new layer before its vocabulary, whose matrix is that of its embeddings.
+    An encoder alone becomes both halves: the writing one is a copy that looks back only, with new layers that look at what
+    was read, and a new layer before its vocabulary, whose matrix is that of its embeddings.
 
     Args:
         source: folder, "builtin:…" or Hub id.
@@ -103,7 +112,8 @@ def language_token(tokenizer: Any, code: str) -> int:
         if found is not None and found != tokenizer.unk_token_id:
             return int(found)
     raise SettingsError(
-        f"The tokenizer knows no language {code!r}.", "Give a code as its model card writes it, such as de_DE or deu_Latn."
+        f"The tokenizer knows no language {code!r}.",
+        "Give a code as its model card writes it, such as de_DE or deu_Latn.",
     )
 
 
@@ -128,7 +138,7 @@ def _insist(config: Any, loading: Loading, source: str) -> None:
         )
     if loading.four_bit:
         raise SettingsError(
-            f"{source} is an encoder, of which a network that writes is made here, and that has no files to be read in 4 bits.",
+            f"{source} is an encoder, of which a network that writes is made here: it has no files to read in 4 bits.",
             "Use another method than qlora.",
         )
 
@@ -141,11 +151,14 @@ def _of_two(folder: str, config: Any, loading: Loading, remote_code: bool) -> An
         module = transformers.EncoderDecoderModel(config=made)
         module.set_attn_implementation(how)
         return module.float()
-    own = {"use_safetensors": True, "dtype": torch.float32, "attn_implementation": how, "trust_remote_code": remote_code}
+    own = {
+        "use_safetensors": True,
+        "dtype": torch.float32,
+        "attn_implementation": how,
+        "trust_remote_code": remote_code,
+    }
     given = {f"{half}_{key}": value for half in ("encoder", "decoder") for key, value in own.items()}
-    return transformers.EncoderDecoderModel.from_encoder_decoder_pretrained(
-        folder, folder, **given
-    ).float()
+    return transformers.EncoderDecoderModel.from_encoder_decoder_pretrained(folder, folder, **given).float()
 
 
 def _tell_marks(module: Any, tokenizer: Any, source: str) -> None:
@@ -177,7 +190,7 @@ def _untie(module: Any) -> None:
 
 
 def _apart(module: Any, tokenizer: Any, head: HeadKind) -> Model:
-    """The network with its stages found: embeddings of both halves, the blocks of the reading half, then the writing one's."""
+    """The network with its stages found: embeddings of both halves, blocks of the reading one, then of the writing one."""
     tell_places(module, type(module).__name__)
     names = {id(child): name for name, child in module.named_modules()}
     reads, writes = names[id(module.get_encoder())], names[id(module.get_decoder())]

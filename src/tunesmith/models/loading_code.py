@@ -149,6 +149,28 @@ def writing_code(model: Model, folder: str, problem: str, *, chats: bool) -> str
     )
 
 
+def rendering_code(model: Model, folder: str, prefix: str) -> str:
+    """The lines of Python, for the model card, that let a saved network of two halves write.
+
+    Args:
+        prefix: what stands before every source.
+    """
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    opening = (
+        _peft_opening(model, folder, "AutoPeftModelForSeq2SeqLM", trusted)
+        if loader_of(model) == PEFT
+        else "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+        f'model = AutoModelForSeq2SeqLM.from_pretrained("{folder}"{trusted}).eval()\n'
+    )
+    return (
+        f"{opening}"
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+        f'tokens = tokenizer({prefix + "your text"!r}, truncation=True, return_tensors="pt").to(model.device)\n'
+        "written = model.generate(tokens.input_ids, attention_mask=tokens.attention_mask)\n"
+        "print(tokenizer.decode(written[0], skip_special_tokens=True))"
+    )
+
+
 def segmentation_code(model: Model, folder: str) -> str:
     """The lines of Python, for the model card, that open a saved segmenter with a public loader."""
     trusted = ", trust_remote_code=True" if model.remote_code else ""

@@ -97,9 +97,7 @@ def opened(folder: Path, kind: Any, apart: Callable[[Any], Model], *, remote_cod
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     adapted, more = (folder / "adapter_config.json").is_file(), quantised.read(folder)
     module = _opened(kind, adapters.base_of(folder) if adapted else str(folder), config, remote_code, **more)
-    model = replace(
-        apart(module), source=str(folder), folder=str(folder), remote_code=remote_code, four_bit=bool(more)
-    )
+    model = replace(apart(module), source=str(folder), folder=str(folder), remote_code=remote_code, four_bit=bool(more))
     return adapters.read(folder, model) if adapted else model
 
 

@@ -144,9 +144,7 @@ def _execution_order(
     return reached
 
 
-def _stage_of(
-    name: str, start: str, block_stage: Mapping[str, int], reached: Mapping[str, int], count: int
-) -> int:
+def _stage_of(name: str, start: str, block_stage: Mapping[str, int], reached: Mapping[str, int], count: int) -> int:
     if not name.startswith(start):
         return count - 1
     for block, stage in block_stage.items():

@@ -6,6 +6,7 @@ TABLE = {
     "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
     "question-answering": "tunesmith.tasks.question_answering:QuestionAnswering",
+    "seq2seq": "tunesmith.tasks.seq2seq:Seq2Seq",
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "token-classification": "tunesmith.tasks.token_classification:TokenClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",

@@ -32,6 +32,9 @@ class Separate:
     def keep(self, fitted: float | None) -> None:
         return
 
+    def sampled(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        return logits
+
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
         return logits
 

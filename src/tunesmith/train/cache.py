@@ -294,7 +294,7 @@ def _fill(
     model: Model, way: Way, source: Source, keys: Mapping[int, str], store: Store, precision_name: str
 ) -> dict[int, Activations]:
     """One pass over `source`; activations by count, those left out for which there is no room."""
-    device, lengths = device_of(model.module), source.examples.lengths
+    device, lengths, read = device_of(model.module), source.examples.lengths, source.examples.read_lengths
     everything = np.arange(len(lengths))
     kept: dict[int, Activations | None] = {}
     with torch.no_grad(), precision(device, precision_name), captured(model, way, list(keys)) as passing:
@@ -303,7 +303,7 @@ def _fill(
             for count, found in passing(to(batch, device)).items():
                 if count not in kept:
                     room = partial(store.room, name=keys[count])
-                    kept[count] = _shaped(found, batch, everything, lengths, precision_name, room)
+                    kept[count] = _shaped(found, batch, everything, read, precision_name, room)
                 if (one := kept[count]) is not None:
                     _put(one.values, one.starts, indices, found.cpu())
     store.promised = 0  # all of it is written, and the system knows

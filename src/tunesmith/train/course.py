@@ -21,7 +21,7 @@ from tunesmith.contracts import Batch, Batched, Collate, Examples, Indices, Mode
 from tunesmith.data import batches
 from tunesmith.errors import RunError
 from tunesmith.models.dropout import set_dropout
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import scores
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.running_statistics import reestimate
 from tunesmith.models.unread import unread_skipped
@@ -221,10 +221,9 @@ class Course:
     def _scores(self, collate: Collate) -> tuple[float, float]:
         """Loss and primary metric on validation."""
         task, validation = self.job.task, self.job.validation
-        found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
-        scores = dict(task.score(validation, found))
-        scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
-        return scores["loss"], scores[task.primary_metric]
+        found = dict(scores(task, self.job.model, validation, self.job.plan.precision, collate))
+        found = processes.agree(found)  # rounding may differ between processes, and all must stop together
+        return found["loss"], found[task.primary_metric]
 
     def _average(self) -> None:
         """Let the weights after a step into the average that the plan asks for."""
