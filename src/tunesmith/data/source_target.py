@@ -52,7 +52,8 @@ class SourceTarget:
     @cached_property
     def lengths(self) -> Indices:
         """(examples,) tokens of both sides."""
-        return self.read_lengths + self.target.lengths
+        both: Indices = self.read_lengths + self.target.lengths
+        return both
 
     @cached_property
     def read_lengths(self) -> Indices:
@@ -74,7 +75,8 @@ class SourceTarget:
     @property
     def lost(self) -> Indices:
         """(rows,) tokens that were cut."""
-        return self.cut.sum(axis=1)
+        both: Indices = self.cut.sum(axis=1)
+        return both
 
     @property
     def by_row(self) -> npt.NDArray[np.float64]:

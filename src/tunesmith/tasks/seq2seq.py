@@ -106,7 +106,7 @@ class Seq2Seq(Separate, Language):
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
         return {
-            "model": str(tiny_renderings.write_t5(folder / "model")),
+            "model": str(tiny_renderings.write_bart(folder / "model")),
             "data": str(tiny_renderings.write_renderings(folder / "rows.jsonl")),
         }
 

@@ -1,4 +1,4 @@
-"""A T5 of two blocks a half, and texts that can be made of others, made on the spot for the contract tests."""
+"""A BART of two blocks a half, and texts that can be made of others, made on the spot for the contract tests."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import transformers
 from tunesmith.tasks.tiny import SMALL, WORDS, words
 
 
-def write_t5(folder: Path) -> Path:
-    """A pre-trained T5 with random weights, its head tied to its embeddings."""
+def write_bart(folder: Path) -> Path:
+    """A pre-trained BART with random weights, its head tied to its embeddings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = transformers.T5Config(
-            vocab_size=SMALL["vocab_size"], d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
-            decoder_start_token_id=0, pad_token_id=0, eos_token_id=3,
+        config = transformers.BartConfig(
+            vocab_size=SMALL["vocab_size"], d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=64,
+            pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=None,
         )  # fmt: skip
-        transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+        transformers.BartForConditionalGeneration(config).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words(), model_max_length=64, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
         eos_token="[SEP]", model_input_names=["input_ids", "attention_mask"],
