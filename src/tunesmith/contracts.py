@@ -287,6 +287,11 @@ class Scoring(Protocol):
         ...
 
     @property
+    def writes(self) -> bool:
+        """Whether its primary metric is one of texts, which have to be written first."""
+        ...
+
+    @property
     def primary_metric(self) -> str:
         """The metric that counts; `metrics.direction` says which way it gets better."""
         ...

@@ -34,7 +34,9 @@ class _OnePart:
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         """Raise SettingsError where the network has no such part, as T5 has no biases."""
         if not any(stage.chosen(self.part) for stage in stages):
-            raise SettingsError(f"{self.name} trains {self.part}, and this network has none.", "Use lora, partial or full.")
+            raise SettingsError(
+                f"{self.name} trains {self.part}, and this network has none.", "Use lora, partial or full."
+            )
         choices = choose(facts, passes=2, rate=10)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = [

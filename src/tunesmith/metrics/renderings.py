@@ -70,6 +70,12 @@ def intervals(
     return percentiles(_whole(values), drawn, confidence)
 
 
+def figure(counts: Array, metric: str) -> float:
+    """One metric over rows for which something was written."""
+    kept = counts[~np.isnan(counts[:, 0])]
+    return float(figures(kept, np.ones((1, len(kept))), [metric])[metric][0])
+
+
 def difference(
     first: Array,
     second: Array,

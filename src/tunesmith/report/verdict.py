@@ -46,6 +46,7 @@ MODES = {
 """What Pillow's modes are called."""
 BASELINES = {
     "majority": "always giving the commonest answer",
+    "lead": "giving the first words of the source",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
 }
@@ -101,6 +102,13 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
             )
     if any(found["rows_in_windows"] for found in splits.values()):
         sentences.append("Other loaders read the first window only; `tunesmith predict` reads them all.")
+    for name, found in splits.items():
+        cut = found.get("targets", {})
+        if cut.get("rows_cut"):
+            sentences.append(
+                f"Of the {name} split, {rows(cut['rows_cut'])} {'has a target' if cut['rows_cut'] == 1 else 'have targets'} of "
+                f"more than {cut['limit']:,} tokens, cut at the end by {cut['tokens_lost']:,} in all; that is not learned as an end."
+            )
     if not sentences:
         longest = max(found["longest"] for found in splits.values())
         limit = splits["train"]["limit"]

@@ -42,6 +42,7 @@ class Language(ABC):
     cells = TEXT
     keeps_head = True
     compares = False
+    writes: bool = False
     network: ClassVar[Any]
     """transformers' class."""
     name: ClassVar[str]

@@ -11,8 +11,6 @@ import pyarrow as pa
 from tunesmith.contracts import Array
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.source_target import SourceTarget
-from tunesmith.errors import SettingsError
-from tunesmith.metrics import renderings as metrics
 from tunesmith.metrics import written
 from tunesmith.models.two_sides import Writer
 from tunesmith.models.writing import NONE
@@ -29,21 +27,6 @@ def references_of(rows: pa.Table) -> list[list[str]] | None:
     if "target" not in rows.column_names:
         return None
     return [target["texts"] for target in rows.column("target").to_pylist()]
-
-
-def figure(counts: Array, metric: str) -> float:
-    """One metric of the rows that were written.
-
-    Raises:
-        SettingsError: none was.
-    """
-    kept = counts[~np.isnan(counts[:, 0])]
-    if not len(kept):
-        raise SettingsError(
-            f"Nothing was written that {metric} could measure: of reference data the loss alone is measured.",
-            "Set metric: perplexity for the task of the reference.",
-        )
-    return float(metrics.figures(kept, np.ones((1, len(kept))), [metric])[metric][0])
 
 
 def losses_by_frequency(train: SourceTarget, examples: SourceTarget, vocabulary: int) -> Array:

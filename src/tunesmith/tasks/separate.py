@@ -15,6 +15,7 @@ class Separate:
     """A task whose loss is a sum over rows, taken in any order."""
 
     compares: ClassVar[bool] = False
+    writes: bool = False
     constant: ClassVar[str] = "majority"
 
     def order(self, examples: Any, seed: int, epoch: int) -> Indices | None:

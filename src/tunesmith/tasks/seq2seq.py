@@ -103,6 +103,10 @@ class Seq2Seq(Separate, Language):
     def primary_metric(self) -> str:  # type: ignore[override]
         return str(self.settings.metric)
 
+    @property
+    def writes(self) -> bool:  # type: ignore[override]
+        return self.primary_metric != "perplexity"
+
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
         return {
@@ -116,7 +120,8 @@ class Seq2Seq(Separate, Language):
     @property
     def targets(self) -> Texts:
         """How targets are read."""
-        return Texts(PROBLEM, self.settings.several)
+        learned = "the first is learned" if self.settings.learn == "first" else "each is learned in turn"
+        return Texts(PROBLEM, self.settings.several, learned)
 
     def choices(self, model: Model) -> int:
         return 1  # however large the vocabulary is: the network knows it
@@ -212,8 +217,8 @@ class Seq2Seq(Separate, Language):
     def score(self, examples: SourceTarget, logits: Array) -> Mapping[str, float]:  # type: ignore[override]
         found = perplexity.perplexity(logits[:, LOSS], examples.by_row[: examples.rows])
         own = {"loss": float(np.log(found)), "perplexity": found}
-        if self.primary_metric != "perplexity":
-            own[self.primary_metric] = rendered_texts.figure(self._counts(examples, logits), self.primary_metric)
+        if self.writes and logits.shape[1] > FIRST:
+            own[self.primary_metric] = metrics.figure(self._counts(examples, logits), self.primary_metric)
         return own
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
@@ -258,7 +263,7 @@ class Seq2Seq(Separate, Language):
 
     def sampled(self, model: Model, examples: SourceTarget, logits: Array, precision: str) -> Array:
         """With what is written for a few rows, the likeliest token at each step; nothing where perplexity counts."""
-        if self.primary_metric == "perplexity":
+        if not self.writes:
             return logits
         return self._written(model, examples, logits, precision, self.settings.written_validation, quick=True)
 
@@ -300,7 +305,7 @@ class Seq2Seq(Separate, Language):
         groups: Array | None,
     ) -> Interval:
         drawn = how(settings, seed, groups)
-        if self.primary_metric == "perplexity":
+        if not self.writes:
             return perplexity.difference(logits[:, LOSS], other[:, LOSS], examples.by_row, **drawn)
         one, two = (self._counts(examples, said) for said in (logits, other))
         return metrics.difference(one, two, self.primary_metric, **drawn)
@@ -353,7 +358,7 @@ class Seq2Seq(Separate, Language):
         groups: Array | None,
     ) -> Interval:
         drawn = how(settings, seed, groups)
-        if self.primary_metric == "perplexity":
+        if not self.writes:
             one, other = (table.column("loss").to_numpy() for table in (first, second))
             return perplexity.difference(one, other, first.column("tokens").to_numpy(), **drawn)
         truth = first.column("truth").to_pylist()

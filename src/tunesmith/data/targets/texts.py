@@ -37,9 +37,9 @@ class Texts:
     )  # fmt: skip
     apart = False
 
-    def __init__(self, problem: str, several: bool | None = None) -> None:
-        """`several`: whether a cell is a list of texts; None to tell by the training cells."""
-        self.problem, self.several = problem, several
+    def __init__(self, problem: str, several: bool | None = None, learned: str = "the first is learned") -> None:
+        """`several`: whether a cell is a list of texts; None to tell by the training cells. `learned`: which of them, in words."""
+        self.problem, self.several, self.learned = problem, several, learned
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         """Raise DataError where the column is one of several, or has no text at all."""
@@ -52,7 +52,7 @@ class Texts:
             lists = bool(cells) and all(_listed(cell) is not None for cell in cells)
             if lists:
                 guesses = (
-                    "Every target is a list of texts: they are several ways to write it, and the first is learned "
+                    f"Every target is a list of texts: they are several ways to write it, and {self.learned} "
                     "(task.several=false takes the list for the text).",
                 )
         return Settled(self.problem, (), {"several": lists}, guesses)
