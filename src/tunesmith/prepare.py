@@ -91,6 +91,12 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             f"{truncation['limit']:,} tokens; {100 * truncation['share_of_tokens']:.1f} % of all tokens are cut from "
             "their ends."
         )
+    targets = truncation.get("targets", {}) if truncation else {}
+    if targets.get("rows_cut"):
+        say(
+            f"Note: the targets of {targets['rows_cut']:,} training rows are longer than {targets['limit']:,} tokens; "
+            f"{targets['tokens_lost']:,} tokens are cut from their ends, where no end is learned."
+        )
     store = Store(cache / "activations")
     found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)
     decided = method.plan(model.stages, facts_of(found, model))

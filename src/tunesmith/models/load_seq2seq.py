@@ -172,26 +172,37 @@ def _tell_marks(module: Any, tokenizer: Any, source: str) -> None:
 
 
 def _untie(module: Any) -> None:
-    """Give the head a matrix of its own; and where transformers then ties nothing any more, both halves their embeddings."""
+    """Give the head a matrix of its own; and what transformers ties only together with it, too."""
     last, first = module.get_output_embeddings(), module.get_decoder().get_input_embeddings()
     if last.weight is not first.weight:
         return
-    last.weight = torch.nn.Parameter(first.weight.detach().clone())
     for config in (module.config, module.get_decoder().config, module.config.get_text_config(decoder=True)):
         config.tie_word_embeddings = False
     with torch.device("meta"):
-        blank = type(module)(module.config)
-    for half in ("encoder", "decoder"):
-        own, shared = (one.get_encoder() if half == "encoder" else one.get_decoder() for one in (module, blank))
-        given = shared.get_input_embeddings().weight
-        if given is not blank.get_input_embeddings().weight:
-            held = own.get_input_embeddings()
-            held.weight = torch.nn.Parameter(held.weight.detach().clone())
+        blank = dict(type(module)(module.config).named_parameters(remove_duplicate=False))
+    taken: dict[int, int] = {}
+    for name, parameter in list(module.named_parameters(remove_duplicate=False)):
+        # The first of those that share one keeps it; another has a copy where a network of this configuration has two.
+        if taken.setdefault(id(parameter), id(blank[name])) != id(blank[name]):
+            owner, _, own = name.rpartition(".")
+            setattr(module.get_submodule(owner), own, torch.nn.Parameter(parameter.detach().clone()))
+
+
+def _fix_computed(module: Any) -> None:
+    """Make buffers of parameters that transformers computes anew whenever it opens the files, as the positions of Marian: what
+    they would learn is not saved."""
+    known = dict(module.named_parameters())
+    for name in set(known) & set(module._keys_to_ignore_on_save or ()):
+        owner, _, own = name.rpartition(".")
+        holder = module.get_submodule(owner)
+        delattr(holder, own)
+        holder.register_buffer(own, known[name].detach(), persistent=False)
 
 
 def _apart(module: Any, tokenizer: Any, head: HeadKind) -> Model:
     """The network with its stages found: embeddings of both halves, blocks of the reading one, then of the writing one."""
     tell_places(module, type(module).__name__)
+    _fix_computed(module)
     names = {id(child): name for name, child in module.named_modules()}
     reads, writes = names[id(module.get_encoder())], names[id(module.get_decoder())]
     inside = _head(module, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -16,7 +17,7 @@ from tunesmith.data.asked import NOTHING, Asked
 from tunesmith.data.source_target import SourceTarget
 from tunesmith.data.tokens import Tokens
 from tunesmith.errors import ModelError
-from tunesmith.models.forward import device_of
+from tunesmith.models.forward import device_of, evaluated
 from tunesmith.models.load import quiet
 
 CHUNK = 1_000
@@ -53,8 +54,7 @@ def writer_of(model: Model, limit: int) -> Writer:
     given = known if isinstance(known, list) else [known, own.eos_token_id, own.sep_token_id]
     ends = tuple(dict.fromkeys(one for one in given if one is not None))
     after = after if set(after) & set(ends) else (ends[0],)
-    labels = torch.tensor([[*before, *after]], device=device_of(network))
-    begin = int(network.prepare_decoder_input_ids_from_labels(labels=labels)[0, 0])
+    begin = _begin(network, [*before, *after])
     return Writer(own, limit, before[1:] if before[:1] == (begin,) else before, after, begin, ends)
 
 
@@ -122,6 +122,30 @@ def _source_tokens(model: Model, texts: pa.ChunkedArray, prefix: str) -> tuple[T
     whole = _encoded([prefix + text for text in texts.to_pylist()], model.processor)
     found = [_cut(tokens or stand_in, len(after), model.limit) for tokens in whole]
     return _pieces([one for one, _ in found]), np.array([lost for _, lost in found], dtype=np.int64)
+
+
+def _begin(network: Any, labels: list[int]) -> int:
+    """The token that the class of `network` puts before `labels`, seen in what reaches its decoder.
+
+    Raises:
+        ModelError: it shifts them in another way than by one place.
+    """
+    seen: list[torch.Tensor] = []
+
+    def watch(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+        seen.append(kwargs["input_ids"][0])
+
+    given = torch.tensor([labels], device=device_of(network))
+    handle = network.get_decoder().register_forward_pre_hook(watch, with_kwargs=True)
+    try:
+        with evaluated(network), torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of other ways to train
+            network(input_ids=given, labels=given)
+    finally:
+        handle.remove()
+    begin, *rest = seen[0].tolist()
+    if rest != labels[:-1]:
+        raise ModelError(f"{type(network).__name__} gives its decoder other tokens than those that it is to write.")
+    return int(begin)
 
 
 def _around(encode: Callable[..., Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:

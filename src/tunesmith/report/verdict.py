@@ -106,8 +106,8 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
         cut = found.get("targets", {})
         if cut.get("rows_cut"):
             sentences.append(
-                f"Of the {name} split, {rows(cut['rows_cut'])} {'has a target' if cut['rows_cut'] == 1 else 'have targets'} of "
-                f"more than {cut['limit']:,} tokens, cut at the end by {cut['tokens_lost']:,} in all; that is not learned as an end."
+                f"Of the {name} split, the targets of {rows(cut['rows_cut'])} were cut at the end, as they have more than "
+                f"{cut['limit']:,} tokens: {cut['tokens_lost']:,} in all. No end is learned there."
             )
     if not sentences:
         longest = max(found["longest"] for found in splits.values())

@@ -195,15 +195,15 @@ class Seq2Seq(Separate, Language):
         return sides(model, rows.column("input"), found, self.settings.prefix, self._writer)
 
     def inputs(self, examples: SourceTarget, indices: Indices, model: Model) -> Batch:  # type: ignore[override]
-        pad, network = model.processor.pad_token_id, model.module
+        pad = model.processor.pad_token_id
         ids, mask, _ = examples.source.padded(examples.owner[indices], pad)
-        labels, told, _ = examples.target.padded(indices, pad)
-        written: Any = network
-        given = written.prepare_decoder_input_ids_from_labels(labels=torch.from_numpy(labels))
+        target, told, _ = examples.target.padded(indices, pad)
+        given = np.roll(target, 1, axis=1)  # each token is told from those before it
+        given[:, 0] = self._writer.begin
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
-            "decoder_input_ids": given,
+            "decoder_input_ids": torch.from_numpy(given),
             "decoder_attention_mask": torch.from_numpy(told),
             PLACES: torch.from_numpy(examples.target.asked_at(indices)),
         }

@@ -38,7 +38,7 @@ class Texts:
     apart = False
 
     def __init__(self, problem: str, several: bool | None = None, learned: str = "the first is learned") -> None:
-        """`several`: whether a cell is a list of texts; None to tell by the training cells. `learned`: which of them, in words."""
+        """`several`: whether a cell is a list of texts; None to tell by the training cells. `learned`: which, in words."""
         self.problem, self.several, self.learned = problem, several, learned
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
