@@ -189,8 +189,8 @@ def _untie(module: Any) -> None:
 
 
 def _fix_computed(module: Any) -> None:
-    """Make buffers of parameters that transformers computes anew whenever it opens the files, as the positions of Marian: what
-    they would learn is not saved."""
+    """Make buffers of parameters that transformers computes anew whenever it opens the files, as the positions of Marian:
+    what they would learn is not saved."""
     known = dict(module.named_parameters())
     for name in set(known) & set(module._keys_to_ignore_on_save or ()):
         owner, _, own = name.rpartition(".")
