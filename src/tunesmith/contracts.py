@@ -219,6 +219,11 @@ class Model:
         """How the full names of what the backbone holds begin."""
         return f"{self.backbone}." if self.backbone else ""
 
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Those of its blocks that see nothing but the input: all but a decoder's."""
+        return tuple(name for name in self.blocks if not (self.decoder and name.startswith(f"{self.decoder}.")))
+
 
 @dataclass(frozen=True)
 class Loading:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import GenerationConfig
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
@@ -159,6 +161,8 @@ def read(folder: Path, model: Model) -> Model:
     with _quiet():
         found: Any = peft.PeftModel.from_pretrained(held, str(folder))
         module = found.get_base_model() if model.four_bit else found.merge_and_unload()
+    if (folder / GENERATION_CONFIG_NAME).is_file():  # the base writes in a way of its own
+        module.generation_config = GenerationConfig.from_pretrained(folder)
     return with_stages(replace(model, module=module))
 
 

@@ -49,8 +49,7 @@ class _Passed:
 
 def find_way(model: Model, batch: Batch) -> Way | None:
     """The way of `batch` (of three rows or more), or None where a block is passed more than once, so cannot be skipped."""
-    rows = len(next(iter(batch.values())))
-    blocks = tuple(name for name in model.blocks if not model.decoder or not name.startswith(f"{model.decoder}."))
+    rows, blocks = len(next(iter(batch.values()))), model.reading
     passed = _pass(model, batch)
     if any(name not in passed or passed[name].times != 1 for name in blocks):
         return None
