@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tiny import write_answers, write_boxes, write_identities, write_image_model, write_images, write_masks, write_tags
+from tunesmith.tasks.tiny_renderings import write_renderings
 
 ROOT = Path(__file__).parents[2]
 ROWS = 160
@@ -41,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_identities(folder / "things", 12, 4)
     write_tags(folder / "notes.conll", 60)
     write_answers(folder / "policies.jsonl", 60)
+    write_renderings(folder / "abstracts.jsonl", 60)
     Image.open(next(photos.rglob("*.png"))).save(folder / "new.jpg")
     source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
     with open(source, newline="", encoding="utf-8") as handle:

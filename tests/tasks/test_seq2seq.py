@@ -290,6 +290,13 @@ def test_what_is_written_does_not_hang_on_what_stands_beside_it(tmp_path: Path) 
         assert np.array_equal(alone[0], together[row])
 
 
+def test_the_verdict_names_the_rows_that_were_written(tmp_path: Path) -> None:
+    run = tunesmith.finetune(given(tmp_path, written=3) | {"evaluate": {"resamples": 100}}, run=tmp_path / "run")
+    page = (run.folder / "report.html").read_text()
+    assert "on 3 unseen rows" in page
+    assert "ROUGE-L on 3 test rows" in page
+
+
 def test_by_perplexity_nothing_is_written_between_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = prepared(given(tmp_path, metric="perplexity", written=0), tmp_path)
     monkeypatch.setattr(writing, "_written", lambda *_: pytest.fail("something is written"))

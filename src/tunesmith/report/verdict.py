@@ -58,7 +58,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     reached = report["metrics"]["test"][metric]
     method = METHODS.get(report["method"], f"The method {report['method']}")
     sentences = [
-        f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
+        f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {measured(report):,} test rows "
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})."
     ]
     sentences += [_compared(metric, entry) for entry in ordered(report)]
@@ -80,6 +80,11 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if report.get("memorising"):
         sentences.append(report["memorising"])
     return sentences
+
+
+def measured(report: Mapping[str, Any]) -> int:
+    """How many test rows the primary metric is of: all, unless they would have had to be written."""
+    return int(report.get("rows_measured", report["data"]["test"]))
 
 
 def lengths(report: Mapping[str, Any]) -> list[str]:

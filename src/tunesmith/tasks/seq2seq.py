@@ -316,10 +316,12 @@ class Seq2Seq(Separate, Language):
     def details(
         self, examples: SourceTarget, logits: Array, labels: Sequence[str], fitted: float | None
     ) -> dict[str, Any]:
-        """`writing`: how many rows were written, how many texts came to an end, and how long they are beside the targets."""
+        """`writing`: how many rows were written, how many texts came to an end, and how long they are beside the targets;
+        `rows_measured` by the primary metric, which are these."""
         if logits.shape[1] <= FIRST or not (logits[:, FIRST] != UNWRITTEN).any():
             return {}
-        return {"writing": rendered_texts.described(examples, logits, self._writer.tokenizer)}
+        found = {"writing": rendered_texts.described(examples, logits, self._writer.tokenizer)}
+        return found | ({"rows_measured": found["writing"]["rows"]} if self.writes else {})
 
     def mistakes(
         self,
