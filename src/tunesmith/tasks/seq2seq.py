@@ -85,6 +85,7 @@ class Seq2Seq(Separate, Language):
         written: Annotated[int, Field(ge=0)] = 1000
         """Test rows, drawn by the seed, that are written at the end, and as many of validation."""
         generation: Generation = Generation()
+        """How texts are written at the end; the table below has its keys."""
 
         @model_validator(mode="after")
         def _something_to_measure(self) -> Seq2Seq.Settings:
