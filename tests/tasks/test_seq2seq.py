@@ -290,6 +290,17 @@ def test_what_is_written_does_not_hang_on_what_stands_beside_it(tmp_path: Path) 
         assert np.array_equal(alone[0], together[row])
 
 
+def test_auto_chooses_among_methods_by_what_they_write(tmp_path: Path) -> None:
+    wanted = given(tmp_path) | {
+        "method": {"name": "auto", "candidates": ["full", "lora", {"name": "partial", "last": 2}]}
+    }
+    run = tunesmith.finetune(wanted | {"evaluate": {"resamples": 100}}, run=tmp_path / "run")
+    report = json.loads((run.folder / "report.json").read_text())
+    tried = [entry for entry in report["frontier"] if entry.get("metric")]
+    assert len(tried) == 3
+    assert sum(entry["chosen"] for entry in tried) == 1
+
+
 def test_the_verdict_names_the_rows_that_were_written(tmp_path: Path) -> None:
     run = tunesmith.finetune(given(tmp_path, written=3) | {"evaluate": {"resamples": 100}}, run=tmp_path / "run")
     page = (run.folder / "report.html").read_text()

@@ -88,12 +88,17 @@ def logits(
     return task.decode(examples, found["outcome"])
 
 
+def sampled(task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None) -> Array:
+    """`logits`, with what the task lets the network write of a few rows, by which models are chosen."""
+    found = logits(task, model, examples, precision_name, collate)
+    return task.sampled(model, examples, found, precision_name)
+
+
 def scores(
     task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None
 ) -> Mapping[str, float]:
     """What the task's `score` says of the model on `examples`, which a learning curve and a choice are made of."""
-    found = logits(task, model, examples, precision_name, collate)
-    return task.score(examples, task.sampled(model, examples, found, precision_name))
+    return task.score(examples, sampled(task, model, examples, precision_name, collate))
 
 
 def answers(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:
