@@ -294,7 +294,8 @@ def test_auto_chooses_among_methods_by_what_they_write(tmp_path: Path) -> None:
     wanted = given(tmp_path) | {
         "method": {"name": "auto", "candidates": ["full", "lora", {"name": "partial", "last": 2}]}
     }
-    run = tunesmith.finetune(wanted | {"evaluate": {"resamples": 100}}, run=tmp_path / "run")
+    more = {"evaluate": {"resamples": 100}, "budget": "10min"}
+    run = tunesmith.finetune(wanted | more, run=tmp_path / "run")
     report = json.loads((run.folder / "report.json").read_text())
     tried = [entry for entry in report["frontier"] if entry.get("metric")]
     assert len(tried) == 3
