@@ -133,7 +133,7 @@ def _tokenizer(folder: str, languages: tuple[str | None, str | None], source: st
 def _insist(config: Any, loading: Loading, source: str) -> None:
     if config.model_type not in ENCODERS:
         raise ModelError(
-            f"The model {source} ({config.model_type}) does not make one text of another, and cannot be given the layers for it.",
+            f"The model {source} ({config.model_type}) does not make one text of another, and cannot be taught to.",
             "Take a model such as T5, BART, Marian or Pegasus, an encoder such as BERT or RoBERTa, or task: causal-lm.",
         )
     if loading.four_bit:
