@@ -12,6 +12,7 @@ from tunesmith import methods, tasks
 from tunesmith.models.augment import Augment
 from tunesmith.registry import look_up
 from tunesmith.settings import (
+    AdaptSettings,
     Budget,
     DataSettings,
     EvaluateSettings,
@@ -39,9 +40,12 @@ def schema() -> dict[str, Any]:
     found["properties"]["data"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSettings"}]}
     reference = found["$defs"]["ReferenceSettings"]["properties"]
     reference["data"] = {"$ref": "#/properties/data"}
-    more = [_named("task", name, tasks.REFERENCES) for name in tasks.REFERENCES]
-    names = {"enum": list(tasks.REFERENCES)}
-    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, names, *more, {"type": "null"}]}
+    more = [_named("task", name, tasks.REFERENCES) for name in tasks.REFERENCES]  # of names that runs have too
+    reference["task"] = {"anyOf": [{"$ref": "#/properties/task"}, *more, {"type": "null"}]}
+    adapt = {"$ref": "#/$defs/AdaptSettings"}
+    found["properties"]["adapt"] = {"anyOf": [{"type": ["string", "boolean", "null"]}, adapt], "default": None}
+    texts = found["$defs"]["AdaptSettings"]["properties"]
+    texts["data"] = {"anyOf": [{"$ref": "#/properties/data"}, {"type": "null"}], "default": None}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tunesmith settings"} | found
 
 
@@ -56,6 +60,7 @@ def page() -> str:
         *_table("The run", "", Settings),
         *_table("A network of one's own", "model.", UserModel),
         *_table("Data", "data.", DataSettings),
+        *_table("Adaptation before the task", "adapt.", AdaptSettings),
         *_table("Budget", "budget.", Budget),
         *_table("Training", "train.", TrainSettings),
         *_table("A line of the plan, under the stage's name", "plan.STAGE.", LineSettings),

@@ -10,19 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunesmith import prepare, record
+from tunesmith import adaptation, prepare, record
 from tunesmith import run as runs
+from tunesmith.beside import WITHOUT_ADAPT, Beside, fresh_copy, train_from_scratch, train_without_adapt
 from tunesmith.budget import insist, judge, limits_of, overrun
-from tunesmith.conclude import checkpoints_of, conclude, fresh_copy, timed, train_from_scratch
+from tunesmith.conclude import checkpoints_of, conclude, timed
 from tunesmith.contracts import Loading
-from tunesmith.errors import RunError
+from tunesmith.errors import Interrupted, RunError
 from tunesmith.evaluate import retention
 from tunesmith.evaluate.compare import compare
 from tunesmith.evaluate.retention import Reference
 from tunesmith.plans import Plan
 from tunesmith.predict import Predictor, load
 from tunesmith.run import Run
-from tunesmith.settings import Settings, parse
+from tunesmith.settings import Settings, UserModel, parse
 from tunesmith.settings_file import read_yaml, to_yaml
 from tunesmith.train import memory, processes
 from tunesmith.train.choice import Limits, Option, expected
@@ -75,7 +76,7 @@ def finetune(
                 runs.write_text(place.settings, to_yaml(wanted))
             return _carry_out(wanted, place, listen, began)
         finally:
-            if main and not place.plan.exists():  # nothing was begun, so the name stays free for the next try
+            if main and not place.begun:  # nothing was begun, so the name stays free for the next try
                 shutil.rmtree(place.folder, ignore_errors=True)
 
 
@@ -117,7 +118,10 @@ def plan(settings: Settings | Mapping[str, Any] | str, *, listen: Listener = ign
         if short := overrun(limits, options):
             listen(f"Note: {short}")
         exceeding = {one.label: why for one in options if (why := limits.exceeded(one))}
-        foretold = {"expected": expected(options, limits), "exceeding": exceeding}
+        foretold: dict[str, Any] = {"expected": expected(options, limits), "exceeding": exceeding}
+        if wanted.adapt is not None:
+            listen("The adaptation, which comes first:")
+            foretold["adapt"] = plan(adaptation.begin(wanted, place, wanted.budget.time), listen=listen)
         return record.shown(ready.frontier, options) | foretold
 
 
@@ -144,8 +148,12 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
     timings: dict[str, float] = {}
     state = processes.state()
     memory.tune()
+    with timed(timings, "adapt"):
+        source = _adapted(wanted, place, listen, began or called)
     with timed(timings, "prepare"):
-        ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen)
+        ready = prepare.prepare(wanted, place.cache / str(state.process_index), state.device, listen, source)
+        if wanted.adapt is not None:
+            adaptation.insist_same(ready.dataset, place)
     with timed(timings, "references"):
         references = _references(ready, place, listen)
     with timed(timings, "prepare"):
@@ -172,13 +180,56 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
-    scratch = None
-    if "scratch" in wanted.evaluate.baselines and not ready.loading.fresh:
-        with timed(timings, "baselines"):
-            scratch = train_from_scratch(ready, job(trained.plan), listen)
+    with timed(timings, "baselines"):
+        beside = _beside(ready, job, trained.plan, place, references, listen)
     if state.is_main_process:
-        conclude(ready, trained, scratch, place, timings, listen, references)
+        conclude(ready, trained, beside, place, timings, listen, references)
     return place
+
+
+def _adapted(wanted: Settings, place: Run, listen: Listener, began: float) -> str | UserModel:
+    """Where the pre-trained weights are: what the settings name, or its adaptation, which is made here, gone on with, or
+    there already."""
+    if wanted.adapt is None:
+        return wanted.model
+    inner, main = place.adaptation, processes.state().is_main_process
+    if not processes.agree(inner.report.exists()):
+        listen("Going on with the pre-training first, on texts of the field.")
+        try:
+            if processes.agree(inner.settings.exists()):
+                resume(inner.folder, listen=listen)
+            else:
+                left = None if wanted.budget.time is None else wanted.budget.time - (time.perf_counter() - began)
+                given = processes.agree(adaptation.begin(wanted, place, left) if main else None)
+                assert given is not None
+                finetune(given, run=inner.folder, listen=listen)
+        except Interrupted as error:
+            raise Interrupted(error.what, f"Go on with: tunesmith train --resume {place.folder}") from error
+        listen("Now the task.")
+    if main:
+        adaptation.finished(wanted, place)
+        if warning := adaptation.told(place):
+            listen(f"Note: {warning}")
+    processes.agree(None)  # nobody opens the model before it is whole
+    return str(inner.model)
+
+
+def _beside(
+    ready: prepare.Prepared,
+    job: Callable[[Plan], Job],
+    plan: Plan,
+    place: Run,
+    references: Sequence[Reference],
+    listen: Listener,
+) -> Beside:
+    """What `evaluate.baselines` wants trained beside the model."""
+    wanted = ready.settings
+    scratch = without = None
+    if "scratch" in wanted.evaluate.baselines and not ready.loading.fresh:
+        scratch = train_from_scratch(ready, job(plan), listen)
+    if wanted.adapt is not None and WITHOUT_ADAPT in wanted.evaluate.baselines:
+        without = train_without_adapt(ready, plan, checkpoints_of(ready, plan, place), references, listen)
+    return Beside(scratch, without)
 
 
 def _jobs(ready: prepare.Prepared, place: Run, references: Sequence[Reference]) -> Callable[[Plan], Job]:
@@ -197,7 +248,8 @@ def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[
     wanted, cache = ready.settings, place.cache / str(processes.state().process_index)
     if not wanted.evaluate.retention:
         return ()
-    original = fresh_copy(ready, ready.device, Loading()) if ready.loading.fresh else ready.model
+    other = ready.loading.fresh or wanted.adapt is not None
+    original = fresh_copy(ready, ready.device, Loading(), wanted.model) if other else ready.model
     found = retention.prepare(
         wanted.evaluate.retention,
         original,

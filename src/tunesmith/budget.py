@@ -52,6 +52,8 @@ def limits_of(
         opening = STARTING_SECONDS if starting is None else starting
         concluding = CONCLUDING_SECONDS + max(PASSES * testing, opening) + judging + mixing
         seconds = budget.time - elapsed - concluding
+        if ready.settings.adapt is not None and "without_adapt" in ready.settings.evaluate.baselines:
+            seconds /= 2  # what is trained is trained once more without the adaptation
     several = len(options) > 1
     return Limits(
         seconds,

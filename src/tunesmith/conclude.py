@@ -14,30 +14,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet
-import torch
 
 import tunesmith
+from tunesmith import adaptation
 from tunesmith import run as runs
-from tunesmith.contracts import Array, Loading, Model, Task
+from tunesmith.beside import WITHOUT_ADAPT, Beside, WithoutAdapt, fresh_copy
+from tunesmith.contracts import Array, Model, Task
 from tunesmith.errors import ModelError
 from tunesmith.evaluate import baselines, retention, wise_ft
 from tunesmith.evaluate.environment import environment
 from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
 from tunesmith.evaluate.memorising import memorising
 from tunesmith.evaluate.retention import Reference
-from tunesmith.methods.scratch import Scratch
 from tunesmith.models import adapters, save
 from tunesmith.models.forward import answers, device_of, logits
 from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
-from tunesmith.prepare import Prepared, facts_of
+from tunesmith.prepare import Prepared
 from tunesmith.record import carried_out
 from tunesmith.report.card import model_card
 from tunesmith.report.page import write_page
 from tunesmith.run import Run
 from tunesmith.train.cache import SAME
 from tunesmith.train.choice import slug
-from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
 from tunesmith.train.loop import PROBE_HEAD, START
 from tunesmith.train.weights import Tensors, copy_of, of
@@ -62,7 +61,7 @@ def timed(timings: dict[str, float], name: str) -> Iterator[None]:
 def conclude(
     ready: Prepared,
     trained: Trained,
-    scratch: Model | None,
+    beside: Beside,
     place: Run,
     timings: dict[str, float],
     listen: Listener,
@@ -71,7 +70,7 @@ def conclude(
     """Save, reopen, measure, compare, report.
 
     Args:
-        scratch: the same network trained from fresh weights, where that was asked for.
+        beside: what else was trained, for comparison.
         timings: seconds by step so far; completed here.
         references: what the original backbone was measured on.
 
@@ -84,7 +83,8 @@ def conclude(
     task, wanted = ready.task, ready.settings
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
-        trained, validation, kept = _finished(ready, trained, place, references, listen)
+        checkpoints = checkpoints_of(ready, trained.plan, place)
+        trained, validation, kept = _finished(ready, trained, checkpoints, references, listen)
     model = trained.model
     with Reopening(place.model, model) as opened:  # it takes seconds to import what it needs
         with timed(timings, "evaluate"):
@@ -111,7 +111,7 @@ def conclude(
                     "test": task.truncation(test.examples, model),
                 }
         with timed(timings, "baselines"):
-            others = _baselines(ready, trained, scratch, test, place)
+            others = _baselines(ready, trained, beside, test, checkpoints, references, listen)
             sections |= against(how, test, others)
             written = {name: others[name] for name in others if name != task.constant} | {"after": test.logits}
             sections["samples"] = task.samples(test.rows, test.examples, written, model)
@@ -131,6 +131,10 @@ def conclude(
     shutil.rmtree(place.cache, ignore_errors=True)
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return report
+
+
+def _adaptation(ready: Prepared, place: Run) -> dict[str, Any] | None:
+    return adaptation.described(place) if ready.settings.adapt is not None else None
 
 
 def _report(
@@ -162,6 +166,7 @@ def _report(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "confidence": wanted.evaluate.confidence,
         "data": _data(ready),
+        "adapt": _adaptation(ready, place),
         "plan": plan,
         **sections,
         "training": _training(plan, trained),
@@ -175,16 +180,27 @@ def _report(
     }
     kept = {key: value for key, value in found.items() if value not in ([], None)}
     repeated = [one.warning for one in references if one.warning]
+    if wanted.adapt is not None and (warning := adaptation.told(place)):
+        repeated.append(warning)
     return kept | {"warnings": [*ready.dataset.audit["warnings"], *repeated]}
 
 
 def _finished(
-    ready: Prepared, trained: Trained, place: Run, references: Sequence[Reference], listen: Listener
+    ready: Prepared, trained: Trained, checkpoints: Path, references: Sequence[Reference], listen: Listener
 ) -> tuple[Trained, Reading, dict[str, Any]]:
-    """The model whole: checked, adapters folded in, mixed; with validation as it reads it, and what it kept, as sections."""
+    """The model whole, with validation as it reads it, and what it kept, as sections."""
+    trained, validation, mixtures = _whole(ready, trained, checkpoints, references, listen)
+    kept = [retention.measure(one, trained.model).as_dict() for one in references]
+    return trained, validation, mixtures | {"retention": kept}
+
+
+def _whole(
+    ready: Prepared, trained: Trained, checkpoints: Path, references: Sequence[Reference], listen: Listener
+) -> tuple[Trained, Reading, dict[str, Any]]:
+    """The model whole: checked, adapters folded in, mixed; with validation as it reads it, and the mixtures, as sections."""
     validation = _split(ready, trained, "validation")
     _check_restored(ready.task, trained, validation)
-    start = _start(ready, trained, place)
+    start = _start(trained, checkpoints)
     if trained.model.adapter is not None and trained.model.adapter.merge:
         merged = adapters.merge(trained.model)
         trained = dataclasses.replace(trained, model=merged)
@@ -193,15 +209,20 @@ def _finished(
     if mixtures:
         validation = _split(ready, trained, "validation")
     ready.task.complete(trained.model, ready.train, trained.plan.precision)
-    kept = [retention.measure(one, trained.model).as_dict() for one in references]
-    return trained, validation, mixtures | {"retention": kept}
+    return trained, validation, mixtures
 
 
-def _start(ready: Prepared, trained: Trained, place: Run) -> Tensors | None:
+def _without_adapt(without: WithoutAdapt, references: Sequence[Reference], listen: Listener) -> Model:
+    """What was trained from the weights as they came, made whole in the same way."""
+    trained, _, _ = _whole(without.ready, without.trained, without.checkpoints, references, listen)
+    return trained.model
+
+
+def _start(trained: Trained, checkpoints: Path) -> Tensors | None:
     """The weights from before training, where they are to be mixed with the trained ones."""
     if not trained.plan.guards.wise_ft:
         return None
-    return wise_ft.start_of(trained.model, checkpoints_of(ready, trained.plan, place) / START)
+    return wise_ft.start_of(trained.model, checkpoints / START)
 
 
 def _mix(
@@ -250,44 +271,33 @@ def checkpoints_of(ready: Prepared, plan: Plan, place: Run) -> Path:
     return place.checkpoints if len(ready.frontier.candidates) == 1 else place.checkpoints / slug(plan.label)
 
 
-def _baselines(ready: Prepared, trained: Trained, scratch: Model | None, test: Reading, place: Run) -> dict[str, Array]:
+def _baselines(
+    ready: Prepared,
+    trained: Trained,
+    beside: Beside,
+    test: Reading,
+    checkpoints: Path,
+    references: Sequence[Reference],
+    listen: Listener,
+) -> dict[str, Array]:
     """Logits of what the model is held against, on the test rows."""
     task, plan, model = ready.task, trained.plan, trained.model
     precision = plan.precision
     found = {task.constant: task.commonest(ready.train, test.examples, model)}
     if model.head == "kept" and not ready.loading.fresh:
-        before = fresh_copy(ready, device_of(model.module), dataclasses.replace(ready.loading, apart=False))
+        loading = dataclasses.replace(ready.loading, apart=False)
+        before = fresh_copy(ready, device_of(model.module), loading, ready.settings.model)
         found["before"] = answers(task, before, test.examples, precision)
     # A plan that only solves is the probe; one that does not solve for the head has none to be held against.
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
-        head = checkpoints_of(ready, plan, place) / PROBE_HEAD
-        found["probe"] = baselines.probe(task, pretrained, head, test.rows, precision)
-    if scratch is not None:
-        found["scratch"] = answers(task, scratch, test.examples, precision)
+        found["probe"] = baselines.probe(task, pretrained, checkpoints / PROBE_HEAD, test.rows, precision)
+    if beside.scratch is not None:
+        found["scratch"] = answers(task, beside.scratch, test.examples, precision)
+    if beside.without_adapt is not None:
+        without = _without_adapt(beside.without_adapt, references, listen)
+        found[WITHOUT_ADAPT] = answers(task, without, test.examples, precision)
     return found
-
-
-def train_from_scratch(ready: Prepared, job: Job, listen: Listener) -> Model:
-    """The same network from fresh weights, trained by every process as the method `scratch` trains it."""
-    listen("Training the same network from scratch, for comparison.")
-    device = device_of(job.model.module)
-    method = Scratch(Scratch.Settings())
-    fresh = fresh_copy(ready, device, method.loading)
-    plan = method.plan(fresh.stages, facts_of(ready, fresh))
-    return baselines.from_scratch(dataclasses.replace(job, model=fresh, plan=plan), listen)
-
-
-def fresh_copy(ready: Prepared, device: torch.device, loading: Loading) -> Model:
-    """The network once more, as `loading` wants it and nothing trained."""
-    wanted = ready.settings
-    model = ready.task.load_model(
-        wanted.model, ready.dataset.labels, seed=wanted.seed, loading=loading, remote_code=wanted.trust_remote_code
-    )
-    if not loading.fresh:
-        ready.task.calibrate(model, ready.train)
-    model.module.to(device)
-    return model
 
 
 def _data(ready: Prepared) -> dict[str, Any]:

@@ -129,7 +129,11 @@ def show_run(folder: Path, as_json: bool) -> None:
 
 
 def show_plan(found: dict[str, Any]) -> None:
-    """One table a phase, then the reasons; where there is a choice, a table of what may be tried."""
+    """One table a phase, then the reasons; where there is a choice, a table of what may be tried; an adaptation first."""
+    if "adapt" in found:
+        _console.print("First the adaptation to the field:")
+        show_plan(found["adapt"])
+        _console.print("\nThen the task:")
     if "candidates" in found:
         _show_candidates(found)
         return

@@ -224,6 +224,11 @@ class Model:
         """Those of its blocks that see nothing but the input: all but a decoder's."""
         return tuple(name for name in self.blocks if not (self.decoder and name.startswith(f"{self.decoder}.")))
 
+    @property
+    def language(self) -> bool:
+        """Whether it is a language model, which gives a logit to each token of its vocabulary, wherever it is asked."""
+        return self.opens in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+
 
 @dataclass(frozen=True)
 class Loading:

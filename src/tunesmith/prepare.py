@@ -20,7 +20,7 @@ from tunesmith.models import adapters, heads, precision
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
 from tunesmith.run import scratch
-from tunesmith.settings import Settings
+from tunesmith.settings import Settings, UserModel
 from tunesmith.train import processes
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
@@ -35,6 +35,8 @@ class Material:
     """All that a plan is made for."""
 
     settings: Settings
+    source: str | UserModel
+    """Where the pre-trained weights are: what the settings name, or the folder of their adaptation."""
     task: Task
     dataset: Dataset
     model: Model
@@ -62,8 +64,13 @@ def load_data(wanted: Settings, cache: Path) -> tuple[Task, Dataset]:
     return task, task.load_data(wanted.data, cache, wanted.seed)
 
 
-def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Prepared:
+def prepare(
+    wanted: Settings, cache: Path, device: torch.device, say: Say, source: str | UserModel | None = None
+) -> Prepared:
     """Read the data, load the model, tokenise, and make the plan.
+
+    Args:
+        source: where the pre-trained weights are, if not where the settings say.
 
     Raises:
         TunesmithError: a setting, the data or the model cannot be used.
@@ -74,8 +81,9 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
         say(guess)
     for warning in dataset.audit["warnings"]:
         say(f"Note: {warning}")
+    source = wanted.model if source is None else source
     model = task.load_model(
-        wanted.model,
+        source,
         dataset.labels,
         seed=wanted.seed,
         loading=method.loading,
@@ -98,7 +106,7 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             f"{targets['tokens_lost']:,} tokens are cut from their ends, where no end is learned."
         )
     store = Store(cache / "activations")
-    found = Material(wanted, task, dataset, model, train, validation, truncation, device, method.loading, store)
+    found = Material(wanted, source, task, dataset, model, train, validation, truncation, device, method.loading, store)
     decided = method.plan(model.stages, facts_of(found, model))
     frontier = (
         Frontier((changed(decided, wanted.plan, wanted.train.weight_decay),)) if isinstance(decided, Plan) else decided
@@ -108,7 +116,7 @@ def prepare(wanted: Settings, cache: Path, device: torch.device, say: Say) -> Pr
             "Lines of a plan can be set for one method, not for auto, which tries several.", "Name one."
         )
     if len(frontier.candidates) == 1:
-        model = _adapted(model, frontier.candidates[0], wanted.seed)
+        model = with_adapters(model, frontier.candidates[0], wanted.seed)
         model.module.to(device)
     return Prepared(**vars(dataclasses.replace(found, model=model)), frontier=frontier)
 
@@ -120,7 +128,7 @@ def network(ready: Prepared, plan: Plan) -> Model:
 
 def _copied(found: Material, plan: Plan) -> Model:
     model = dataclasses.replace(found.model, module=copy.deepcopy(found.model.module))
-    model = _adapted(model, plan, found.settings.seed)
+    model = with_adapters(model, plan, found.settings.seed)
     model.module.to(found.device)
     return model
 
@@ -141,7 +149,8 @@ def job(found: Material, model: Model, plan: Plan, checkpoints: Path, references
     )
 
 
-def _adapted(model: Model, plan: Plan, seed: int) -> Model:
+def with_adapters(model: Model, plan: Plan, seed: int) -> Model:
+    """`model` with the adapters of `plan`, where it has some."""
     if plan.adapter is None:
         return model
     return adapters.inject(model, plan.adapter, seed)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tunesmith import run as runs
 from tunesmith.contracts import Stage
 from tunesmith.data.audit import splits_json
+from tunesmith.data.load import Dataset
 from tunesmith.errors import RunError
 from tunesmith.plans import HEAD, Frontier, Plan, cut_of
 from tunesmith.prepare import Prepared
@@ -32,7 +33,7 @@ def record(ready: Prepared, place: Run, options: Sequence[Option]) -> None:
     """Leave audit, rejected rows, splits and plan in the run folder."""
     runs.write_json(place.audit, ready.dataset.audit)
     runs.write_json_lines(place.rejected, [row.as_dict() for row in ready.dataset.rejected])
-    runs.write_json(place.splits, {"fingerprints": _fingerprints(ready), **splits_json(ready.dataset)})
+    runs.write_json(place.splits, {"fingerprints": fingerprints(ready.dataset), **splits_json(ready.dataset)})
     runs.write_json(place.plan, shown(ready.frontier, options))
 
 
@@ -85,7 +86,7 @@ def begun(ready: Prepared, job: Callable[[Plan], Job], place: Run) -> list[Optio
     Raises:
         RunError: the data, or the plan that follows from them, are others.
     """
-    if runs.read_json(place.splits)["fingerprints"] != _fingerprints(ready):
+    if runs.read_json(place.splits)["fingerprints"] != fingerprints(ready.dataset):
         raise RunError(
             f"The data have changed since the run {place.folder} began.", "Restore them, or start a new run."
         )
@@ -127,8 +128,9 @@ def _names(plan: Plan) -> tuple[str, str]:
     return plan.method, plan.variant
 
 
-def _fingerprints(ready: Prepared) -> dict[str, str]:
-    return {name: fingerprint(rows) for name, rows in ready.dataset.splits.items()}
+def fingerprints(dataset: Dataset) -> dict[str, str]:
+    """A checksum of each split."""
+    return {name: fingerprint(rows) for name, rows in dataset.splits.items()}
 
 
 def describe(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:

@@ -46,6 +46,26 @@ class Run:
         return self.folder / "data" / "splits.json"
 
     @property
+    def adaptation(self) -> Run:
+        """The run in which the network goes on with its pre-training first, where it does."""
+        return Run(self.folder / "adapt")
+
+    @property
+    def adapting(self) -> Path:
+        """What is known of it and of its texts."""
+        return self.folder / "data" / "adapt.json"
+
+    @property
+    def texts(self) -> Path:
+        """Its texts, where they are those of the run's own rows."""
+        return self.folder / "data" / "texts.parquet"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything that would be lost with the folder."""
+        return self.plan.exists() or self.adaptation.plan.exists()
+
+    @property
     def cache(self) -> Path:
         """Memory-mapped rows; removed when the run is finished."""
         return self.folder / "data" / "cache"

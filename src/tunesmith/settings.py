@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunesmith.errors import SettingsError, did_you_mean
+from tunesmith.errors import SettingsError
+from tunesmith.faults import explain
 
 Auto = Literal["auto"]
 ScheduleName = Literal["linear", "cosine", "constant", "slanted-triangular", "one-cycle", "warmup-stable-decay"]
-_PLAIN = ("str", "list[", "int", "float", "tuple[")
-"""What pydantic calls the branches of a union of plain kinds."""
 
 
 class Strict(BaseModel):
@@ -254,12 +253,32 @@ class ReferenceSettings(Strict):
         return {"train": value} if isinstance(value, str) else value
 
 
+class AdaptSettings(Strict):
+    """Continued pre-training on texts of the field, before the training for the task."""
+
+    data: DataSettings | None = None
+    """Texts: a file, or a mapping as under the run's own `data`; absent, the texts of the training split."""
+    method: Literal["full", "lora"] = "full"
+    """How the weights change: all of them, or adapters that are folded in."""
+    epochs: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Passes over the texts, at most."""
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """The highest rate of the schedule."""
+    batch_size: Auto | Annotated[int, Field(gt=0)] = "auto"
+    """Texts of one optimiser step."""
+
+    @pydantic.field_validator("data", mode="before")
+    @classmethod
+    def _by_file(cls, value: Any) -> Any:
+        return {"train": value} if isinstance(value, str) else value
+
+
 class EvaluateSettings(Strict):
     """What is measured at the end, on the test split."""
 
-    baselines: list[Literal["majority", "probe", "scratch"]] = ["majority", "probe"]
+    baselines: list[Literal["majority", "probe", "scratch", "without_adapt"]] = ["majority", "probe", "without_adapt"]
     """majority, and the probe where training starts from one, are always measured; `scratch` trains the same network from
-    fresh weights too."""
+    fresh weights too, and `without_adapt`, where there is an `adapt`, the same plan from the weights as they came."""
     resamples: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap resamples behind each interval; AUROC and average precision take the first 200 of them."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -289,6 +308,8 @@ class Settings(Strict):
     """Run the Python code that a model folder or Hub repository brings."""
     data: DataSettings
     """The training file, or the settings under `data.`."""
+    adapt: AdaptSettings | None = None
+    """Texts to go on pre-training with before the task, or the settings under `adapt.`; `true` takes the training texts."""
     method: Named = Named(name="auto")
     """A name, or `{name: …}` with settings of the method's own."""
     budget: Budget = Budget()
@@ -314,6 +335,13 @@ class Settings(Strict):
     @classmethod
     def _by_file(cls, value: Any) -> Any:
         return {"train": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("adapt", mode="before")
+    @classmethod
+    def _by_texts(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {} if value else None
+        return {"data": value} if isinstance(value, str) else value
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -348,6 +376,13 @@ def _insist(found: Settings, where: str) -> None:
             "takes longer than all else.",
             "Leave one of them away.",
         )
+    if found.adapt is not None and found.method.name == "scratch":
+        raise SettingsError(
+            f"{where}: adapt goes on from pre-trained weights, but method scratch forgets them.",
+            "Leave one of them away.",
+        )
+    if found.adapt is not None and isinstance(found.model, UserModel):
+        raise SettingsError(f"{where}: adapt is for networks that read text, unlike model.python.", "Leave it away.")
     if wanted.swa and wanted.ema:
         raise SettingsError(f"{where}: train.swa and train.ema both say which average is kept.", "Set one of them.")
     if wanted.r_drop and wanted.dropout == 0:
@@ -362,40 +397,4 @@ def check(kind: type[Model], values: Mapping[str, Any], where: str) -> Model:
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
-        raise SettingsError(*_explain(kind, error.errors(), where)) from None
-
-
-def _explain(kind: type[BaseModel], faults: Sequence[Any], where: str) -> tuple[str, str]:
-    # Where a key may be a name or a mapping, a mapping's faults are those of its keys.
-    inside = [one for one in faults if any("UserModel" in str(part) for part in one["loc"]) and len(_path(one)) > 1]
-    fault = inside[0] if inside else faults[0]
-    path = _path(fault)
-    key = ".".join(path)
-    if fault["type"] == "extra_forbidden":
-        known = _keys(kind, path[:-1])
-        return f"{where}: unknown key {key!r}{did_you_mean(path[-1], known)}", f"Known here: {', '.join(known)}."
-    if fault["type"] == "missing":
-        return f"{where}: the key {key!r} is missing.", f"Add it, or give it with --set {key}=…"
-    # Where a key may be of several kinds, each says what it misses.
-    reasons = [one["msg"].removeprefix("Value error, ") for one in faults if _path(one) == path]
-    told = " or ".join(dict.fromkeys(f"{reason[0].lower()}{reason[1:]}" for reason in reasons))
-    return f"{where}: {key} = {fault['input']!r} is not usable: {told}.", ""
-
-
-def _path(fault: Any) -> list[str]:
-    """The keys down to a fault; pydantic adds the branch of a union, which no user knows."""
-    branches = ("function-", "literal[", "constrained", *_PLAIN)
-    return [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
-
-
-def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        if part.isdigit():  # an entry of a list, whose kind is known already
-            continue
-        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
-        candidates = [inner, *typing.get_args(inner)]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
-            return []
-        kind = nested[0]
-    return list(kind.model_fields)
+        raise SettingsError(*explain(kind, error.errors(), where)) from None

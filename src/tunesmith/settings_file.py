@@ -48,7 +48,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
     return result
 
 
-_SHORT = {"data": "train", "budget": "time"}
+_SHORT = {"data": "train", "budget": "time", "adapt": "data"}
 """The key that a value alone stands for; under all others that is `name`."""
 
 
@@ -60,6 +60,8 @@ def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         result[first] = value
         return result
     inner = result.get(first)
+    if first == "adapt" and isinstance(inner, bool):  # yes or no, with settings to come
+        inner = {}
     if inner is not None and (isinstance(inner, str) or first == "budget") and not isinstance(inner, Mapping):
         inner = {_SHORT.get(first, "name"): inner}
     if inner is not None and not isinstance(inner, Mapping):

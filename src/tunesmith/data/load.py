@@ -189,10 +189,12 @@ def load_labelled(
     if column is not None and len(opened) == 1 and column in opened["train"].columns:
         opened = by_column(source, settings.encoding, column)
     chosen = opened.get("test", opened["train"])
-    columns = _standing_in(chosen, columns, settings, cells, targets)
+    columns = _standing_in(chosen, columns, settings, cells, targets if columns.targets else None)
     read = canonical(chosen, columns, "test", settings, cache / "labelled.raw.arrow", cells)
     if not read.rows.num_rows:
         _refuse_empty(read, chosen.name)
+    if not columns.targets:  # texts, of which nothing else is to be told
+        return read
     place = Place(chosen.folder, cache / "labelled.targets", settings)
     parsed = _parsed(read, targets, targets.reading(place, settled), cache / "labelled.arrow", "test")
     if not parsed.rows.num_rows:

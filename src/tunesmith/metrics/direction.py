@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LOWER_IS_BETTER = frozenset({"perplexity", "pseudo_perplexity"})
+LOWER_IS_BETTER = frozenset({"perplexity", "pseudo_perplexity", "masked_perplexity"})
 """Metrics of which less is better; of all others more is."""
 
 

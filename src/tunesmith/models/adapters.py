@@ -130,7 +130,7 @@ def write(model: Model, folder: Path) -> None:
     start = "base_model.model." if prompt is None else "base_model."
     tensors: dict[str, torch.Tensor] = {
         f"{start}{name.replace(f'.{NAME}', '')}": parameter
-        for name, parameter in model.module.named_parameters()
+        for name, parameter in model.module.named_parameters(remove_duplicate=False)  # a head may share some
         if name.partition(".")[0] in heads or name in model.absent or (prompt is None and name in added)
     }
     if prompt is not None:
@@ -139,7 +139,7 @@ def write(model: Model, folder: Path) -> None:
         part = next((part for part in ("vera_A", "vera_B") if f".{part}." in name), None)
         if part:
             tensors[f"base_model.{part}"] = projection
-    written = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    written = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(written, folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -104,8 +104,8 @@ def width_of(model: Model) -> int:
 
 
 def backbone_width(model: Model) -> int:
-    """How wide the backbone is, where the head is new; otherwise what the head receives."""
-    if model.head != "new" or model.decoder:  # a head that writes is as wide as the blocks that it stands in
+    """How wide the backbone is, where a detector's head is new; otherwise what the head receives."""
+    if model.head != "new" or model.language or model.decoder:  # a language model's is as wide as its blocks
         return width_of(model)
     config: Any = model.module.config
     return int(config.encoder_in_channels[-1])

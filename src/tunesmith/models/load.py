@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import torch
@@ -77,7 +77,7 @@ def load_classifier(
         set_padding(config, tokenizer, source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module, absent = network(kind, folder, config, source, loading, remote_code=remote_code)
+            module, absent, _ = network(kind, folder, config, source, loading, remote_code=remote_code)
         model = taken_apart(module, tokenizer, config, loading, kind)
     return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)
 
@@ -103,6 +103,16 @@ def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading, kind
     )
 
 
+class Opened(NamedTuple):
+    """A network from files."""
+
+    module: Any
+    absent: tuple[str, ...]
+    """Parameters of the backbone that the files lack and may lack."""
+    headless: bool
+    """Whether some of the head is new, as the files lack it or have it in another shape."""
+
+
 def network(
     kind: Any,
     folder: str,
@@ -113,8 +123,8 @@ def network(
     remote_code: bool,
     new_head: bool = True,
     of_head: Callable[[str], bool] = lambda _: False,
-) -> tuple[Any, tuple[str, ...]]:
-    """The network of `folder`, in fp32 or as `loading` wants it; and what its files lack and may lack.
+) -> Opened:
+    """The network of `folder`, in fp32 or as `loading` wants it.
 
     Args:
         kind: transformers' AutoModelFor… class.
@@ -126,7 +136,8 @@ def network(
     """
     how = attention()
     if loading.fresh:
-        return kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code).float(), ()
+        module = kind.from_config(config, attn_implementation=how, trust_remote_code=remote_code).float()
+        return Opened(module, (), headless=False)
     more = quantised.arguments(kind, config, remote_code=remote_code) if loading.four_bit else {}
     module, info = kind.from_pretrained(
         folder,
@@ -147,7 +158,8 @@ def network(
     wrong = sorted(str(entry[0]) for entry in info["mismatched_keys"] if of_backbone(str(entry[0])))
     if wrong:
         raise ModelError(f"The weights of {source} have other shapes than its config.json says ({wrong[0]}).")
-    headless = sorted(key for key in info["missing_keys"] if not of_backbone(key))
+    lacking = [*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])]
+    headless = sorted(key for key in lacking if not of_backbone(key))
     if headless and not new_head:
         raise ModelError(
             f"The weights of {source} hold no head of a {type(module).__name__} ({headless[0]} is missing).",
@@ -164,7 +176,7 @@ def network(
             f"The weights of {source} do not fit {type(module).__name__}: {len(absent)} tensors are missing ({absent[0]} …).",
             "Check that config.json and the weights belong together.",
         )
-    return module if loading.four_bit else module.float(), missing
+    return Opened(module if loading.four_bit else module.float(), missing, bool(headless))
 
 
 def attention() -> str:

@@ -196,7 +196,7 @@ def _with_new_classes(
         if getattr(config, name, None) is not None:
             setattr(config, name, None)
     before = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
-    module, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
+    module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
     if loading.fresh or before != config.id2label:
         for name, child in module.named_modules():
             if _of_classes(name) and isinstance(child, nn.Linear):

@@ -66,7 +66,7 @@ def load_image_classifier(
         set_labels(config, labels, problem)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
+            module, absent, _ = network(KIND, folder, config, source, loading, remote_code=remote_code)
             own = module
             if side is not None:
                 set_size(processor, side, channels_of(config))

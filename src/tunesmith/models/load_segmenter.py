@@ -68,7 +68,7 @@ def load_segmenter(
                 if hasattr(config, "use_auxiliary_head"):  # it helps in pre-training, and nothing reads it here
                     config.use_auxiliary_head = False
                 set_labels(config, labels, "single-label")
-                module, absent = network(KIND, folder, config, source, loading, remote_code=remote_code)
+                module, absent, _ = network(KIND, folder, config, source, loading, remote_code=remote_code)
             elif gives_maps(config):
                 module, absent = _under_light_head(folder, config, labels, loading), ()
             else:

@@ -75,7 +75,7 @@ def load_seq2seq(
                 module = _of_two(folder, config, loading, remote_code)
             _tell_marks(module, tokenizer, source)
         else:
-            module, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, new_head=False)
+            module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, new_head=False)
     if loading.apart:
         _untie(module)
     model = _apart(module, tokenizer, "new" if made else "kept")

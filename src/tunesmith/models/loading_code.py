@@ -174,6 +174,26 @@ def rendering_code(model: Model, folder: str, prefix: str) -> str:
     )
 
 
+def filling_code(model: Model, folder: str) -> str:
+    """The lines of Python, for the model card, that let a saved masked language model tell a hidden word."""
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    if loader_of(model) == PEFT:
+        return (
+            "from peft import PeftConfig, PeftModel\n"
+            "from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline\n\n"
+            f'base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path\n'
+            f'model = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base{trusted}), "{folder}").eval()\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+            'fill = pipeline("fill-mask", model=model.get_base_model(), tokenizer=tokenizer)\n'
+            'print(fill(f"your text with a {tokenizer.mask_token} in it"))'
+        )
+    return (
+        "from transformers import pipeline\n\n"
+        f'fill = pipeline("fill-mask", model="{folder}"{trusted})\n'
+        'print(fill(f"your text with a {fill.tokenizer.mask_token} in it"))'
+    )
+
+
 def segmentation_code(model: Model, folder: str) -> str:
     """The lines of Python, for the model card, that open a saved segmenter with a public loader."""
     trusted = ", trust_remote_code=True" if model.remote_code else ""

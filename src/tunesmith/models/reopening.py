@@ -41,7 +41,6 @@ with torch.no_grad():
     found = [model(**batch).logits[0, -1] for batch in batches]
 print(json.dumps(torch.stack(found).tolist()))
 """
-WRITES = "written text"
 _READ_AND_WRITE = """
 import torch
 from transformers import AutoTokenizer
@@ -54,6 +53,7 @@ with torch.no_grad():
     print(json.dumps(torch.stack([logits(*row) for row in rows]).tolist()))
 """
 RENDERS = "text of a text"
+LANGUAGE = "language model"
 _OPEN = {
     ("image", PIPELINE): """
 import base64, io, json, sys, torch, transformers
@@ -114,22 +114,24 @@ with torch.no_grad():  # a decoder with a prompt is given vectors, in which nobo
     found = [torch.stack([one.start_logits[0], one.end_logits[0]], dim=-1) if two else one.logits[0] for one in answers]
 print(json.dumps(torch.nn.utils.rnn.pad_sequence(found, batch_first=True).tolist()))
 """,
-    (WRITES, PIPELINE): """
+    (LANGUAGE, PIPELINE): """
 import json, sys, transformers
 folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
 model = getattr(transformers, sys.argv[4]).from_pretrained(folder, trust_remote_code=trusted).eval()
 """
     + _READ_TO_THE_END,
-    (WRITES, PEFT): """
-import json, pathlib, peft, sys
+    (LANGUAGE, PEFT): """
+import json, pathlib, sys, transformers
+from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig
 folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
 bits = pathlib.Path(folder, "quantization_config.json")
 more = {}
 if bits.is_file():
     more = dict(quantization_config=BitsAndBytesConfig.from_dict(json.loads(bits.read_text())), device_map={"": 0})
-kind = getattr(peft, sys.argv[4].replace("Auto", "AutoPeft", 1))
-model = kind.from_pretrained(folder, trust_remote_code=trusted, **more).eval()
+where = PeftConfig.from_pretrained(folder).base_model_name_or_path
+base = getattr(transformers, sys.argv[4]).from_pretrained(where, trust_remote_code=trusted, **more)
+model = PeftModel.from_pretrained(base, folder).eval()
 """
     + _READ_TO_THE_END,
     (RENDERS, PIPELINE): """
@@ -164,7 +166,7 @@ def _kind(model: Model) -> str:
     """What is asked of a network."""
     if model.decoder:
         return RENDERS
-    return WRITES if model.head == "kept" else model.modality
+    return LANGUAGE if model.language else model.modality
 
 
 class Reopening:

@@ -12,7 +12,7 @@ from tunesmith.report.format import bounds, metric_name, value
 from tunesmith.report.verdict import BASELINES, confidence, lengths, verdict
 
 LABELS_SHOWN = 50
-HUB = {"image-similarity": "image-feature-extraction"}
+HUB = {"image-similarity": "image-feature-extraction", "masked-lm": "fill-mask"}
 """What the Hub calls tasks of other names."""
 
 

@@ -18,7 +18,8 @@ Point = tuple[float, float]
 
 def whiskers(metric: str, rows: Sequence[tuple[str, Mapping[str, float], bool]]) -> str:
     """A dot and its interval for each row (name, {value, low, high}, whether it is the model itself)."""
-    width, left, right, step = 520, 104, 74, 36
+    width, right, step = 520, 74, 36
+    left = 16 + max(88, round(8.5 * max(len(name) for name, _, _ in rows)))  # a letter takes about so much
     low = min(entry["low"] for _, entry, _ in rows)
     high = max(entry["high"] for _, entry, _ in rows)
     margin = 0.06 * (high - low or 1.0)

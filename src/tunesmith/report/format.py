@@ -8,7 +8,8 @@ SHARES = {
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
     "f1", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
     "recall_at_1", "recall_at_5", "map_at_r", "verification_accuracy", "eer", "tar_at_far_1",
-    "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy", "rouge_l",
+    "entity_f1", "entity_macro_f1", "entity_precision", "entity_recall", "token_accuracy",
+    "masked_accuracy", "rouge_l",
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
@@ -37,6 +38,8 @@ NAMES = {
     "spearman": "Spearman correlation",
     "rouge_l": "ROUGE-L",
     "pseudo_perplexity": "pseudo-perplexity",
+    "masked_perplexity": "perplexity of hidden tokens",
+    "masked_accuracy": "accuracy of hidden tokens",
     "entity_f1": "entity F1",
     "entity_macro_f1": "entity macro-F1",
     "f1": "F1",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from tunesmith import run as runs
 from tunesmith.report import figures, frontier, retained
 from tunesmith.report import format as formats
-from tunesmith.report.verdict import BASELINES, METHODS, confidence, contents, lengths, ordered, sizes, verdict
+from tunesmith.report.verdict import BASELINES, METHODS, adapted, confidence, contents, lengths, ordered, sizes, verdict
 
 LARGEST_MATRIX = 25
 """Classes up to which the confusion matrix can be read as a picture."""
@@ -53,6 +53,7 @@ def page(report: Mapping[str, Any], audit: Mapping[str, Any], log: Sequence[Mapp
         report=report,
         audit=audit,
         sentences=verdict(report),
+        adapted=adapted(report),
         frontier=frontier.rows(report),
         lengths=lengths(report),
         metric=report["primary_metric"],

@@ -49,6 +49,9 @@ BASELINES = {
     "lead": "giving the first words of the source",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
+    "without_adapt": "the same training without the adaptation",
+    "before": "the model as it came",
+    "frequencies": "going by how often each token stands in the training texts",
 }
 
 
@@ -65,6 +68,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
     if better:
         sentences.append(f"Use {BASELINES.get(better[0], better[0])} instead: it is better.")
+    sentences += adapted(report)
     if chosen := why(report):
         sentences.append(chosen)
     sentences += retained.sentences(report)
@@ -80,6 +84,22 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if report.get("memorising"):
         sentences.append(report["memorising"])
     return sentences
+
+
+def adapted(report: Mapping[str, Any]) -> list[str]:
+    """What came of the adaptation, where there was one; whether it helped the task is what the comparison says."""
+    found = report.get("adapt")
+    if found is None:
+        return []
+    metric, after = found["metric"], found["after"]
+    reached = f"{value(metric, after['value'])} ({bounds(metric, after['low'], after['high'])})"
+    went = f"fell from {value(metric, found['before']['value'])} to {reached}" if "before" in found else f"is {reached}"
+    epochs = f"{found['epochs']} epoch{'' if found['epochs'] == 1 else 's'}"
+    return [
+        f"Before the task the network went on with its pre-training ({found['task']}, {found['method']}) on "
+        f"{found['texts']:,} texts, for {epochs} and {duration(found['seconds'])}: the {metric_name(metric)} of "
+        f"{found['held_out']:,} texts held out {went}."
+    ]
 
 
 def measured(report: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ TABLE = {
     "causal-lm": "tunesmith.tasks.causal_lm:CausalLm",
     "image-classification": "tunesmith.tasks.image_classification:ImageClassification",
     "image-similarity": "tunesmith.tasks.image_similarity:ImageSimilarity",
+    "masked-lm": "tunesmith.tasks.masked_lm:MaskedLm",
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
     "question-answering": "tunesmith.tasks.question_answering:QuestionAnswering",
     "seq2seq": "tunesmith.tasks.seq2seq:Seq2Seq",
@@ -12,6 +13,6 @@ TABLE = {
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",
 }
 REFERENCES = {
-    "masked-lm": "tunesmith.tasks.masked_lm:MaskedLm",
+    "masked-lm": "tunesmith.tasks.pseudo_perplexity:PseudoPerplexity",
 }
-"""What reference data can be about beside the tasks of runs."""
+"""What reference data are asked in another way than runs are: each token by itself, where a run hides some words at once."""

@@ -45,6 +45,8 @@ class Language(ABC):
     writes: bool = False
     network: ClassVar[Any]
     """transformers' class."""
+    new_head: ClassVar[bool] = False
+    """Whether the head may be new; otherwise files without one are refused."""
     name: ClassVar[str]
     primary_metric: ClassVar[str]
 
@@ -65,7 +67,9 @@ class Language(ABC):
     ) -> Model:
         if isinstance(source, UserModel):
             raise ModelError("model.python builds networks that read images, and this task reads text.")
-        model = load_language_model(source, self.network, loading=loading, remote_code=remote_code)
+        model = load_language_model(
+            source, self.network, seed=seed, loading=loading, remote_code=remote_code, new_head=self.new_head
+        )
         return limited(model, self.settings.max_length)
 
     @abstractmethod

@@ -1,0 +1,90 @@
+"""What is trained beside the model, to hold it against: the same network from fresh weights, or without its adaptation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith import prepare
+from tunesmith.contracts import Loading, Model
+from tunesmith.evaluate import baselines
+from tunesmith.evaluate.retention import Reference
+from tunesmith.methods.scratch import Scratch
+from tunesmith.models.forward import device_of
+from tunesmith.plans import Frontier, Plan
+from tunesmith.prepare import Prepared
+from tunesmith.settings import UserModel
+from tunesmith.train.cache import Store
+from tunesmith.train.course import Job
+from tunesmith.train.events import Trained
+
+Listener = Callable[[Any], None]
+WITHOUT_ADAPT = "without_adapt"
+
+
+@dataclass(frozen=True)
+class WithoutAdapt:
+    """What was trained from the weights as they came."""
+
+    ready: Prepared
+    trained: Trained
+    checkpoints: Path
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was trained beside the model, for comparison, where that was asked for."""
+
+    scratch: Model | None = None
+    """The same network from fresh weights."""
+    without_adapt: WithoutAdapt | None = None
+
+
+def train_from_scratch(ready: Prepared, job: Job, listen: Listener) -> Model:
+    """The same network from fresh weights, trained by every process as the method `scratch` trains it."""
+    listen("Training the same network from scratch, for comparison.")
+    device = device_of(job.model.module)
+    method = Scratch(Scratch.Settings())
+    fresh = fresh_copy(ready, device, method.loading)
+    plan = method.plan(fresh.stages, prepare.facts_of(ready, fresh))
+    return baselines.from_scratch(dataclasses.replace(job, model=fresh, plan=plan), listen)
+
+
+def train_without_adapt(
+    ready: Prepared, plan: Plan, checkpoints: Path, references: Sequence[Reference], listen: Listener
+) -> WithoutAdapt:
+    """The same plan from the weights as they came, carried out by every process with the same seeds."""
+    listen("Training the same without the adaptation, for comparison.")
+    source = ready.settings.model
+    model = prepare.with_adapters(fresh_copy(ready, ready.device, ready.loading, source), plan, ready.settings.seed)
+    model.module.to(ready.device)
+    store = Store(ready.store.folder.with_name(WITHOUT_ADAPT))  # what other weights put out is of no use here
+    other = dataclasses.replace(ready, source=source, model=model, store=store, frontier=Frontier((plan,)))
+    rehearsed = tuple(one.rehearsal() for one in references)
+    trained = baselines.beside(prepare.job(other, model, plan, checkpoints, rehearsed), WITHOUT_ADAPT, listen)
+    return WithoutAdapt(other, trained, checkpoints / WITHOUT_ADAPT)
+
+
+def fresh_copy(ready: Prepared, device: torch.device, loading: Loading, source: str | UserModel | None = None) -> Model:
+    """The network once more, as `loading` wants it and nothing trained.
+
+    Args:
+        source: where its weights are, if not where the run's own come from.
+    """
+    wanted = ready.settings
+    model = ready.task.load_model(
+        ready.source if source is None else source,
+        ready.dataset.labels,
+        seed=wanted.seed,
+        loading=loading,
+        remote_code=wanted.trust_remote_code,
+    )
+    if not loading.fresh:
+        ready.task.calibrate(model, ready.train)
+    model.module.to(device)
+    return model
