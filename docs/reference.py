@@ -23,6 +23,7 @@ from tunesmith.settings import (
     TrainSettings,
     UserModel,
 )
+from tunesmith.tasks.generation import Generation
 
 FOLDER = Path(__file__).parent
 KINDS = {"task": tasks.TABLE, "method": methods.TABLE}
@@ -68,6 +69,7 @@ def page() -> str:
         *_table("A reference of `evaluate.retention`", "evaluate.retention[].", ReferenceSettings),
     ]
     parts += _table("How training images are varied", "task.augment.", Augment)
+    parts += _table("How `seq2seq` writes", "task.generation.", Generation)
     for name in tasks.REFERENCES:
         own = look_up("task", name, tasks.REFERENCES).Settings
         parts += _table(f"The task `{name}` of a reference", "evaluate.retention[].task.", own)

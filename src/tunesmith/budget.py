@@ -10,7 +10,7 @@ from tunesmith.evaluate.measure import Protocol, Reading, intervals
 from tunesmith.evaluate.retention import Reference
 from tunesmith.evaluate.wise_ft import ALPHAS
 from tunesmith.metrics import direction
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import sampled
 from tunesmith.prepare import Prepared
 from tunesmith.train.choice import LEAST, Limits, Option
 from tunesmith.train.events import Trained
@@ -97,7 +97,7 @@ def judge(ready: Prepared, references: Sequence[Reference], trained: Trained) ->
     """The primary metric on validation, with its interval, and the least share that is kept of any reference."""
     task, wanted = ready.task, ready.settings
     how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
-    found = logits(task, trained.model, ready.validation, trained.plan.precision)
+    found = sampled(task, trained.model, ready.validation, trained.plan.precision)
     rows = ready.dataset.splits["validation"]
     levelled = task.levelled(found, lambda: (ready.validation, found))
     kept = [retention.kept(one, trained.model) for one in references]

@@ -95,6 +95,8 @@ def conclude(
             opened.ask(raw)
         with timed(timings, "evaluate"):
             how = Protocol(task, ready.dataset.labels, wanted.evaluate, wanted.seed)
+            said = task.answered(model, validation.examples, validation.logits, trained.plan.precision)
+            validation = dataclasses.replace(validation, logits=said)
             fitted = task.fitted(validation.examples, validation.logits)
             sections = measure(how, test, fitted)
             sections |= kept

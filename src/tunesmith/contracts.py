@@ -80,6 +80,11 @@ class Examples(Protocol):
         ...
 
     @property
+    def read_lengths(self) -> Indices:
+        """(examples,) how many of these the first blocks see: fewer where a decoder reads what was written so far."""
+        ...
+
+    @property
     def rows(self) -> int: ...
 
     @property
@@ -189,7 +194,7 @@ class Model:
     limit: int
     """Longest input, in tokens."""
     backbone: str
-    """The attribute of `module` that holds the pre-trained part."""
+    """The attribute of `module` that holds the pre-trained part; empty where that is `module` itself, head and all."""
     example: Batch
     """A batch that the network takes, as small as may be, to see with how it is made."""
     modality: Modality
@@ -210,7 +215,20 @@ class Model:
     four_bit: bool = False
     """Whether the linear layers of its blocks are kept in 4 bits."""
     resized: bool = False
-    """Whether its weights differ from those in its files, as it reads images of another size."""
+    """Whether its weights differ from those in its files, as it reads images of another size, or writes where these only
+    read."""
+    decoder: str = ""
+    """The module that writes what it writes, of a network of two halves, of which the other one reads; empty elsewhere."""
+
+    @property
+    def start(self) -> str:
+        """How the full names of what the backbone holds begin."""
+        return f"{self.backbone}." if self.backbone else ""
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Those of its blocks that see nothing but the input: all but a decoder's."""
+        return tuple(name for name in self.blocks if not (self.decoder and name.startswith(f"{self.decoder}.")))
 
     @property
     def language(self) -> bool:
@@ -318,6 +336,11 @@ class Scoring(Objective, Protocol):
 
     relative: bool
     """Whether it is scored against the network from before training, so that one network by itself says nothing."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether its primary metric is one of texts, which have to be written first."""
+        ...
 
     @property
     def primary_metric(self) -> str:
@@ -448,6 +471,10 @@ class Task(Scoring, Protocol):
 
     def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
         """A loss that compares the examples `indices` by their class; `vectors`: (rows, width) of length 1."""
+        ...
+
+    def sampled(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        """`logits`, as `decode` gives them, with what `score` needs beside them: texts written for a few rows."""
         ...
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:

@@ -111,6 +111,12 @@ def prepare(
             f"Note: {truncation['rows_left_out']:,} of {dataset.splits['train'].num_rows:,} training rows are left out, as "
             f"nothing that is to be learned of them stands within {truncation['limit']:,} tokens."
         )
+    targets = truncation.get("targets", {}) if truncation else {}
+    if targets.get("rows_cut"):
+        say(
+            f"Note: the targets of {targets['rows_cut']:,} training rows are longer than {targets['limit']:,} tokens; "
+            f"{targets['tokens_lost']:,} tokens are cut from their ends, where no end is learned."
+        )
     store = Store(cache / "activations")
     found = Material(wanted, source, task, dataset, model, train, validation, truncation, device, method.loading, store)
     decided = method.plan(model.stages, facts_of(found, model))

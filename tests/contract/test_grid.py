@@ -52,10 +52,8 @@ def test_a_method_changes_what_its_plan_says_and_nothing_else(tmp_path: Path, ta
     rows = [row for phase in plan.phases for row in phase.rows if row.learning_rate is not None]
     trains = {member.name for row in rows for member in by_name[row.stage].chosen(row.part)}
     after = dict(trained.model.module.named_parameters())
-    start = f"{trained.model.backbone}."  # another head may have taken the backbone over, under another name
-    inside = {
-        name: before[name.replace(start, f"{ready.model.backbone}.", 1)] for name in after if name.startswith(start)
-    }
+    start = trained.model.start  # another head may have taken the backbone over, under another name
+    inside = {name: before[name.replace(start, ready.model.start, 1)] for name in after if name.startswith(start)}
     assert all(torch.equal(inside[name], after[name]) for name in inside if name not in trains)
     if rows:  # after the last step, which need not be the best one
         last = checkpoint.newest(job.checkpoints)

@@ -18,6 +18,7 @@ from PIL import Image
 from tiny import write_answers, write_boxes, write_identities, write_image_model, write_images, write_masks, write_tags
 from tunesmith.tasks import tiny_pairs, tiny_preferences
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
+from tunesmith.tasks.tiny_renderings import write_renderings
 
 ROOT = Path(__file__).parents[2]
 ROWS = 160
@@ -47,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prompts(folder / "prompts.jsonl")
     tiny_pairs.write_pairs(folder / "pairs.csv", 60)
     tiny_preferences.write_pairs(folder / "answers.jsonl", 60)
+    write_renderings(folder / "abstracts.jsonl", 60)
     Image.open(next(photos.rglob("*.png"))).save(folder / "new.jpg")
     source = ROOT / "src" / "tunesmith" / "demo" / "tickets.csv"
     with open(source, newline="", encoding="utf-8") as handle:

@@ -18,7 +18,7 @@ from tunesmith.data.cells.text import TEXT
 from tunesmith.data.columns import Columns
 from tunesmith.data.parallel import ordered
 from tunesmith.data.readers import Record, Source
-from tunesmith.data.rejected import Rejected
+from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.run import writing
 from tunesmith.settings import DataSettings
 
@@ -105,7 +105,10 @@ class _Row:
             return Rejected(self.split, line, f"{found.reason} in {self.inputs[found.column][0]!r}", found.shown)
         row: list[Any] = [self._named(self.id, line, values), line, *found]
         if self.targets:
-            row.append(self._raw(values))
+            raw = self._raw(values)
+            if raw is not None and raw != written_whole(raw):
+                return Rejected(self.split, line, f"broken encoding in {self.targets[0][0]!r}", excerpt(raw))
+            row.append(raw)
         if self.group is not None:
             row.append(self._named(self.group, line, values))
         return tuple(row)
@@ -113,7 +116,7 @@ class _Row:
     def _named(self, position: int | None, line: int, values: Sequence[Any]) -> str:
         """What the cell says; a row without one is named by its line, and so belongs to no other row."""
         cell = None if position is None else values[position]
-        return f"{self.split}:{line}" if cell is None or not str(cell).strip() else str(cell)
+        return f"{self.split}:{line}" if cell is None or not str(cell).strip() else written_whole(str(cell))
 
     def _raw(self, values: Sequence[Any]) -> str | None:
         """The target as text: a scalar as it is, a list or a mapping as JSON, several columns of 0 and 1 as the names that
@@ -129,6 +132,11 @@ class _Row:
         if isinstance(value, float) and math.isnan(value):  # what pandas has in place of nothing
             return None
         return json.dumps(value, default=_plain) if isinstance(value, PARTED) else str(value)
+
+
+def written_whole(text: str) -> str:
+    """`text` with a question mark for each half of a sign, which JSON can hold and no file can."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

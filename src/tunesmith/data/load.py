@@ -25,6 +25,7 @@ from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.data.split_column import by_column
 from tunesmith.data.targets import Raw, Reading, Reason, Settled, Targets
 from tunesmith.data.targets.classes import CLASSES
+from tunesmith.data.translations import unfolded
 from tunesmith.errors import DataError, GuessWarning
 from tunesmith.settings import DataSettings
 
@@ -188,7 +189,7 @@ def load_labelled(
     Raises:
         DataError: a column is missing, or no row is usable.
     """
-    opened = open_source(source, settings.encoding, cells.readers)
+    opened = _unfolded(open_source(source, settings.encoding, cells.readers))
     column = settings.split_column
     if column is not None and len(opened) == 1 and column in opened["train"].columns:
         opened = by_column(source, settings.encoding, column, cells.readers)
@@ -210,7 +211,7 @@ def read_inputs(
     source: str, settings: DataSettings, inputs: tuple[str, ...], cache: Path, cells: Cells = TEXT
 ) -> Canonical:
     """Rows without targets, for predictions: the columns `inputs` of a file."""
-    opened = open_source(source, settings.encoding, cells.readers)
+    opened = _unfolded(open_source(source, settings.encoding, cells.readers))
     chosen = opened.get("test", opened["train"])
     columns = _standing_in(chosen, Columns(inputs, (), settings.id, None, (), ()), settings, cells, None)
     return canonical(chosen, columns, "row", settings, cache / "inputs.arrow", cells)
@@ -269,7 +270,12 @@ def opened(settings: DataSettings, others: Mapping[str, str] = {}) -> dict[str, 
         if where is not None:
             opened = open_source(where, settings.encoding, others)
             found[name] = opened.get(name, opened["train"])
-    return {name: found[name] for name in SPLITS if name in found}
+    return _unfolded({name: found[name] for name in SPLITS if name in found})
+
+
+def _unfolded(found: Mapping[str, Source]) -> dict[str, Source]:
+    """Translations as columns by language, in every split."""
+    return {name: unfolded(source) for name, source in found.items()}
 
 
 def _parsed(read: Canonical, targets: Targets, reading: Reading, path: Path, split: str) -> Canonical:

@@ -103,6 +103,11 @@ class Views:
         """(examples,) tokens of each."""
         return np.tile(self.first.lengths, self.views)
 
+    @property
+    def read_lengths(self) -> Indices:
+        """(examples,) the same: the first blocks see all of it."""
+        return self.lengths
+
     @cached_property
     def weights(self) -> npt.NDArray[np.float32]:
         """(examples,) the share of its row that each is in its view."""

@@ -39,6 +39,11 @@ class Pairs:
         """Nothing is told of a row as a whole."""
         return
 
+    @property
+    def read_lengths(self) -> Indices:
+        """(pairs,) the same."""
+        return self.lengths
+
     @cached_property
     def lengths(self) -> Indices:
         """(pairs,) tokens of both sequences, the shorter padded to the longer."""

@@ -45,6 +45,11 @@ class Pixels:
         """(images,) the cost of each, the same for all."""
         return np.full(len(self), cost(*self.values.shape[2:]), dtype=np.int64)
 
+    @property
+    def read_lengths(self) -> npt.NDArray[np.int64]:
+        """(images,) the same: what the first blocks see is all that an image costs."""
+        return self.lengths
+
     @cached_property
     def owner(self) -> npt.NDArray[np.int64]:
         """(images,) each image is a row of its own."""

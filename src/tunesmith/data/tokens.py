@@ -43,6 +43,11 @@ class Tokens:
         """(pieces,) tokens of each piece."""
         return np.diff(self.offsets)
 
+    @property
+    def read_lengths(self) -> npt.NDArray[np.int64]:
+        """(pieces,) tokens that the first blocks see: all of them."""
+        return self.lengths
+
     @cached_property
     def weights(self) -> npt.NDArray[np.float32]:
         """(pieces,) one over the number of pieces of the row, so that each row counts once in the loss."""

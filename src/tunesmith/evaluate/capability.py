@@ -119,6 +119,8 @@ def _stages(data: Data, seed: int) -> dict[str, Array]:
     lengths = given.examples.lengths[chosen]
     found = features(data.model, depths(data.model), lengths, lambda part: given.collate(chosen[part]), "fp32")
     *_, last = (name for name in found if name != FINAL)
-    if np.array_equal(found[last], found[FINAL]):  # nothing stands between the last block and the end
+    if FINAL in found and np.array_equal(
+        found[last], found[FINAL]
+    ):  # nothing stands between the last block and the end
         del found[FINAL]
     return found

@@ -75,6 +75,12 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
             "training: of that one by itself it says nothing.",
             "Name another task for it, such as causal-lm, with data of that kind.",
         )
+    if found.writes:
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} is to be measured by {found.primary_metric}, for which texts would have to "
+            "be written; of references the loss alone is measured.",
+            f"Give it a task of its own: {{name: {named.name}, metric: perplexity}}.",
+        )
     dataset = found.load_data(wanted.data, cache, seed)
     load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
     if found.keeps_head:
@@ -111,6 +117,11 @@ def _with_own_head(wanted: ReferenceSettings, model: Model) -> Model:
         raise SettingsError(
             f"evaluate.retention {wanted.name!r} asks for head: {wanted.head}, but a language model keeps its own.",
             "Leave head away.",
+        )
+    if model.head != "kept":
+        raise SettingsError(
+            f"evaluate.retention {wanted.name!r} asks what {model.source} could write before, but its files only read.",
+            "Measure this model by labelled data.",
         )
     return model
 

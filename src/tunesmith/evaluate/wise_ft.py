@@ -14,7 +14,7 @@ from tunesmith.evaluate import retention
 from tunesmith.evaluate.retention import Reference
 from tunesmith.metrics import direction
 from tunesmith.models.backbones import merged_copy
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import scores
 from tunesmith.models.running_statistics import reestimate
 from tunesmith.plans import Plan
 from tunesmith.train import statistics, weights
@@ -78,7 +78,7 @@ def curve(model: Model, start: Tensors, how: Scales) -> tuple[Point, ...]:
     try:
         for alpha in ALPHAS:
             put(model, start, end, alpha, how)
-            said = dict(how.task.score(how.validation, logits(how.task, model, how.validation, how.plan.precision)))
+            said = scores(how.task, model, how.validation, how.plan.precision)
             kept = {one.name: retention.kept(one, model) for one in how.references}
             metric = how.task.primary_metric
             found.append(Point(alpha, said[metric], said["loss"], direction.sign(metric), kept))

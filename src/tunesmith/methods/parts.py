@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tunesmith.contracts import Facts, Loading, Stage
+from tunesmith.errors import SettingsError
 from tunesmith.methods.defaults import choose
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import Part, Plan
@@ -31,6 +32,11 @@ class _OnePart:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
+        """Raise SettingsError where the network has no such part, as T5 has no biases."""
+        if not any(stage.chosen(self.part) for stage in stages):
+            raise SettingsError(
+                f"{self.name} trains {self.part}, and this network has none.", "Use lora, partial or full."
+            )
         choices = choose(facts, passes=2, rate=10)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = [

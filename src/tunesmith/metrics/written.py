@@ -1,7 +1,7 @@
-"""How near written texts are to what could have been written: the same to the letter, and by the longest common subsequence.
+"""How near written texts are to what could have been written: the same to the letter, and by the words that they share.
 
-ROUGE-L (Lin 2004, section 3.1) comes from the package rouge-score. Words are those of any script: letters and digits in a
-row, and each sign of a script without blanks; case does not count, and nothing is stemmed.
+ROUGE (Lin 2004, sections 2 and 3.1) comes from the package rouge-score. Words are those of any script: letters and digits in
+a row, and each sign of a script without blanks; case does not count, and nothing is stemmed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tunesmith.metrics.resampling import Groups, percentiles, weigh
 
 scorer: Any = OnDemand("rouge_score.rouge_scorer")
 Array = npt.NDArray[Any]
-NAMES = ("exact_match", "rouge_l")
+NAMES = ("exact_match", "rouge_l", "rouge_1", "rouge_2")
+_KINDS = ("rougeL", "rouge1", "rouge2")
 _WORDS = re.compile(r"[\u3005-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\uac00-\ud7a3\U00020000-\U0003ffff]|[^\W_]+")
 
 
@@ -45,16 +46,18 @@ def insist() -> None:
 
 
 def scored(said: Sequence[str | None], references: Sequence[Sequence[str]]) -> Array:
-    """(rows, 2) exact match and ROUGE-L (its F1) with the best of each row's `references`; NaN where nothing was written."""
+    """(rows, 4) exact match, and F1 of the longest common subsequence, of words and of pairs of words, each with the best of
+    the row's `references`; NaN where nothing was written."""
     check_rows(np.empty(len(said)), np.empty(len(references)))
-    found = np.full((len(said), 2), np.nan)
-    rouge = scorer.RougeScorer(["rougeL"], tokenizer=Words())
+    found = np.full((len(said), len(NAMES)), np.nan)
+    rouge = scorer.RougeScorer(list(_KINDS), tokenizer=Words())
     for row, (text, known) in enumerate(zip(said, references, strict=True)):
         if text is None:
             continue
-        exact = any(_plain(text) == _plain(one) for one in known)
-        likest = max((rouge.score(one, text)["rougeL"].fmeasure for one in known), default=0.0)
-        found[row] = float(exact), max(likest, float(exact))
+        exact = float(any(_plain(text) == _plain(one) for one in known))
+        scores = [rouge.score(one, text) for one in known]
+        likest = [max((one[kind].fmeasure for one in scores), default=0.0) for kind in _KINDS]
+        found[row] = exact, *(max(one, exact) for one in likest)
     return found
 
 

@@ -90,5 +90,6 @@ def features(
 
 
 def depths(model: Model) -> list[str]:
-    """The stages of `model` that `watched` knows, in depth order, without the head."""
-    return [EMBEDDINGS, *[f"block {number}" for number in range(len(model.blocks))], FINAL]
+    """The stages of `model` that `watched` knows, in depth order, without the head; of two halves those that read."""
+    blocks = [f"block {number}" for number in range(len(model.reading))]
+    return [EMBEDDINGS, *blocks, *([] if model.decoder else [FINAL])]

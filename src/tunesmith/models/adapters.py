@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import GenerationConfig
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from tunesmith import seeds
 from tunesmith.contracts import Model
@@ -42,6 +44,7 @@ TASK_TYPES = {
     "AutoModelForTokenClassification": peft.TaskType.TOKEN_CLS,
     "AutoModelForQuestionAnswering": peft.TaskType.QUESTION_ANS,
     "AutoModelForCausalLM": peft.TaskType.CAUSAL_LM,
+    "AutoModelForSeq2SeqLM": peft.TaskType.SEQ_2_SEQ_LM,
 }
 """By transformers' class, PEFT's name for what it does; it has none for images."""
 _KEYS_AND_VALUES = (
@@ -158,6 +161,8 @@ def read(folder: Path, model: Model) -> Model:
     with _quiet():
         found: Any = peft.PeftModel.from_pretrained(held, str(folder))
         module = found.get_base_model() if model.four_bit else found.merge_and_unload()
+    if (folder / GENERATION_CONFIG_NAME).is_file():  # the base writes in a way of its own
+        module.generation_config = GenerationConfig.from_pretrained(folder)
     return with_stages(replace(model, module=module))
 
 
@@ -195,10 +200,13 @@ def _quiet() -> Iterator[None]:
 def targets(model: Model, blocks: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the stages `blocks`."""
     inside = [f"{name}." for number, name in enumerate(model.blocks) if f"block {number}" in blocks]
+    head = tuple(f"{name}." for name in model.head_inside)  # it trains by itself
     return [
         name
         for name, child in model.module.named_modules()
-        if isinstance(child, nn.Linear | Conv1D) and any(name.startswith(start) for start in inside)
+        if isinstance(child, nn.Linear | Conv1D)
+        and any(name.startswith(start) for start in inside)
+        and not name.startswith(head)
     ]
 
 

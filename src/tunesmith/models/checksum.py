@@ -16,9 +16,8 @@ def checksum(model: Model, counts: Callable[[str], bool] = lambda _: True) -> st
     The same backbone has the same checksum under another head, and with adapters beside weights that do not count.
     """
     digest = hashlib.blake2b(digest_size=16)
-    start = f"{model.backbone}."
     for name, tensor in model.module.state_dict().items():
-        if name.startswith(start) and counts(name):
-            digest.update(name.removeprefix(start).replace(".base_layer.", ".").encode())
+        if name.startswith(model.start) and counts(name):
+            digest.update(name.removeprefix(model.start).replace(".base_layer.", ".").encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,6 +86,19 @@ def logits(
         precision_name,
     )
     return task.decode(examples, found["outcome"])
+
+
+def sampled(task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None) -> Array:
+    """`logits`, with what the task lets the network write of a few rows, by which models are chosen."""
+    found = logits(task, model, examples, precision_name, collate)
+    return task.sampled(model, examples, found, precision_name)
+
+
+def scores(
+    task: Task, model: Model, examples: Examples, precision_name: str, collate: Collate | None = None
+) -> Mapping[str, float]:
+    """What the task's `score` says of the model on `examples`, which a learning curve and a choice are made of."""
+    return task.score(examples, sampled(task, model, examples, precision_name, collate))
 
 
 def answers(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:

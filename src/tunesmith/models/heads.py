@@ -60,7 +60,7 @@ def outside(model: Model) -> list[nn.Module]:
     return [
         child
         for name, child in model.module.named_modules()
-        if not name.startswith(f"{model.backbone}.") or f"{name}.".startswith(inside)
+        if not name.startswith(model.start) or f"{name}.".startswith(inside)
     ]
 
 
@@ -97,6 +97,7 @@ def width_of(model: Model) -> int:
     """How many numbers the last layer receives, of a row, of a pixel or of a query."""
     if model.head in UNSOLVED:
         config: Any = model.module.config
+        config = config.get_text_config(decoder=True) if model.decoder else config
         return int(getattr(config, "d_model", None) or config.hidden_size)
     layer = last_layer(model)
     return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
@@ -104,7 +105,7 @@ def width_of(model: Model) -> int:
 
 def backbone_width(model: Model) -> int:
     """How wide the backbone is, where a detector's head is new; otherwise what the head receives."""
-    if model.head != "new" or model.language:
+    if model.head != "new" or model.language or model.decoder:  # a language model's is as wide as its blocks
         return width_of(model)
     config: Any = model.module.config
     return int(config.encoder_in_channels[-1])

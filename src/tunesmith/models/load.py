@@ -237,18 +237,22 @@ def set_padding(config: Any, tokenizer: Any, source: str) -> None:
 
 def longest_input(module: nn.Module, config: Any, tokenizer: Any, reserved: int) -> int:
     """Tokens that the network and its tokenizer take; RoBERTa and its kin lose the positions up to the padding's."""
-    limits = [int(min(tokenizer.model_max_length, NO_LIMIT))]
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(positions, int) and positions > 0:
-        tables = [
-            child
-            for name, child in module.named_modules()
-            if name.endswith("position_embeddings")
-            and isinstance(child, nn.Embedding)
-            and child.padding_idx is not None
-        ]
-        limits.append(positions - reserved - (tables[0].padding_idx + 1 if tables else 0))  # type: ignore[operator]
-    return min(limits)
+    known = positions(module, config.get_text_config())
+    limit = int(min(tokenizer.model_max_length, NO_LIMIT))
+    return limit if known is None else min(limit, known - reserved)
+
+
+def positions(module: nn.Module, config: Any) -> int | None:
+    """How many tokens `module` has positions for; None where it needs none."""
+    known = getattr(config, "max_position_embeddings", None)
+    if not isinstance(known, int) or known <= 0:
+        return None
+    tables = [
+        child
+        for name, child in module.named_modules()
+        if name.endswith("position_embeddings") and isinstance(child, nn.Embedding) and child.padding_idx is not None
+    ]
+    return known - (tables[0].padding_idx + 1 if tables else 0)  # type: ignore[operator]
 
 
 def limited(model: Model, wanted: int | str, instead: str = "") -> Model:

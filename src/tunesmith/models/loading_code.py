@@ -178,6 +178,31 @@ def writing_code(model: Model, folder: str, problem: str, *, chats: bool) -> str
     )
 
 
+def rendering_code(model: Model, folder: str, prefix: str) -> str:
+    """The lines of Python, for the model card, that let a saved network of two halves write.
+
+    Args:
+        prefix: what stands before every source.
+    """
+    trusted = ", trust_remote_code=True" if model.remote_code else ""
+    apart = loader_of(model) == PEFT
+    beside = ", generation_config=how" if apart else ""  # an adapter's own is not read with it
+    opening = (
+        _peft_opening(model, folder, "AutoPeftModelForSeq2SeqLM", trusted)
+        + f'from transformers import GenerationConfig\n\nhow = GenerationConfig.from_pretrained("{folder}")\n'
+        if apart
+        else "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+        f'model = AutoModelForSeq2SeqLM.from_pretrained("{folder}"{trusted}).eval()\n'
+    )
+    return (
+        f"{opening}"
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+        f'tokens = tokenizer({prefix + "your text"!r}, truncation=True, return_tensors="pt").to(model.device)\n'
+        f"written = model.generate(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask{beside})\n"
+        "print(tokenizer.decode(written[0], skip_special_tokens=True))"
+    )
+
+
 def filling_code(model: Model, folder: str) -> str:
     """The lines of Python, for the model card, that let a saved masked language model tell a hidden word."""
     trusted = ", trust_remote_code=True" if model.remote_code else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ def reload_language_model(folder: Path, kind: Any, *, remote_code: bool = False)
     model = reload(folder, remote_code=remote_code, kind=kind, exact=False)
     tell_places(model.module, str(folder))
     return replace(model, head="kept")
+
+
+def opened(folder: Path, kind: Any, apart: Callable[[Any], Model], *, remote_code: bool = False) -> Model:
+    """The network of `kind` in `folder`, taken apart by `apart`; adapters that lie there are folded in.
+
+    Args:
+        kind: transformers' class that opens it.
+        apart: finds the stages of a network that was just opened.
+    """
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    adapted, more = (folder / "adapter_config.json").is_file(), quantised.read(folder)
+    module = _opened(kind, adapters.base_of(folder) if adapted else str(folder), config, remote_code, **more)
+    model = replace(apart(module), source=str(folder), folder=str(folder), remote_code=remote_code, four_bit=bool(more))
+    return adapters.read(folder, model) if adapted else model
 
 
 def _opened(kind: Any, where: str, config: Any, remote_code: bool, **more: Any) -> Any:

@@ -41,6 +41,18 @@ with torch.no_grad():
     found = [model(**batch).logits[0, -1] for batch in batches]
 print(json.dumps(torch.stack(found).tolist()))
 """
+_READ_AND_WRITE = """
+import torch
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+def logits(source, target):
+    read = tokenizer(source, truncation=True, return_tensors="pt").to(model.device)
+    told = tokenizer(text_target=target, truncation=True, return_tensors="pt")["input_ids"].to(model.device)
+    return model(input_ids=read["input_ids"], attention_mask=read["attention_mask"], labels=told).logits[0, -1]
+with torch.no_grad():
+    print(json.dumps(torch.stack([logits(*row) for row in rows]).tolist()))
+"""
+RENDERS = "text of a text"
 LANGUAGE = "language model"
 _OPEN = {
     ("image", PIPELINE): """
@@ -122,6 +134,24 @@ base = getattr(transformers, sys.argv[4]).from_pretrained(where, trust_remote_co
 model = PeftModel.from_pretrained(base, folder).eval()
 """
     + _READ_TO_THE_END,
+    (RENDERS, PIPELINE): """
+import json, sys, transformers
+folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
+model = getattr(transformers, sys.argv[4]).from_pretrained(folder, trust_remote_code=trusted).eval()
+"""
+    + _READ_AND_WRITE,
+    (RENDERS, PEFT): """
+import json, pathlib, peft, sys
+from transformers import BitsAndBytesConfig
+folder, trusted, rows = sys.argv[1], bool(sys.argv[2]), json.load(sys.stdin)
+bits = pathlib.Path(folder, "quantization_config.json")
+more = {}
+if bits.is_file():
+    more = dict(quantization_config=BitsAndBytesConfig.from_dict(json.loads(bits.read_text())), device_map={"": 0})
+kind = getattr(peft, sys.argv[4].replace("Auto", "AutoPeft", 1))
+model = kind.from_pretrained(folder, trust_remote_code=trusted, **more).eval()
+"""
+    + _READ_AND_WRITE,
     ("text", SENTENCE_TRANSFORMERS): """
 import json, sys
 from sentence_transformers import SentenceTransformer
@@ -130,6 +160,13 @@ model = SentenceTransformer(folder, device="cpu", trust_remote_code=trusted)
 print(json.dumps(model.encode([tuple(row) if len(row) > 1 else row[0] for row in rows]).tolist()))
 """,
 }
+
+
+def _kind(model: Model) -> str:
+    """What is asked of a network."""
+    if model.decoder:
+        return RENDERS
+    return LANGUAGE if model.language else model.modality
 
 
 class Reopening:
@@ -147,7 +184,7 @@ class Reopening:
             [
                 sys.executable,
                 "-c",
-                _OPEN[LANGUAGE if model.language else model.modality, loader_of(model)],
+                _OPEN[_kind(model), loader_of(model)],
                 str(folder),
                 "trusted" if model.remote_code else "",
                 str(heads.outputs_of(model)),

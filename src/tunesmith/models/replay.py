@@ -29,7 +29,8 @@ class Way:
     """The way through a network, as one forward pass showed it."""
 
     blocks: tuple[str, ...]
-    """In depth order; each is passed once."""
+    """In depth order; each is passed once. Those of a decoder are not among them: what they receive is not of the rows'
+    inputs alone."""
     over: tuple[tuple[str, ...], ...]
     """For each number of blocks that are passed, from none to all: the modules that are over by then, the outermost ones."""
     beside: Mapping[str, tuple[Any, ...] | None]
@@ -48,7 +49,7 @@ class _Passed:
 
 def find_way(model: Model, batch: Batch) -> Way | None:
     """The way of `batch` (of three rows or more), or None where a block is passed more than once, so cannot be skipped."""
-    rows, blocks = len(next(iter(batch.values()))), model.blocks
+    rows, blocks = len(next(iter(batch.values()))), model.reading
     passed = _pass(model, batch)
     if any(name not in passed or passed[name].times != 1 for name in blocks):
         return None
@@ -84,7 +85,7 @@ def _pass(model: Model, batch: Batch) -> dict[str, _Passed]:
     handles = []
     for name, child in model.module.named_modules():
         inside = any(name.startswith(f"{block}.") for block in model.blocks)
-        if name.startswith(f"{model.backbone}.") and not inside and next(child.parameters(), None) is not None:
+        if name and name.startswith(model.start) and not inside and next(child.parameters(), None) is not None:
             handles += [child.register_forward_pre_hook(begin(name)), child.register_forward_hook(end(name))]
     try:
         with evaluated(model.module), torch.no_grad():

@@ -63,6 +63,9 @@ def save(model: Model, folder: Path) -> None:
                 quantised.write(model.module, temporary)
                 del config.quantization_config
             config.save_pretrained(temporary)
+            how: Any = getattr(model.module, "generation_config", None)  # what fills masks has none
+            if model.head == "kept" and how is not None:
+                how.save_pretrained(temporary)
         elif isinstance(model.source, UserModel):
             user_network.write(model, temporary)
         elif isinstance(model.module, embedder.Embedder):

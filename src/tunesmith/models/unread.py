@@ -43,7 +43,7 @@ def unread_skipped(model: Model, batch: Batch) -> Iterator[bool]:
 def _place(model: Model, batch: dict[str, torch.Tensor]) -> nn.Module | None:
     """The first child of the last block after which the other tokens are not read."""
     few = "attention_mask" not in batch or batch["attention_mask"].shape[1] < 2
-    if few or model.language or reads_last_token(model):  # a language model reads them all
+    if few or model.language or model.decoder or reads_last_token(model):  # what tells tokens reads them all
         return None
     block = model.module.get_submodule(model.blocks[-1])
     with evaluated(model.module):

@@ -1,7 +1,8 @@
-"""Letting a language model write: what follows prompts, as likely as may be, in batches."""
+"""Letting a network write, in batches: what follows prompts, or what is to be made of sources."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from tunesmith.contracts import Model
+from tunesmith.contracts import Array, Model
 from tunesmith.data import batches
+from tunesmith.data.tokens import Tokens
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision
 
+WRITING_TOKENS = 16_384
+"""Tokens of both sides, times beams, that are in hand at once: each step of writing is a small product for each of them."""
 NONE = -1
 """Stands where no token was written."""
 
@@ -51,9 +55,40 @@ def follow(
             for row, index in enumerate(indices):
                 ids[row, longest - lengths[index] :] = given[index]
                 mask[row, longest - lengths[index] :] = 1
-            batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-            written = network.generate(**{key: value.to(device) for key, value in batch.items()}, generation_config=how)
-            new = written[:, longest:].cpu().numpy()
-            over = np.logical_or.accumulate(np.isin(new, [one for one in ends if one is not None]), axis=1)
-            found[indices, : new.shape[1]] = np.where(over, NONE, new)
+            new = _written(network, ids, mask, how)[:, longest:]
+            found[indices, : new.shape[1]] = new
     return found
+
+
+def render(model: Model, sources: Tokens, rows: Array, precision_name: str, *, quick: bool = False) -> Array:
+    """(rows, max_new_tokens) what a network of two halves writes of the sources `rows`, as its generation_config says; `NONE`
+    from where the text ends.
+
+    Args:
+        quick: the likeliest token at each step, whatever the configuration says of beams.
+    """
+    network: Any = model.module
+    how = copy.deepcopy(network.generation_config)
+    if quick:
+        how.update(num_beams=1, early_stopping=None, length_penalty=None)
+    found = np.full((len(rows), how.max_new_tokens), NONE, dtype=np.int64)
+    costs = (sources.lengths[rows] + how.max_new_tokens) * (how.num_beams or 1)
+    with evaluated(network), torch.inference_mode(), precision(device_of(network), precision_name):
+        for indices in batches.in_length_order(costs, WRITING_TOKENS):
+            ids, mask, _ = sources.padded(rows[indices], model.processor.pad_token_id)
+            new = _written(network, ids, mask, how)[:, 1:]
+            found[indices, : new.shape[1]] = new
+    return found
+
+
+def _written(network: Any, ids: Array, mask: Array, how: transformers.GenerationConfig) -> Array:
+    """(rows, tokens) what `network` makes of a batch, what it is given before it writes included; `NONE` from where a text
+    ends that is written."""
+    device = device_of(network)
+    batch = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+    found = network.generate(**batch, generation_config=how).cpu().numpy()
+    given = 1 if network.config.is_encoder_decoder else ids.shape[1]
+    ends = how.eos_token_id if isinstance(how.eos_token_id, list) else [how.eos_token_id]
+    over = np.isin(found, [one for one in ends if one is not None])
+    over[:, :given] = False
+    return np.where(np.logical_or.accumulate(over, axis=1), NONE, found)

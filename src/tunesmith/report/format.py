@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SHARES = {
     "accuracy", "macro_f1", "weighted_f1", "micro_f1", "samples_f1", "exact_match", "auroc", "average_precision",
+    "rouge_1", "rouge_2",
     "hamming_loss", "mean_iou", "mean_dice", "pixel_accuracy", "mean_accuracy",
     "f1", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
     "recall_at_1", "recall_at_5", "recall_at_10", "triplet_accuracy", "map_at_r",
@@ -13,6 +14,8 @@ SHARES = {
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100",
 }  # fmt: skip
 """Metrics that are shares of one, shown in per cent."""
+POINTS = {"bleu", "chrf"}
+"""Metrics that go to 100, with one decimal."""
 NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -21,6 +24,10 @@ NAMES = {
     "samples_f1": "F1 by row",
     "exact_match": "exact match",
     "hamming_loss": "Hamming loss",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "mcc": "Matthews correlation",
     "auroc": "AUROC",
     "average_precision": "average precision",
@@ -75,24 +82,32 @@ def metric_name(name: str) -> str:
 
 
 def value(name: str, amount: float) -> str:
-    """A metric's value: "88.6 %", "0.731" or "134.2"."""
-    return f"{100 * amount:.1f} %" if name in SHARES else _plain(amount)
+    """A metric's value: "88.6 %", "34.5", "0.731" or "134.2"."""
+    return f"{100 * amount:.1f} %" if name in SHARES else _number(name, amount)
 
 
 def bounds(name: str, low: float, high: float) -> str:
     """An interval: "87.1 to 90.0 %" or "0.70 to 0.75"."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %" if name in SHARES else f"{_plain(low)} to {_plain(high)}"
+    return (
+        f"{100 * low:.1f} to {100 * high:.1f} %" if name in SHARES else f"{_number(name, low)} to {_number(name, high)}"
+    )
 
 
 def gap(name: str, amount: float) -> str:
     """The size of a difference: "8.1 points" or "0.120"."""
-    return f"{100 * abs(amount):.1f} points" if name in SHARES else _plain(abs(amount))
+    if name in SHARES or name in POINTS:
+        return f"{abs(amount) * (100 if name in SHARES else 1):.1f} points"
+    return _plain(abs(amount))
 
 
 def signed(name: str, amount: float) -> str:
     """A difference with its sign: "+8.1" (points) or "−0.120"."""
     sign = "−" if amount < 0 else "+"
-    return f"{sign}{100 * abs(amount):.1f}" if name in SHARES else f"{sign}{_plain(abs(amount))}"
+    return f"{sign}{100 * abs(amount):.1f}" if name in SHARES else f"{sign}{_number(name, abs(amount))}"
+
+
+def _number(name: str, amount: float) -> str:
+    return f"{amount:.1f}" if name in POINTS else _plain(amount)
 
 
 def _plain(amount: float) -> str:

@@ -51,6 +51,7 @@ BASELINES = {
     "frequencies": "telling tokens by how often each is learned in train",
     "before": "the model as it came",
     "longer": "always preferring the longer answer",
+    "lead": "giving the first words of the source",
     "probe": "a probe on the frozen backbone",
     "scratch": "the same network trained from scratch",
     "without_adapt": "the same training without the adaptation",
@@ -64,7 +65,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     method = METHODS.get(report["method"], f"The method {report['method']}")
     method = "The pre-trained network as it came" if report["method"] == "probe" and headless(report) else method
     sentences = [
-        f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {report['data']['test']:,} test rows "
+        f"{method} reaches {value(metric, reached['value'])} {metric_name(metric)} on {measured(report):,} test rows "
         f"({confidence(report)} interval {bounds(metric, reached['low'], reached['high'])})"
         f"{', of which less is better' if direction.sign(metric) < 0 else ''}."
     ]
@@ -114,6 +115,11 @@ def adapted(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def measured(report: Mapping[str, Any]) -> int:
+    """How many test rows the primary metric is of: all, unless they would have had to be written."""
+    return int(report.get("rows_measured", report["data"]["test"]))
+
+
 def lengths(report: Mapping[str, Any]) -> list[str]:
     """What became of rows that are longer than the model takes; nothing where inputs have no length."""
     splits = report.get("truncation")
@@ -139,6 +145,13 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
             )
     if any(found["rows_in_windows"] for found in splits.values()):
         sentences.append("Other loaders read the first window only; `tunesmith predict` reads them all.")
+    for name, found in splits.items():
+        cut = found.get("targets", {})
+        if cut.get("rows_cut"):
+            sentences.append(
+                f"Of the {name} split, the targets of {rows(cut['rows_cut'])} were cut at the end, as they have more than "
+                f"{cut['limit']:,} tokens: {cut['tokens_lost']:,} in all. No end is learned there."
+            )
     if not sentences:
         longest = max(found["longest"] for found in splits.values())
         limit = splits["train"]["limit"]

@@ -8,6 +8,7 @@ TABLE = {
     "object-detection": "tunesmith.tasks.object_detection:ObjectDetection",
     "preference": "tunesmith.tasks.preference:Preference",
     "question-answering": "tunesmith.tasks.question_answering:QuestionAnswering",
+    "seq2seq": "tunesmith.tasks.seq2seq:Seq2Seq",
     "semantic-segmentation": "tunesmith.tasks.semantic_segmentation:SemanticSegmentation",
     "token-classification": "tunesmith.tasks.token_classification:TokenClassification",
     "text-classification": "tunesmith.tasks.text_classification:TextClassification",

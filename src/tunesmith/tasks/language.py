@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tunesmith.contracts import Array, Batch, Indices, Loading, Loss, Model
 from tunesmith.data.asked import Asked
+from tunesmith.data.cells import Cells
 from tunesmith.data.cells.text import ONE_TEXT
 from tunesmith.data.load import Dataset, load_unlabelled
 from tunesmith.errors import ModelError
@@ -39,10 +40,11 @@ class LanguageSettings(Strict):
 class Language(ABC):
     """A network that gives a logit to each token of the vocabulary, and texts without labels."""
 
-    cells = ONE_TEXT
+    cells: Cells = ONE_TEXT
     keeps_head = True
     compares = False
     relative: ClassVar[bool] = False
+    writes: bool = False
     network: ClassVar[Any]
     """transformers' class."""
     new_head: ClassVar[bool] = False

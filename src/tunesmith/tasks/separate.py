@@ -35,6 +35,7 @@ class Separate:
 
     compares: ClassVar[bool] = False
     relative: ClassVar[bool] = False
+    writes: bool = False
     constant: ClassVar[str] = "majority"
     pace: ClassVar[float] = 1.0
     rows_each: ClassVar[int] = 1
@@ -77,6 +78,9 @@ class Separate:
 
     def packed(self, examples: Any, tokens: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} packs nothing")  # as `packing` says
+
+    def sampled(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+        return logits
 
     def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
         return logits

@@ -101,7 +101,7 @@ def _importance(task: Task, model: Model, train: Examples, references: Sequence[
         found = [fisher.importance(task, model, train, seed)]
     known = fisher.normalised(found)
     names = dict(model.module.get_submodule(model.backbone).named_parameters())
-    return {f"{model.backbone}.{name}": known[name] for name in names if name in known}
+    return {f"{model.start}{name}": known[name] for name in names if name in known}
 
 
 def _replayed(model: Model, one: Rehearsal, precision_name: str) -> Replayed:

@@ -126,8 +126,9 @@ class Store:
 
 
 def blocks_before(stage: str, way: Way) -> int:
-    """How many blocks lie before `stage`."""
-    return int(stage.removeprefix("block ")) if stage.startswith("block ") else len(way.blocks)
+    """How many blocks of `way` lie before `stage`."""
+    all_ = len(way.blocks)
+    return min(int(stage.removeprefix("block ")), all_) if stage.startswith("block ") else all_
 
 
 class Source(NamedTuple):
@@ -145,8 +146,8 @@ class Source(NamedTuple):
 
     @property
     def lengths(self) -> Indices:
-        """(rows,) tokens of each row of a batch."""
-        return np.repeat(self.examples.lengths // self.rows_each, self.rows_each)
+        """(rows,) tokens of each row of a batch, as the first blocks see them."""
+        return np.repeat(self.examples.read_lengths // self.rows_each, self.rows_each)
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,9 @@ def _put(values: torch.Tensor, starts: Indices | None, indices: Indices, found: 
 def _key(model: Model, way: Way, count: int, source: Source, precision_name: str) -> str:
     """A checksum over all that the activations depend on: the weights on the way, the cut, the rows, the precision."""
     final = next((stage.parameters for stage in model.stages if stage.name == FINAL), ())
-    behind = [f"{name}." for name in (*way.blocks[count:], *{name.rpartition(".")[0] for name in final})]
+    last = {name.rpartition(".")[0] for name in final}
+    writing_half = [model.decoder] if model.decoder else []
+    behind = [f"{name}." for name in (*way.blocks[count:], *last, *model.head_inside, *writing_half)]
     weights = checksum(model, lambda name: not any(name.startswith(block) for block in behind))
     text = f"{weights}/{source.examples.key}/{count}/{precision_name}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

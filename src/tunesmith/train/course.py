@@ -23,7 +23,7 @@ from tunesmith.data import batches
 from tunesmith.errors import RunError
 from tunesmith.models import heads
 from tunesmith.models.dropout import set_dropout
-from tunesmith.models.forward import logits
+from tunesmith.models.forward import scores
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.running_statistics import reestimate
 from tunesmith.models.unread import unread_skipped
@@ -237,10 +237,9 @@ class Course:
     def _scores(self, collate: Collate) -> tuple[float, float, dict[str, float]]:
         """Loss and primary metric on validation, and what else the task tells of each epoch."""
         task, validation = self.job.task, self.job.validation
-        found = logits(task, self.job.model, validation, self.job.plan.precision, collate)
-        scores = dict(task.score(validation, found))
-        scores = processes.agree(scores)  # rounding may differ between processes, and all must stop together
-        return scores.pop("loss"), scores.pop(task.primary_metric), scores
+        found = dict(scores(task, self.job.model, validation, self.job.plan.precision, collate))
+        found = processes.agree(found)  # rounding may differ between processes, and all must stop together
+        return found.pop("loss"), found.pop(task.primary_metric), found
 
     def _average(self) -> None:
         """Let the weights after a step into the average that the plan asks for."""

@@ -101,6 +101,7 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
             # Once an epoch, and once before the first where the head was solved for.
             times = phase.epochs + (validating == 0.0 and job.plan.phases[0].head == "solve")
             validating += times * share * forward * float(job.validation.lengths.sum())
+        validating += job.plan.epochs * _writing(job)
         solving += _anchoring(job, forward)
         if cached:
             solving += forward * _varying(job)
@@ -143,6 +144,13 @@ def at_least(job: Job, known: Predicted) -> Predicted:
         validating += phase.epochs * passed * known.forward * float(job.validation.lengths.sum())
     seconds = known.solving + stepping + validating
     return Predicted(seconds, 0, known.solving, stepping, validating, known.forward, timed=False)
+
+
+def _writing(job: Job) -> float:
+    """Seconds of letting the network write what a choice is made by, once; of most tasks nothing is."""
+    begun = time.perf_counter()
+    job.task.sampled(job.model, job.validation, np.zeros((job.validation.rows, 1)), job.plan.precision)
+    return time.perf_counter() - begun
 
 
 def _tokens(job: Job) -> int:

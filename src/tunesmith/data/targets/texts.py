@@ -37,9 +37,9 @@ class Texts:
     apart = False
     several = False
 
-    def __init__(self, problem: str, lists: bool | None = None) -> None:
-        """`lists`: whether a cell is a list of texts; None to tell by the training cells."""
-        self.problem, self.lists = problem, lists
+    def __init__(self, problem: str, lists: bool | None = None, learned: str = "the first is learned") -> None:
+        """`lists`: whether a cell is a list of texts; None to tell by the training cells. `learned`: which, in words."""
+        self.problem, self.lists, self.learned = problem, lists, learned
 
     def settle(self, raw: Raw, brought: str | None) -> Settled:
         cells = [cell for cell in raw.column.slice(0, SHOWN).to_pylist() if cell is not None]
@@ -49,7 +49,7 @@ class Texts:
             lists = bool(cells) and all(_listed(cell) is not None for cell in cells)
             if lists:
                 guesses = (
-                    "Every target is a list of texts: they are several ways to write it, and the first is learned "
+                    f"Every target is a list of texts: they are several ways to write it, and {self.learned} "
                     "(task.several=false takes the list for the text).",
                 )
         return Settled(self.problem, (), {"lists": lists}, guesses)
