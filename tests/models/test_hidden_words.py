@@ -76,7 +76,9 @@ def test_every_word_can_be_hidden_in_one_window_and_in_no_other(tokenizer: Any, 
     """Words are shorter here than what windows share, so that each lies whole in one of them."""
     found = read(tokenizer, texts, 8 * limit)
     for row, text in enumerate(texts):
-        letters = [letter for letter in text.replace("[MASK]", "").replace("é", "") if letter != " "]
+        if "[MASK]" in text:  # where a text brings masks of its own, these are what is asked
+            continue
+        letters = [letter for letter in text.replace("é", "") if letter != " "]
         usable = [
             found.words[inside] != NO_WORD for inside, of in zip(pieces(found), found.owner, strict=True) if of == row
         ]

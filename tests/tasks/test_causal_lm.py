@@ -122,6 +122,14 @@ def test_the_end_of_an_answer_is_learned_where_the_template_writes_none(gpt2: Pa
     assert learned == ["word2", "[SEP]"]
 
 
+def test_where_a_template_ends_turns_with_words_the_end_of_text_is_learned_instead(gpt2: Path, tmp_path: Path) -> None:
+    """The tokenizer knows no <|im_end|>: it is several tokens, at none of which writing could stop."""
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template="chatml")
+    table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2", "word3", "word4"))]})
+    _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
+    assert learned == ["word2", "word4", "[SEP]"]
+
+
 def test_of_a_prompt_nothing_is_learned_and_an_instruction_gets_a_template(gpt2: Path, tmp_path: Path) -> None:
     ready = ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
     table = pa.table({"id": ["a"], "input": ["word1 word2"], "target": [{"texts": ["word3", "word4"], "classes": []}]})

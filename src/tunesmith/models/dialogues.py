@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -134,7 +134,9 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
         DataError: the template refuses the chat, or writes earlier turns otherwise once later ones follow.
     """
     whole = written(turns, tokenizer)
-    parts, done = [], 0
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    parts: list[Part] = []
+    done = 0
     for number, turn in enumerate(turns):
         if turn["role"] != ASSISTANT or number < first:
             continue
@@ -147,13 +149,28 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
             )
         if done < len(before):
             parts.append(Part(whole[done : len(before)], told=False))
-        parts.append(Part(whole[len(before) : len(after)], told=True))
+        told, closing = _closed(whole[len(before) : len(after)], turn["content"], special)
+        parts.append(Part(told, told=True))
+        if closing:  # written with many tokens, none of which could end an answer
+            parts.append(Part(closing, told=False))
         done = len(after)
-    if parts and parts[-1].text.rstrip().endswith(turns[-1]["content"].rstrip()) and done == len(whole):
-        parts = ended(parts, tokenizer, source)
+    if parts and done == len(whole):
+        parts = parts if parts[-1].told else parts[:-1]  # nothing follows that a closing would part it from
+        if not any(mark in parts[-1].text for mark in special):
+            parts = ended(parts, tokenizer, source)
     if done < len(whole):
         parts.append(Part(whole[done:], told=False))
     return parts
+
+
+def _closed(answer: str, content: str, special: Collection[str]) -> tuple[str, str]:
+    """An answer as the template writes it, parted into what is learned and the closing, which is learned too where a special
+    token stands in it."""
+    place = answer.rfind(content.strip())
+    end = place + len(content.strip())
+    if place < 0 or any(mark in answer[end:] for mark in special):
+        return answer, ""
+    return answer[:end], answer[end:]
 
 
 def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:
