@@ -75,8 +75,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
         size = float(other[name].abs().max())
+        # Some gradients cancel, those of the keys' biases: what is left of them is rounding, of any size up to this.
         torch.testing.assert_close(
-            value, other[name], atol=2e-6 + 1e-4 * size, rtol=0, msg=lambda text, at=name: at + text
+            value, other[name], atol=1e-5 + 1e-4 * size, rtol=0, msg=lambda text, at=name: at + text
         )
 
 

@@ -15,7 +15,7 @@ from tunesmith.train.course import Course
 @pytest.fixture
 def start_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the weights that are kept have trained, however good the start was on a few rows."""
-    monkeypatch.setattr(Course, "_from_solved_head", lambda _: False)
+    monkeypatch.setattr(Course, "_from_sound_head", lambda _: False)
 
 
 @pytest.fixture
