@@ -49,10 +49,8 @@ class Asked(Tokens):
 
     def wanted_of(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(asked,) which of `indices` each token that is asked for belongs to, and the token; piece by piece, in order."""
-        lengths = self.lengths[indices]
-        piece = np.repeat(np.arange(len(indices)), lengths)
-        inside = np.arange(len(piece)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        wanted = self.wanted[np.repeat(self.offsets[indices], lengths) + inside]
+        piece, _, source = self.laid(indices)
+        wanted = self.wanted[source]
         asking = wanted != NOTHING
         return piece[asking], wanted[asking].astype(np.int64)
 

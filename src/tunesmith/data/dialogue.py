@@ -42,24 +42,15 @@ class Dialogue(Asked):
         """The same pieces, side by side in sequences of up to `room` tokens."""
         return replace(self, room=max(room, int(self.lengths.max(initial=1))))
 
-    def layout(self, indices: Places) -> tuple[Places, Places]:
-        """Where the pieces `indices` lie: the sequence of each, and the place at which it begins there."""
-        lengths = self.lengths[indices]
-        if not self.room:
-            return np.arange(len(indices)), np.zeros(len(indices), dtype=np.int64)
-        return together(lengths, self.room)
-
     def laid_out(self, indices: Places, pad_id: int) -> tuple[Places, Places, Places]:
-        """ids and positions, each (sequences, longest), and (asked,) the places that are asked, counted through them all.
+        """Packed ids and positions, each (sequences, longest); and (asked,) the places that are asked, counted through all.
 
         Positions begin anew with each piece; those that are asked stand in the order of `indices`.
         """
         lengths = self.lengths[indices]
-        sequence, start = self.layout(indices)
+        sequence, start = together(lengths, self.room)
         longest = int((start + lengths).max())
-        piece = np.repeat(np.arange(len(indices)), lengths)
-        inside = np.arange(len(piece)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        source = np.repeat(self.offsets[indices], lengths) + inside
+        piece, inside, source = self.laid(indices)
         place = sequence[piece] * longest + start[piece] + inside
         shape = (int(sequence.max()) + 1, longest)
         ids = np.full(shape, pad_id, dtype=np.int64)

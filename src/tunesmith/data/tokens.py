@@ -63,6 +63,16 @@ class Tokens:
     def count(self, indices: npt.NDArray[np.int64]) -> float:
         return float(self.weights[indices].sum(dtype=np.float64))
 
+    def laid(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of each token of the pieces `indices`, one piece after the other, each (tokens,): which of them it is in, its place
+        there, and where it stands in `ids`."""
+        lengths = self.lengths[indices]
+        piece = np.repeat(np.arange(len(indices)), lengths)
+        inside = np.arange(len(piece)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return piece, inside, np.repeat(self.offsets[indices], lengths) + inside
+
     def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which places of (len(indices), longest) hold a token, and where in `ids` each of these tokens stands."""
         lengths = self.lengths[indices]

@@ -28,6 +28,13 @@ def perplexity(losses: Array, tokens: Array) -> float:
     return float(np.exp(losses.sum() / tokens.sum()))
 
 
+def by_frequency(told: npt.NDArray[np.int32], vocabulary: int) -> Array:
+    """(vocabulary,) the loss of telling each token by how often it is among `told`, each counted once more than it is."""
+    counts = np.ones(vocabulary)
+    np.add.at(counts, told, 1)
+    return np.asarray(-np.log(counts / counts.sum()), dtype=np.float64)
+
+
 def interval(
     losses: Array, tokens: Array, *, seed: int, groups: Groups = None, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:

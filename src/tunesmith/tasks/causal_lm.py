@@ -18,9 +18,9 @@ import transformers
 from pydantic import Field
 
 from tunesmith import seeds
-from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Packing, Solved, Variation
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Model, Packing, Solved
 from tunesmith.data import load as data
-from tunesmith.data.asked import Asked
+from tunesmith.data.asked import NOTHING, Asked
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
 from tunesmith.data.columns import Columns
@@ -41,7 +41,7 @@ from tunesmith.models.writing import NONE, follow
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
-from tunesmith.tasks.language import Language
+from tunesmith.tasks.language import Language, compared, last_logits, to_the_end
 from tunesmith.tasks.packing import keeps_apart, padding
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.prompted import LEARNS, READS, WritingSettings, answers_of, parts_of, template_of, told_by
@@ -199,7 +199,7 @@ class CausalLm(Separate, Language):
     def inputs(self, examples: Dialogue, indices: Indices, model: Model) -> Batch:  # type: ignore[override]
         if not examples.room:
             batch = super().inputs(examples, indices, model)
-            return {key: batch[key] for key in batch if key != PLACES} if examples.plain else batch
+            return to_the_end(batch) if examples.plain else batch
         ids, positions, places = examples.laid_out(indices, model.processor.pad_token_id)
         # Where no mask is given, positions that begin anew are what keeps pieces apart.
         return {
@@ -209,17 +209,11 @@ class CausalLm(Separate, Language):
         }
 
     def outcome(self, logits: torch.Tensor, examples: Dialogue, indices: Indices) -> torch.Tensor:  # type: ignore[override]
-        if not examples.plain:
-            return super().outcome(logits, examples, indices)
-        last = torch.from_numpy(examples.lengths[indices] - 1).to(logits.device)
-        return logits[torch.arange(len(indices), device=logits.device), last].float()
+        whole = last_logits if examples.plain else super().outcome
+        return whole(logits, examples, indices)
 
     def decode(self, examples: Dialogue, outcome: Array) -> Array:  # type: ignore[override]
         return outcome if examples.plain else super().decode(examples, outcome)
-
-    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
 
     def truncation(self, examples: Dialogue, model: Model) -> dict[str, Any]:
         """As for all texts, with what was cut from the start and from the end, and how many rows have nothing to learn."""
@@ -230,12 +224,6 @@ class CausalLm(Separate, Language):
             "tokens_cut_from_end": int(examples.cut[:, 1].sum()),
             "rows_left_out": examples.left_out,
         }
-
-    def variation(self, examples: Dialogue) -> Variation | None:
-        return None
-
-    def varied(self, examples: Dialogue, views: int, seed: int) -> Dialogue:
-        raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
 
     def packing(self, examples: Dialogue, model: Model) -> Packing | None:
         if self.settings.pack is False or not len(examples):
@@ -253,9 +241,6 @@ class CausalLm(Separate, Language):
     def packed(self, examples: Dialogue, tokens: int) -> Dialogue:
         return examples.packed(tokens)
 
-    def shown_views(self, rows: pa.Table, examples: Dialogue, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
-
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
@@ -267,18 +252,16 @@ class CausalLm(Separate, Language):
     def commonest(self, train: Dialogue, examples: Dialogue, model: Model) -> Array:
         """Each token by how often it is learned in train, whatever comes before."""
         config: Any = model.module.config
-        counts = np.ones(config.get_text_config().vocab_size)
-        np.add.at(counts, train.wanted[train.wanted >= 0], 1)
-        losses = -np.log(counts / counts.sum())
-        every = np.arange(len(examples))
-        piece, wanted = examples.wanted_of(every)
+        told = train.wanted[train.wanted != NOTHING]
+        losses = perplexity.by_frequency(told, config.get_text_config().vocab_size)
+        piece, wanted = examples.wanted_of(np.arange(len(examples)))
         found = np.bincount(piece, weights=losses[wanted], minlength=len(examples))
         return super().decode(examples, found[:, None])
 
     def answered(self, model: Model, examples: Dialogue, logits: Array, precision: str) -> Array:
         """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
-        pieces = np.array([piece for row in range(examples.rows) if (piece := examples.piece_of(row)) is not None])
+        pieces = np.unique(examples.owner, return_index=True)[1]  # the first of each row that has one
         if (examples.by_row > 0).any():
             count = SAMPLES if self._problem == "text" else self.settings.written
             drawn = seeds.generator(self._draw, "written rows").permutation(len(pieces))[:count]
@@ -352,8 +335,7 @@ class CausalLm(Separate, Language):
         seed: int,
         groups: Array | None,
     ) -> Interval:
-        one, other = (table.column("loss").to_numpy() for table in (first, second))
-        return perplexity.difference(one, other, first.column("tokens").to_numpy(), **how(settings, seed, groups))
+        return compared(first, second, how(settings, seed, groups))
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
         """What stands before the answers, as text, and the tokens that the public loader makes of it."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from pydantic import BeforeValidator, Field
 
-from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved, Variation
+from tunesmith.contracts import Array, Batched, Examples, Features, Indices, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.cells import Cells
 from tunesmith.data.targets.classes import Classes
@@ -136,8 +136,7 @@ class Classifying(Separate, ABC):
         columns = {name for name in ("pair", "file") if (name in rows.column_names) != (name in others.column_names)}
         if columns:
             return 0  # a text is no pair of texts, and no image
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+        return super().repeated(rows, others, threshold)
 
     def read(self, output: Any) -> torch.Tensor:
         return output.logits.float()  # type: ignore[no-any-return]
@@ -169,16 +168,6 @@ class Classifying(Separate, ABC):
         summed = np.zeros((examples.rows, logits.shape[1]), dtype=np.float32)
         np.add.at(summed, examples.owner, logits * examples.weights[:, None])
         return summed
-
-    def variation(self, examples: Examples) -> Variation | None:
-        return None
-
-    def varied(self, examples: Examples, views: int, seed: int) -> Examples:
-        # Never asked, as `variation` says that there is nothing to vary; a task that says otherwise brings its own.
-        raise NotImplementedError(f"{type(self).__name__} varies nothing")
-
-    def shown_views(self, rows: pa.Table, examples: Examples, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
 
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features

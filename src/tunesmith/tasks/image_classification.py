@@ -77,10 +77,10 @@ class ImageClassification(ReadsImages, Classifying):
     def encode(self, rows: pa.Table, model: Model) -> Pixels:
         return self.pixels(rows, model, self.answers(rows, model))
 
-    def varied(self, examples: Pixels, views: int, seed: int) -> Pixels:  # type: ignore[override]
+    def varied(self, examples: Pixels, views: int, seed: int) -> Pixels:
         return varied(examples, self.augment(examples), views, seed)
 
-    def shown_views(self, rows: pa.Table, examples: Pixels, views: int, seed: int) -> list[dict[str, Any]]:  # type: ignore[override]
+    def shown_views(self, rows: pa.Table, examples: Pixels, views: int, seed: int) -> list[dict[str, Any]]:
         seen = varied(examples, self.augment(examples), views, seed)
         return [
             {"id": name, "images": [data_uri(image) for image in images]}

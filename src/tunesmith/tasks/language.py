@@ -25,6 +25,7 @@ from tunesmith.models.load import limited
 from tunesmith.models.load_language import load_language_model
 from tunesmith.models.told_places import PLACES
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict, UserModel
+from tunesmith.tasks.problems import how
 
 AT_ONCE = 512
 """Places whose logits, each as long as the vocabulary, are held in fp32 at once."""
@@ -114,14 +115,27 @@ class Language(ABC):
     def intervals(
         self, examples: Asked, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Mapping[str, Interval]:
-        found = perplexity.interval(logits[:, 0], examples.by_row, **_how(settings, seed, groups))
+        found = perplexity.interval(logits[:, 0], examples.by_row, **how(settings, seed, groups))
         return {self.primary_metric: found}
 
     def difference(
         self, examples: Asked, logits: Array, other: Array, settings: EvaluateSettings, seed: int, groups: Array | None
     ) -> Interval:
-        return perplexity.difference(logits[:, 0], other[:, 0], examples.by_row, **_how(settings, seed, groups))
+        return perplexity.difference(logits[:, 0], other[:, 0], examples.by_row, **how(settings, seed, groups))
 
 
-def _how(settings: EvaluateSettings, seed: int, groups: Array | None) -> dict[str, Any]:
-    return {"seed": seed, "groups": groups, "resamples": settings.resamples, "confidence": settings.confidence}
+def to_the_end(batch: Batch) -> Batch:
+    """`batch` with logits everywhere, as the public loader's are."""
+    return {key: value for key, value in batch.items() if key != PLACES}
+
+
+def last_logits(logits: torch.Tensor, examples: Asked, indices: Indices) -> torch.Tensor:
+    """(len(indices), vocabulary) after the last token of each piece, fp32."""
+    last = torch.from_numpy(examples.lengths[indices] - 1).to(logits.device)
+    return logits[torch.arange(len(indices), device=logits.device), last].float()
+
+
+def compared(first: pa.Table, second: pa.Table, drawn: Mapping[str, Any]) -> Interval:
+    """Perplexity of the predictions in `first`, with the columns loss and tokens, minus that of those in `second`."""
+    one, other = (table.column("loss").to_numpy() for table in (first, second))
+    return perplexity.difference(one, other, first.column("tokens").to_numpy(), **drawn)

@@ -29,12 +29,11 @@ from tunesmith.models import loading_code
 from tunesmith.models.hidden_words import hidden_words
 from tunesmith.models.reload import reload_language_model
 from tunesmith.models.tokenize import truncation
-from tunesmith.models.told_places import PLACES
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings
 from tunesmith.tasks import hidden_outcomes, tiny_hidden
 from tunesmith.tasks.hidden_outcomes import LOSS, RIGHT
-from tunesmith.tasks.language import AT_ONCE, Language, LanguageSettings
+from tunesmith.tasks.language import AT_ONCE, Language, LanguageSettings, compared, last_logits, to_the_end
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
 
@@ -107,16 +106,14 @@ class MaskedLm(Separate, Language):
 
     def inputs(self, examples: Any, indices: Indices, model: Model) -> Batch:
         if isinstance(examples, Dialogue):
-            batch = super().inputs(examples, indices, model)
-            return {key: batch[key] for key in batch if key != PLACES}
+            return to_the_end(super().inputs(examples, indices, model))
         found, pieces = examples.drawn(indices)
         return super().inputs(found, pieces, model)
 
     def outcome(self, logits: torch.Tensor, examples: Any, indices: Indices) -> torch.Tensor:
         """(len(indices), 2): the loss of each piece over its hidden tokens, and how many of them are told."""
         if isinstance(examples, Dialogue):
-            last = torch.from_numpy(examples.lengths[indices] - 1).to(logits.device)
-            return logits[torch.arange(len(indices), device=logits.device), last].float()
+            return last_logits(logits, examples, indices)
         found, pieces = examples.drawn(indices)
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in found.wanted_of(pieces))
         kept = logits.new_zeros(len(indices), 2, dtype=torch.float32)
@@ -137,10 +134,6 @@ class MaskedLm(Separate, Language):
         summed = [np.bincount(examples.owner, weights=column, minlength=examples.rows) for column in outcome.T]
         return np.stack(summed, axis=1)
 
-    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
-
     def truncation(self, examples: Masked, model: Model) -> dict[str, Any]:
         """As for all texts, with how many rows have no word to tell."""
         return truncation(examples, model.limit) | {"rows_left_out": examples.left_out}
@@ -156,9 +149,6 @@ class MaskedLm(Separate, Language):
     def varied(self, examples: Masked, views: int, seed: int) -> Examples:
         return Views(examples, views, seed)
 
-    def shown_views(self, rows: pa.Table, examples: Masked, views: int, seed: int) -> list[dict[str, Any]]:
-        return []  # `learned` shows what is hidden
-
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
     ) -> Solved:
@@ -170,12 +160,11 @@ class MaskedLm(Separate, Language):
     def commonest(self, train: Masked, examples: Masked, model: Model) -> Array:
         """Each token by how often it stands in train, whatever stands around it."""
         config: Any = model.module.config
-        counts = np.ones(config.get_text_config().vocab_size)
-        np.add.at(counts, train.whole[train.words != NO_WORD], 1)
-        losses = -np.log(counts / counts.sum())
+        shown = train.whole[train.words != NO_WORD]
+        losses = perplexity.by_frequency(shown, config.get_text_config().vocab_size)
         piece, wanted = examples.wanted_of(np.arange(len(examples)))
         found = np.zeros((len(examples), 2))
-        np.add.at(found, piece, np.stack([losses[wanted], wanted == counts.argmax()], axis=1))
+        np.add.at(found, piece, np.stack([losses[wanted], wanted == losses.argmin()], axis=1))
         return self.decode(examples, found)
 
     def answered(self, model: Model, examples: Masked, logits: Array, precision: str) -> Array:
@@ -229,8 +218,7 @@ class MaskedLm(Separate, Language):
         seed: int,
         groups: Array | None,
     ) -> Interval:
-        one, other = (table.column("loss").to_numpy() for table in (first, second))
-        return perplexity.difference(one, other, first.column("tokens").to_numpy(), **how(settings, seed, groups))
+        return compared(first, second, how(settings, seed, groups))
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
         """A few texts as they are, and the tokens that the public loader makes of them."""

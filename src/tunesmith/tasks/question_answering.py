@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved, Variation
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.cells.questions import QUESTIONS
 from tunesmith.data.passages import Passages
@@ -141,8 +141,7 @@ class QuestionAnswering(Separate):
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "pair" not in others.column_names:
             return 0  # a text by itself is no question with its passage
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+        return super().repeated(rows, others, threshold)
 
     def truncation(self, examples: Passages, model: Model) -> dict[str, Any]:
         return truncation(examples, model.limit)
@@ -153,15 +152,6 @@ class QuestionAnswering(Separate):
         if examples.kinds is not None:
             batch["token_type_ids"] = torch.from_numpy(kinds)
         return batch
-
-    def variation(self, examples: Passages) -> Variation | None:
-        return None
-
-    def varied(self, examples: Passages, views: int, seed: int) -> Passages:
-        raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
-
-    def shown_views(self, rows: pa.Table, examples: Passages, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
 
     def read(self, output: Any) -> torch.Tensor:
         return output.logits.float()  # type: ignore[no-any-return]

@@ -60,8 +60,7 @@ class ReadsImages(Separate):
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "file" not in rows.column_names or "file" not in others.column_names:
             return 0  # a text is no image
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+        return super().repeated(rows, others, threshold)
 
     def truncation(self, examples: Pixels, model: Model) -> None:
         return None

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tunesmith.contracts import Array
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.source_target import SourceTarget
-from tunesmith.metrics import written
+from tunesmith.metrics import perplexity, written
 from tunesmith.models.two_sides import Writer
 from tunesmith.models.writing import NONE
 from tunesmith.tasks.written_outcomes import FIRST, LEARNED, SAMPLES, TOKENS, UNWRITTEN, texts
@@ -31,10 +31,8 @@ def references_of(rows: pa.Table) -> list[list[str]] | None:
 
 def losses_by_frequency(train: SourceTarget, examples: SourceTarget, vocabulary: int) -> Array:
     """(rows,) the loss of telling each token by how often it is learned in `train`, whatever comes before it."""
-    counts = np.ones(vocabulary)
     told = train.target.wanted
-    np.add.at(counts, told[told != NOTHING], 1)
-    losses = -np.log(counts / counts.sum())
+    losses = perplexity.by_frequency(told[told != NOTHING], vocabulary)
     piece, wanted = examples.wanted_of(np.arange(len(examples)))
     return np.bincount(piece, weights=losses[wanted], minlength=len(examples))
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from tunesmith.contracts import Array, Indices, Loss, Model, Packing
+from tunesmith.contracts import Array, Indices, Loss, Model, Packing, Variation
 from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
 from tunesmith.data.columns import Columns
@@ -20,11 +21,15 @@ from tunesmith.plans import Comparison
 from tunesmith.settings import DataSettings
 
 
-class _Reads(Protocol):
-    """A task that says what its rows hold."""
+class _ReadsInputs(Protocol):
+    """A task that says what its inputs are."""
 
     @property
     def cells(self) -> Cells: ...
+
+
+class _Reads(_ReadsInputs, Protocol):
+    """A task that says what its rows hold."""
 
     @property
     def targets(self) -> Targets: ...
@@ -44,6 +49,20 @@ class Separate:
         self: _Reads, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path
     ) -> Canonical:
         return load_labelled(source, settings, columns, settled, cache, self.cells, self.targets)
+
+    def repeated(self: _ReadsInputs, rows: pa.Table, others: pa.Table, threshold: float) -> int:
+        _, near = self.cells.clusters([others, rows], threshold)
+        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+
+    def variation(self, examples: Any) -> Variation | None:
+        return None
+
+    def varied(self, examples: Any, views: int, seed: int) -> Any:
+        # Never asked, as `variation` says that there is nothing to vary; a task that says otherwise brings its own.
+        raise NotImplementedError(f"{type(self).__name__} varies nothing")
+
+    def shown_views(self, rows: pa.Table, examples: Any, views: int, seed: int) -> list[dict[str, Any]]:
+        return []
 
     def anchored(self, examples: Any, original: Model, precision: str) -> Any:
         return examples

@@ -38,7 +38,7 @@ from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import rendered_texts, tiny_renderings, written_outcomes
 from tunesmith.tasks.generation import Generation, write_as
-from tunesmith.tasks.language import Language, LanguageSettings
+from tunesmith.tasks.language import Language, LanguageSettings, compared
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
 from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, UNWRITTEN, texts
@@ -222,10 +222,6 @@ class Seq2Seq(Separate, Language):
             own[self.primary_metric] = metrics.figure(self._counts(examples, logits), self.primary_metric)
         return own
 
-    def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
-
     def truncation(self, examples: SourceTarget, model: Model) -> dict[str, Any]:
         """As for all texts, of the sources; and how many targets were cut, and by how many tokens."""
         lost = examples.cut[:, 1]
@@ -242,9 +238,6 @@ class Seq2Seq(Separate, Language):
 
     def varied(self, examples: SourceTarget, views: int, seed: int) -> SourceTarget:
         return several(self._writer, examples, views)
-
-    def shown_views(self, rows: pa.Table, examples: SourceTarget, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
 
     def solve_head(
         self, model: Model, train: Batched, validation: Batched, plan: Plan, phase: Phase, seed: int, kept: Features
@@ -362,8 +355,7 @@ class Seq2Seq(Separate, Language):
     ) -> Interval:
         drawn = how(settings, seed, groups)
         if not self.writes:
-            one, other = (table.column("loss").to_numpy() for table in (first, second))
-            return perplexity.difference(one, other, first.column("tokens").to_numpy(), **drawn)
+            return compared(first, second, drawn)
         truth = first.column("truth").to_pylist()
         one, other = (metrics.counted(table.column("prediction").to_pylist(), truth) for table in (first, second))
         return metrics.difference(one, other, self.primary_metric, **drawn)

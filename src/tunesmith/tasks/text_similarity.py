@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from tunesmith.contracts import Array, Batch, Batched, Features, Head, Indices, Loading, Loss, Model, Solved, Variation
+from tunesmith.contracts import Array, Batch, Batched, Features, Head, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.cells.compared import COMPARED
 from tunesmith.data.cells.text import TEXTS
@@ -202,8 +202,7 @@ class TextSimilarity(Separate):
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if {name for name in TEXTS if (name in rows.column_names) != (name in others.column_names)}:
             return 0  # a text is no pair of texts
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+        return super().repeated(rows, others, threshold)
 
     def truncation(self, examples: SeveralTexts, model: Model) -> dict[str, Any]:
         return truncation(examples, model.limit)
@@ -211,15 +210,6 @@ class TextSimilarity(Separate):
     def inputs(self, examples: SeveralTexts, indices: Indices, model: Model) -> Batch:
         ids, mask, _ = examples.padded(indices, model.processor.pad_token_id)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-
-    def variation(self, examples: SeveralTexts) -> Variation | None:
-        return None
-
-    def varied(self, examples: SeveralTexts, views: int, seed: int) -> SeveralTexts:
-        raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
-
-    def shown_views(self, rows: pa.Table, examples: SeveralTexts, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
 
     def together(self, examples: SeveralTexts) -> int:
         return examples.apart

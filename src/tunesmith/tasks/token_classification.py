@@ -19,7 +19,7 @@ import transformers
 from pydantic import Field
 from torch.nn import functional
 
-from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved, Variation
+from tunesmith.contracts import Array, Batch, Batched, Features, Indices, Loading, Loss, Model, Solved
 from tunesmith.data import load as data
 from tunesmith.data.cells.words import WORDS
 from tunesmith.data.tagged import UNKNOWN, Tagged
@@ -174,8 +174,7 @@ class TokenClassification(Separate):
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "file" in others.column_names or "pair" in others.column_names:
             return 0  # a text is no image, and no pair of texts
-        _, near = self.cells.clusters([others, rows], threshold)
-        return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
+        return super().repeated(rows, others, threshold)
 
     def truncation(self, examples: Tagged, model: Model) -> dict[str, Any]:
         return truncation(examples, model.limit)
@@ -183,15 +182,6 @@ class TokenClassification(Separate):
     def inputs(self, examples: Tagged, indices: Indices, model: Model) -> Batch:
         ids, mask, _ = examples.padded(indices, model.processor.pad_token_id)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-
-    def variation(self, examples: Tagged) -> Variation | None:
-        return None
-
-    def varied(self, examples: Tagged, views: int, seed: int) -> Tagged:
-        raise NotImplementedError(f"{type(self).__name__} varies nothing")  # as `variation` says
-
-    def shown_views(self, rows: pa.Table, examples: Tagged, views: int, seed: int) -> list[dict[str, Any]]:
-        return []
 
     def read(self, output: Any) -> torch.Tensor:
         return output.logits.float()  # type: ignore[no-any-return]
