@@ -1,0 +1,211 @@
+"""Answers in passages: Tunesmith's `full` against transformers' Trainer as its run_qa example sets it up; same weights,
+questions, epochs, batches and rate, one run.
+
+    python benchmarks/answers_against_trainer.py ../shared/data/restaurant8k --seeds 3
+
+DATA holds train.jsonl and test.jsonl in SQuAD's form; every tenth context of train is held out as validation, for both.
+Each contestant runs in a process of its own, seeds in turns. The Trainer is in its best set-up here (bf16, dynamic padding,
+lengths grouped, warm-up; the epoch of least loss on validation is kept) and takes the rate at which Tunesmith trains. Its
+answers are found as run_qa finds them, spans of the 20 best starts and ends; its margin for "no answer" is fitted on
+validation, which is kinder than run_qa's 0. Contexts fit into one window; the benchmark stops where one doesn't.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunesmith.metrics import answers
+
+MOST, BEST, LONGEST = 384, 20, 30
+"""Tokens of a window, starts and ends looked at, tokens of an answer: run_qa's defaults."""
+
+Row = dict[str, Any]
+
+
+def split(data: Path) -> dict[str, list[Row]]:
+    def read(name: str) -> list[Row]:
+        return [json.loads(line) for line in (data / name).read_text(encoding="utf-8").splitlines()]
+
+    rows = read("train.jsonl")
+    contexts = {context: number for number, context in enumerate(dict.fromkeys(row["context"] for row in rows))}
+    held = [contexts[row["context"]] % 10 == 0 for row in rows]
+    return {
+        "train": [row for row, out in zip(rows, held, strict=True) if not out],
+        "validation": [row for row, out in zip(rows, held, strict=True) if out],
+        "test": read("test.jsonl"),
+    }
+
+
+def run_trainer(given: argparse.Namespace) -> Row:
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    from tunesmith.models.sources import locate  # noqa: PLC0415
+
+    started = time.perf_counter()
+    folder = locate("builtin:minilm")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = split(given.data)
+
+    def encoded(name: str) -> tuple[list[Row], list[list[Any]]]:
+        """Features, and where each token stands in its context (None outside)."""
+        batch = tokenizer(
+            [row["question"] for row in rows[name]],
+            [row["context"] for row in rows[name]],
+            return_offsets_mapping=True,
+        )
+        features, places = [], []
+        for number, row in enumerate(rows[name]):
+            ids, parts = batch["input_ids"][number], batch.sequence_ids(number)
+            if len(ids) > MOST:
+                raise SystemExit(f"{row['id']} needs more than one window")
+            offsets = [
+                one if part == 1 else None for one, part in zip(batch["offset_mapping"][number], parts, strict=True)
+            ]
+            start = end = 0
+            if row["answers"]["text"]:
+                first = row["answers"]["answer_start"][0]
+                last = first + len(row["answers"]["text"][0])
+                start = max(token for token, one in enumerate(offsets) if one and one[0] <= first)
+                end = min(token for token, one in enumerate(offsets) if one and one[1] >= last)
+            features.append({"input_ids": ids, "start_positions": start, "end_positions": end})
+            places.append(offsets)
+        return features, places
+
+    torch.manual_seed(given.seed)
+    features = {name: encoded(name) for name in rows}
+    arguments = transformers.TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        num_train_epochs=given.epochs,
+        per_device_train_batch_size=given.batch,
+        per_device_eval_batch_size=64,
+        learning_rate=given.rate,
+        seed=given.seed,
+        bf16=True,
+        train_sampling_strategy="group_by_length",
+        warmup_steps=0.1,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = transformers.Trainer(
+        model=transformers.AutoModelForQuestionAnswering.from_pretrained(folder),
+        args=arguments,
+        train_dataset=features["train"][0],
+        eval_dataset=features["validation"][0],
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+    )
+    begun = time.perf_counter()
+    trainer.train()
+    trained = time.perf_counter() - begun
+
+    def found(name: str) -> list[tuple[str, float]]:
+        """The best span of each question, and by how much no answer is likelier."""
+        starts, ends = trainer.predict(features[name][0]).predictions[:2]
+        pairs = zip(rows[name], features[name][1], starts, ends, strict=True)
+        return [best(row["context"], *one) for row, *one in pairs]
+
+    truth = {name: [row["answers"]["text"] for row in rows[name]] for name in rows}
+    held = found("validation")
+    margins = sorted({margin for _, margin in held})
+
+    def f1(pairs: list[tuple[str, float]], name: str, margin: float) -> np.ndarray[Any, Any]:
+        return answers.scored([text if own <= margin else "" for text, own in pairs], truth[name])[:, 1]
+
+    fitted = max(margins[:: max(1, len(margins) // 50)], key=lambda one: f1(held, "validation", one).mean())
+    scores = f1(found("test"), "test", fitted)
+    return {"train": trained, "whole": time.perf_counter() - started, "f1": scores.tolist()}
+
+
+def best(context: str, offsets: list[Any], starts: Any, ends: Any) -> tuple[str, float]:
+    nothing, text, top = float(starts[0] + ends[0]), "", -np.inf
+    for start in np.argsort(starts[: len(offsets)])[::-1][:BEST]:
+        for end in np.argsort(ends[: len(offsets)])[::-1][:BEST]:
+            if offsets[start] is None or offsets[end] is None or not start <= end < start + LONGEST:
+                continue
+            if starts[start] + ends[end] > top:
+                text, top = context[offsets[start][0] : offsets[end][1]], float(starts[start] + ends[end])
+    return text, nothing - top
+
+
+def run_tunesmith(given: argparse.Namespace) -> Row:
+    import pyarrow.parquet  # noqa: PLC0415
+
+    import tunesmith  # noqa: PLC0415
+
+    started = time.perf_counter()
+    rows = split(given.data)
+    with tempfile.TemporaryDirectory() as name:
+        for part, own in rows.items():
+            (Path(name) / f"{part}.jsonl").write_text("\n".join(map(json.dumps, own)), encoding="utf-8")
+        settings = {
+            "task": "question-answering",
+            "data": {part: str(Path(name) / f"{part}.jsonl") for part in rows},
+            "method": "full",
+            "train": {"epochs": given.epochs, "batch_size": given.batch, "learning_rate": given.rate},
+            "seed": given.seed,
+        }
+        run = tunesmith.finetune(settings, run=Path(name) / "run")
+        report = json.loads(run.report.read_text())
+        table = {str(row["id"]): row["prediction"] for row in pyarrow.parquet.read_table(run.predictions).to_pylist()}
+    whole = time.perf_counter() - started
+    missing = [row["id"] for row in rows["test"] if row["id"] not in table]
+    if missing:
+        raise SystemExit(f"{len(missing)} test questions were not answered, such as {missing[0]}")
+    found = [table[row["id"]] or "" for row in rows["test"]]
+    scores = answers.scored(found, [row["answers"]["text"] for row in rows["test"]])[:, 1]
+    return {"train": report["training"]["seconds"], "whole": whole, "f1": scores.tolist()}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", type=Path)
+    options.add_argument("--epochs", type=int, default=3)
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--rate", type=float, default=7.1e-5)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--only", choices=["trainer", "tunesmith"])
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    if given.only:
+        print(json.dumps((run_trainer if given.only == "trainer" else run_tunesmith)(given)))
+        return
+    found: dict[str, list[Row]] = {"tunesmith": [], "trainer": []}
+    own = ["--epochs", str(given.epochs), "--batch", str(given.batch), "--rate", str(given.rate)]
+    for seed in range(given.seeds):
+        for name, runs in found.items():
+            command = [sys.executable, __file__, str(given.data), *own, "--only", name, "--seed", str(seed)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+            shown = {key: value for key, value in runs[-1].items() if key != "f1"}
+            print(name, seed, statistics.mean(runs[-1]["f1"]), shown, file=sys.stderr, flush=True)
+    print("| contestant | F1 of each seed | mean | training | whole |\n| --- | --- | --- | --- | --- |")
+    for name, runs in found.items():
+        means = [statistics.mean(one["f1"]) for one in runs]
+        took = {key: statistics.mean(one[key] for one in runs) for key in ("train", "whole")}
+        each = ", ".join(f"{100 * one:.1f}" for one in means)
+        print(
+            f"| {name} | {each} | {100 * statistics.mean(means):.1f} % | {took['train']:.0f} s | {took['whole']:.0f} s |"
+        )
+    gains = np.mean([one["f1"] for one in found["tunesmith"]], 0) - np.mean([one["f1"] for one in found["trainer"]], 0)
+    drawn = np.random.default_rng(0).choice(gains, (2000, len(gains))).mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    print(f"\nTunesmith above the Trainer by {100 * gains.mean():+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}).")
+
+
+if __name__ == "__main__":
+    main()
