@@ -133,7 +133,7 @@ def test_several_targets_in_test_alone_are_not_overlooked(tmp_path: Path) -> Non
     train = lines(tmp_path / "train.jsonl", [{"source": f"facts {one}", "target": f"a {one}"} for one in range(40)])
     test = lines(tmp_path / "test.jsonl", [{"source": f"others {one}", "target": ["b", f"{one}"]} for one in range(9)])
     found = read(train, test=str(test))
-    assert any("9 targets of test are lists of texts" in one for one in found.audit["warnings"])
+    assert any("9 targets are lists of texts in test" in one for one in found.audit["warnings"])
 
 
 def test_the_same_sources_never_lie_on_both_sides_of_a_split(tmp_path: Path) -> None:

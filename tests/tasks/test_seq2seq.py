@@ -341,6 +341,8 @@ def test_the_first_words_of_a_source_are_the_least_that_a_summary_must_beat(tmp_
         ({"max_target_length": 2}, "leave no room"),
         ({"generation": {"max_new_tokens": 500}}, "writes 63 tokens"),
         ({"target_language": "de_DE"}, "no language 'de_DE'"),
+        ({"target_language": "word2"}, "marks no language in what it writes"),
+        ({"source_language": "word2"}, "marks no language in what it reads"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(tmp_path: Path, task: dict[str, Any], match: str) -> None:

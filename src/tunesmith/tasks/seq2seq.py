@@ -29,10 +29,10 @@ from tunesmith.metrics import renderings as metrics
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code
 from tunesmith.models.load import limited
-from tunesmith.models.load_seq2seq import load_seq2seq, longest_output, reload_seq2seq
+from tunesmith.models.load_seq2seq import language_token, load_seq2seq, longest_output, reload_seq2seq
 from tunesmith.models.tokenize import truncation
 from tunesmith.models.told_places import PLACES
-from tunesmith.models.two_sides import Writer, as_loaded, several, sides, writer_of
+from tunesmith.models.two_sides import Writer, as_loaded, marks, several, sides, writer_of
 from tunesmith.models.writing import render
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
@@ -98,6 +98,7 @@ class Seq2Seq(Separate, Language):
         self._draw = 0
         self._writer: Writer
         """How the network at hand writes: known from when it is loaded."""
+        self._marks: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._made, self._most = False, WRITTEN[1]
 
     @property
@@ -155,7 +156,8 @@ class Seq2Seq(Separate, Language):
         return self.settings.source_language, self.settings.target_language
 
     def _set_up(self, model: Model) -> Model:
-        """Raise SettingsError where targets are to be longer than the network can write."""
+        """Raise SettingsError where targets are to be longer than the network can write, or of a language that it cannot be
+        told."""
         most, wanted = longest_output(model), self.settings.max_target_length
         if wanted != "auto" and wanted > most:
             raise SettingsError(
@@ -163,6 +165,15 @@ class Seq2Seq(Separate, Language):
                 f"Set it to {most} or less.",
             )
         self._writer = writer_of(model, min(most, LONGEST_TARGET) if wanted == "auto" else int(wanted))
+        self._marks = marks(model, self._writer)
+        for name, code, known in zip(("source", "target"), self._languages, self._marks, strict=True):
+            if code is not None and language_token(model.processor, code) not in known:
+                raise SettingsError(
+                    f"task.{name}_language is {code!r}, but {model.source} marks no language in what it "
+                    f"{'reads' if name == 'source' else 'writes'}.",
+                    "Leave it away; where the model card puts a mark into the text that is read, such as >>fra<<, set "
+                    "task.prefix.",
+                )
         return model
 
     def calibrate(self, model: Model, train: SourceTarget) -> None:
@@ -174,7 +185,9 @@ class Seq2Seq(Separate, Language):
 
     def told(self) -> tuple[str, ...]:
         own = self.settings
-        found = [
+        marked = [" and ".join(map(repr, one)) for one in self._marks if one]
+        found = [f"Marks of languages: {' for what is read, '.join(marked)} for what is written."] * (len(marked) == 2)
+        found += [
             "The files hold an encoder alone: it reads, and a copy of it that looks back only writes, with new layers that "
             "look at what was read."
         ] * self._made

@@ -73,10 +73,10 @@ class Texts:
             bracketed = flat.filter(pc.starts_with(pc.utf8_ltrim_whitespace(flat), "["))
             taken = sum(bool(_listed(text)) for text in bracketed.to_pylist())
             if taken and self.lists is None:
+                stand = "targets are lists" if taken > 1 else "target is a list"
                 warnings.append(
-                    f"{taken:,} target{'s' if taken > 1 else ''} of {split} {'are lists' if taken > 1 else 'is a list'} of texts, "
-                    "but most of train are not: the list, brackets and all, is taken for the text (task.several=true takes it "
-                    "for several ways to write it)."
+                    f"{taken:,} {stand} of texts in {split}, but most of train are not: each, brackets and all, is one text "
+                    "(task.several=true takes a list for several ways to write it)."
                 )
         return {"written": found}, warnings
 
