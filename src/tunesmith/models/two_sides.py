@@ -105,6 +105,15 @@ def several(writer: Writer, examples: SourceTarget, views: int) -> SourceTarget:
     return replace(examples, target=target)
 
 
+def cut_of_others(writer: Writer, examples: SourceTarget) -> tuple[int, int]:
+    """How many targets beside the first of each row are cut where they are learned, and by how many tokens in all."""
+    around = len(writer.before) + len(writer.after) + 1
+    others = [text for one in examples.references or [] for text in one[1:]]
+    # No tokenizer makes more tokens of a text than it has bytes, and the mark of its beginning.
+    _, lost = target_tokens(writer, [text for text in others if len(text.encode()) + around > writer.limit])
+    return int((lost > 0).sum()), int(lost.sum())
+
+
 def as_loaded(tokenizer: Any, rows: Sequence[Sequence[str]]) -> SourceTarget:
     """Pairs of source and target with the tokens that transformers makes of them itself, for the logits of the last one."""
     read = tokenizer([one for one, _ in rows], truncation=True)["input_ids"]
