@@ -37,7 +37,7 @@ def rows_of(found: Dataset) -> dict[str, list[str]]:
     ("source", "target"),
     [
         ("source", "target"), ("document", "summary"), ("article", "highlights"), ("text", "summary"),
-        ("meaning_representation", "reference"), ("src", "targets"),
+        ("meaning_representation", "reference"), ("src", "targets"), ("src", "tgt"), ("mr", "ref"),
     ],
 )  # fmt: skip
 def test_the_columns_are_found_by_the_names_that_data_sets_give_them(tmp_path: Path, source: str, target: str) -> None:
@@ -95,16 +95,45 @@ def test_a_pair_that_lacks_a_language_is_set_aside_and_so_are_blank_targets(tmp_
 
 
 @pytest.mark.parametrize(
-    "cell", [None, "", "  ", [], [""], 5, {"a": "b"}, ["good", None], [["nested"]], "broken \ud800"]
-)
-def test_a_target_that_is_no_text_is_set_aside_with_its_reason(tmp_path: Path, cell: Any) -> None:
+    ("cell", "kept"),
+    [
+        (None, None), ("", None), ("  ", None), ([], None), ([""], None), ([None], None), (["good", 5], None),
+        ([["nested"]], None), ("broken \ud800", None), (["broken \ud800"], None), (["good", None], ["good"]),
+        (["good", " "], ["good"]), ("good", ["good"]), (5, ["5"]), ({"a": "b"}, ['{"a": "b"}']),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("copies", [1, 5])
+def test_among_lists_of_targets_one_of_another_kind_is_read_by_itself_or_set_aside(
+    tmp_path: Path, cell: Any, kept: list[str] | None, copies: int
+) -> None:
     rows = [{"source": f"facts {number}", "targets": [f"a {number}"]} for number in range(12)]
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"source": "facts", "targets": cell}]))
+    rows += [{"source": f"odd {number}", "targets": cell} for number in range(copies)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read(path, max_rejected=0.5)
-    kept = rows_of(found).get("facts")
-    assert kept is None or all(isinstance(text, str) and text.strip() for text in kept)
-    assert kept is not None or [row.line for row in found.rejected] == [13]
+    if kept is None:
+        assert [row.line for row in found.rejected] == list(range(13, 13 + copies))
+        assert "odd 0" not in rows_of(found)
+    else:
+        assert rows_of(found)["odd 0"] == kept
+    assert rows_of(found)["facts 5"] == ["a 5"]
+
+
+def test_a_few_lists_among_texts_are_taken_for_the_text_and_said_so(tmp_path: Path) -> None:
+    rows = [{"source": f"facts {number}", "target": f"a {number}"} for number in range(40)]
+    path = lines(tmp_path / "rows.jsonl", [*rows[:20], {"source": "odd", "target": ["b", "c"]}, *rows[20:]])
+    found = read(path)
+    assert rows_of(found)["odd"] == ['["b", "c"]']
+    assert [one for one in found.audit["warnings"] if "brackets and all" in one and "task.several=true" in one]
+    asked = load(DataSettings(train=str(path), **SPLIT), tmp_path / "asked", 0, Texts("text", lists=True), SOURCES)
+    assert rows_of(asked)["odd"] == ["b", "c"]
+
+
+def test_several_targets_in_test_alone_are_not_overlooked(tmp_path: Path) -> None:
+    train = lines(tmp_path / "train.jsonl", [{"source": f"facts {one}", "target": f"a {one}"} for one in range(40)])
+    test = lines(tmp_path / "test.jsonl", [{"source": f"others {one}", "target": ["b", f"{one}"]} for one in range(9)])
+    found = read(train, test=str(test))
+    assert any("9 targets are lists of texts in test" in one for one in found.audit["warnings"])
 
 
 def test_the_same_sources_never_lie_on_both_sides_of_a_split(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,45 @@ def test_the_languages_are_those_of_the_settings(tmp_path: Path) -> None:
     assert int(examples.target.wanted[first][-2]) == model.processor.eos_token_id
     with pytest.raises(SettingsError, match="no language 'xx_YY'"):
         load_seq2seq(where, seed=0, loading=Loading(), languages=("xx_YY", None), remote_code=False)
+
+
+def test_the_languages_are_said_also_where_they_are_the_models_own(tmp_path: Path) -> None:
+    where = str(write_of_languages(tmp_path / "mbart"))
+    task = Seq2Seq(Seq2Seq.Settings(target_language="fr_XX"))
+    task.load_model(where, (), seed=0)
+    assert task.told()[0] == "Marks of languages: 'en_XX' for what is read, 'fr_XX' for what is written."
+
+
+def write_m2m(folder: Path) -> Path:
+    """An M2M-100 with its own tokenizer, which has no language unless it is told one."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS)] * 50), model_prefix=str(folder / "spm"), vocab_size=30, minloglevel=2
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+    names = ["<s>", "<pad>", "</s>", "<unk>", *(pieces.id_to_piece(one) for one in range(3, 30))]
+    (folder / "vocabulary.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
+    tokenizer = transformers.M2M100Tokenizer(str(folder / "vocabulary.json"), str(folder / "spm.model"))
+    config = RENDERERS["m2m-100"]()
+    config.update({"vocab_size": 256, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2})
+    transformers.M2M100ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_has_no_language_of_its_own_asks_for_it(tmp_path: Path) -> None:
+    where = str(write_m2m(tmp_path / "m2m"))
+    with pytest.raises(SettingsError, match="nothing says which one") as refused:
+        Seq2Seq(Seq2Seq.Settings()).load_model(where, (), seed=0)
+    assert "task.target_language" in str(refused.value.mend)
+    task = Seq2Seq(Seq2Seq.Settings(source_language="de", target_language="fr"))
+    model = task.load_model(where, (), seed=0)
+    assert task.told()[0] == "Marks of languages: '__de__' for what is read, '__fr__' for what is written."
+    french = model.processor.convert_tokens_to_ids("__fr__")
+    found, _ = target_tokens(task._writer, TARGETS)
+    assert (found.ids[found.offsets[:-1]] == french).all()
+    assert model.module.generation_config.forced_bos_token_id == french
 
 
 @pytest.mark.parametrize("name", ["distilbert", "albert", "gpt2"])

@@ -20,6 +20,7 @@ from renderers import write_renderer
 from steps import gradients, stepper
 from tiny import write_model
 from tunesmith import prepare, settings
+from tunesmith.contracts import Loading
 from tunesmith.errors import CutWarning, SettingsError, TunesmithError
 from tunesmith.metrics import renderings
 from tunesmith.models import writing
@@ -290,6 +291,31 @@ def test_what_is_written_does_not_hang_on_what_stands_beside_it(tmp_path: Path) 
         assert np.array_equal(alone[0], together[row])
 
 
+def test_while_it_trains_texts_are_written_without_beams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = prepared(given(tmp_path), tmp_path)
+    network: Any = ready.model.module
+    seen: list[Any] = []
+    prepare_config = type(network)._prepare_generation_config
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        found = prepare_config(*args, **kwargs)
+        seen.append(found[0])
+        return found
+
+    monkeypatch.setattr(type(network), "_prepare_generation_config", watched)
+    writing.render(ready.model, ready.train.source, np.arange(4), "fp32", quick=True)  # type: ignore[attr-defined]
+    assert {(one.num_beams, one.early_stopping, one.length_penalty) for one in seen} == {(1, False, 1.0)}
+    writing.render(ready.model, ready.train.source, np.arange(4), "fp32")  # type: ignore[attr-defined]
+    assert (seen[-1].num_beams, seen[-1].early_stopping) == (4, True)
+
+
+def test_what_is_loaded_later_to_compare_writes_as_long_texts(tmp_path: Path) -> None:
+    ready = prepared(given(tmp_path), tmp_path)
+    fresh = ready.task.load_model(ready.source, (), seed=0, loading=Loading(fresh=True))
+    for model in (ready.model, fresh):
+        assert model.module.generation_config.max_new_tokens == 16  # type: ignore[union-attr]
+
+
 def test_auto_chooses_among_methods_by_what_they_write(tmp_path: Path) -> None:
     wanted = given(tmp_path) | {
         "method": {"name": "auto", "candidates": ["full", "lora", {"name": "partial", "last": 2}]}
@@ -341,6 +367,8 @@ def test_the_first_words_of_a_source_are_the_least_that_a_summary_must_beat(tmp_
         ({"max_target_length": 2}, "leave no room"),
         ({"generation": {"max_new_tokens": 500}}, "writes 63 tokens"),
         ({"target_language": "de_DE"}, "no language 'de_DE'"),
+        ({"target_language": "word2"}, "marks no language in what it writes"),
+        ({"source_language": "word2"}, "marks no language in what it reads"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(tmp_path: Path, task: dict[str, Any], match: str) -> None:
@@ -381,3 +409,18 @@ def test_a_single_row_and_signs_of_every_script_are_read_and_written(tmp_path: P
         found = ready.task.answered(ready.model, examples, np.ones((len(rows), 1)), "fp32")
         assert len(ready.task.predictions(table(rows), found, (), None)) == len(rows)
         assert dataclasses.replace(examples).count(np.arange(len(rows))) == examples.by_row.sum()
+
+
+def test_what_other_targets_than_the_first_lose_is_told_before_they_are_learned(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in write_echo(tmp_path / "short.jsonl").read_text().splitlines()]
+    wanted = [{"source": row["source"], "targets": [row["target"], " ".join(WORDS[:30])]} for row in rows]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in wanted))
+    data = {name: str(path) for name in ("train", "validation", "test")}
+    ready = prepared(given(tmp_path, max_target_length=20) | {"data": data}, tmp_path)
+    assert ready.truncation is not None
+    assert ready.truncation["targets"]["rows_cut"] == 0
+    # 30 words between two marks, of which 20 tokens are kept.
+    assert any("60 are longer than 20 tokens: 720 tokens" in one for one in ready.frontier.candidates[0].reasons)
+    first = prepared(given(tmp_path, max_target_length=20, learn="first") | {"data": data}, tmp_path / "first")
+    assert not any("longer than 20 tokens" in one for one in first.frontier.candidates[0].reasons)

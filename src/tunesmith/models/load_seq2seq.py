@@ -78,7 +78,7 @@ def load_seq2seq(
             module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, new_head=False)
     if loading.apart:
         _untie(module)
-    model = _apart(module, tokenizer, "new" if made else "kept")
+    model = _apart(module, tokenizer, "new" if made else "kept", source)
     return dataclasses.replace(
         model, source=source, folder=folder, remote_code=remote_code, resized=made, four_bit=loading.four_bit
     )
@@ -89,7 +89,7 @@ def reload_seq2seq(folder: Any, languages: tuple[str | None, str | None], *, rem
     where = str(folder)
     with quiet(), clear_errors(where):
         tokenizer = _tokenizer(where, languages, where, remote_code)
-        model = opened(folder, KIND, lambda module: _apart(module, tokenizer, "kept"), remote_code=remote_code)
+        model = opened(folder, KIND, lambda module: _apart(module, tokenizer, "kept", where), remote_code=remote_code)
     model.module.eval()
     return model
 
@@ -101,8 +101,8 @@ def longest_output(model: Model) -> int:
     return NO_LIMIT if known is None else known
 
 
-def language_token(tokenizer: Any, code: str) -> int:
-    """The token that stands for the language `code`.
+def language_token(tokenizer: Any, code: str) -> str:
+    """The mark that stands for the language `code`.
 
     Raises:
         SettingsError: the tokenizer has none.
@@ -110,7 +110,7 @@ def language_token(tokenizer: Any, code: str) -> int:
     for spelled in (code, f"__{code}__", f">>{code}<<"):
         found = tokenizer.convert_tokens_to_ids(spelled)
         if found is not None and found != tokenizer.unk_token_id:
-            return int(found)
+            return spelled
     raise SettingsError(
         f"The tokenizer knows no language {code!r}.",
         "Give a code as its model card writes it, such as de_DE or deu_Latn.",
@@ -199,9 +199,9 @@ def _fix_computed(module: Any) -> None:
         holder.register_buffer(own, known[name].detach(), persistent=False)
 
 
-def _apart(module: Any, tokenizer: Any, head: HeadKind) -> Model:
+def _apart(module: Any, tokenizer: Any, head: HeadKind, source: str) -> Model:
     """The network with its stages found: embeddings of both halves, blocks of the reading one, then of the writing one."""
-    tell_places(module, type(module).__name__)
+    tell_places(module, source)
     _fix_computed(module)
     names = {id(child): name for name, child in module.named_modules()}
     reads, writes = names[id(module.get_encoder())], names[id(module.get_decoder())]

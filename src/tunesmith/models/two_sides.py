@@ -16,7 +16,7 @@ from tunesmith.contracts import Model
 from tunesmith.data.asked import NOTHING, Asked
 from tunesmith.data.source_target import SourceTarget
 from tunesmith.data.tokens import Tokens
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models.forward import device_of, evaluated
 from tunesmith.models.load import quiet
 
@@ -47,15 +47,36 @@ class Writer:
 
 
 def writer_of(model: Model, limit: int) -> Writer:
-    """How `model` writes, by its tokenizer and by how its class shifts what is to be told."""
+    """How `model` writes, by its tokenizer and by how its class shifts what is to be told.
+
+    Raises:
+        SettingsError: the tokenizer has to be told the language first.
+    """
     network, own = cast(Any, model.module), model.processor
-    before, after = _around(_writing(own))
+    try:
+        before, after = _around(_writing(own))
+    except KeyError as error:  # None is no language
+        raise SettingsError(
+            f"The model {model.source} writes many languages, and nothing says which one is wanted.",
+            "Set task.target_language, and task.source_language, to codes as its model card writes them.",
+        ) from error
     known = network.generation_config.eos_token_id
     given = known if isinstance(known, list) else [known, own.eos_token_id, own.sep_token_id]
     ends = tuple(dict.fromkeys(one for one in given if one is not None))
     after = after if set(after) & set(ends) else (ends[0],)
     begin = _begin(network, [*before, *after])
     return Writer(own, limit, before[1:] if before[:1] == (begin,) else before, after, begin, ends)
+
+
+def marks(model: Model, writer: Writer) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The marks that stand at every source and at every target, such as those of languages, beside what begins and ends any
+    text."""
+    own = model.processor
+    usual = {own.cls_token_id, own.sep_token_id, own.bos_token_id, own.eos_token_id, own.pad_token_id, *writer.ends}
+    first, last = _around(own)
+    found = ((*first, *last), (writer.begin, *writer.before, *writer.after))
+    reads, writes = (tuple(dict.fromkeys(one for one in side if one not in usual)) for side in found)
+    return tuple(own.convert_ids_to_tokens(reads)), tuple(own.convert_ids_to_tokens(writes))
 
 
 def sides(
@@ -82,6 +103,15 @@ def several(writer: Writer, examples: SourceTarget, views: int) -> SourceTarget:
     known = examples.references or []
     target, _ = target_tokens(writer, [one[view % len(one)] for view in range(views) for one in known])
     return replace(examples, target=target)
+
+
+def cut_of_others(writer: Writer, examples: SourceTarget) -> tuple[int, int]:
+    """How many targets beside the first of each row are cut where they are learned, and by how many tokens in all."""
+    around = len(writer.before) + len(writer.after) + 1
+    others = [text for one in examples.references or [] for text in one[1:]]
+    # No tokenizer makes more tokens of a text than it has bytes, and the mark of its beginning.
+    _, lost = target_tokens(writer, [text for text in others if len(text.encode()) + around > writer.limit])
+    return int((lost > 0).sum()), int(lost.sum())
 
 
 def as_loaded(tokenizer: Any, rows: Sequence[Sequence[str]]) -> SourceTarget:

@@ -70,7 +70,8 @@ def render(model: Model, sources: Tokens, rows: Array, precision_name: str, *, q
     network: Any = model.module
     how = copy.deepcopy(network.generation_config)
     if quick:
-        how.update(num_beams=1, early_stopping=None, length_penalty=None)
+        # Not None: what is None is taken from the network's own configuration, which is of beams.
+        how.update(num_beams=1, early_stopping=False, length_penalty=1.0)
     found = np.full((len(rows), how.max_new_tokens), NONE, dtype=np.int64)
     costs = (sources.lengths[rows] + how.max_new_tokens) * (how.num_beams or 1)
     with evaluated(network), torch.inference_mode(), precision(device_of(network), precision_name):

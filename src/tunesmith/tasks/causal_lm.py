@@ -41,6 +41,7 @@ from tunesmith.models.writing import NONE, follow
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
+from tunesmith.tasks.generation import usual_length
 from tunesmith.tasks.language import Language, compared, last_logits, to_the_end
 from tunesmith.tasks.packing import keeps_apart, padding
 from tunesmith.tasks.problems import how
@@ -49,11 +50,9 @@ from tunesmith.tasks.separate import Separate
 from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, SAMPLES, UNWRITTEN, before, texts
 
 GONE_ON_FROM = 16
-"""Tokens of a plain text that the network is shown, to see how it goes on."""
-WRITTEN = (16, 256)
-"""Tokens of an answer that is written, at least and at most, where the training answers decide."""
-MOST_ANSWERS = 0.95
-"""Of the training answers so many are no longer than what is written."""
+"""Tokens of a plain text that the network is shown, to see how it goes on, and"""
+OF_TEXTS = 64
+"""tokens that it goes on with, at most."""
 
 
 class CausalLm(Separate, Language):
@@ -174,11 +173,10 @@ class CausalLm(Separate, Language):
     def _most(self, train: Dialogue) -> int:
         if self.settings.max_new_tokens != "auto":
             return int(self.settings.max_new_tokens)
-        low, high = WRITTEN
         if self._problem == "text" or not len(train):
-            return 4 * low
+            return OF_TEXTS
         lengths = train.lengths - train.begins
-        return int(np.clip(np.quantile(lengths[lengths > 0], MOST_ANSWERS) if (lengths > 0).any() else low, low, high))
+        return usual_length(lengths[lengths > 0])
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         return self._set_up(reload_language_model(folder, self.network, remote_code=remote_code))
@@ -276,7 +274,7 @@ class CausalLm(Separate, Language):
     def _length(self, model: Model) -> int:
         """Tokens that are written, at most."""
         network: Any = model.module
-        return int(network.generation_config.max_new_tokens or 4 * WRITTEN[0])
+        return int(network.generation_config.max_new_tokens or OF_TEXTS)
 
     def _scores(self, examples: Dialogue, logits: Array) -> Array | None:
         """(rows, 2) of what is written, where something is and it is known what could be."""

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
+import numpy as np
 import transformers
 from pydantic import Field
 
-from tunesmith.contracts import Model
+from tunesmith.contracts import Array, Model
 from tunesmith.errors import SettingsError
 from tunesmith.models.load_seq2seq import longest_output
 from tunesmith.models.two_sides import Writer
 from tunesmith.settings import Auto, Strict
+
+WRITTEN = (16, 256)
+"""Tokens that are written, at least and at most, where the texts that are learned decide."""
+MOST_TEXTS = 0.95
+"""Of them so many are no longer than what is written."""
+
+
+def usual_length(lengths: Array) -> int:
+    """Tokens that are written, at most, where nobody says so.
+
+    Args:
+        lengths: (texts,) tokens of those that are learned; there may be none.
+    """
+    low, high = WRITTEN
+    return int(np.clip(np.quantile(lengths, MOST_TEXTS), low, high)) if len(lengths) else low
 
 
 class Generation(Strict):

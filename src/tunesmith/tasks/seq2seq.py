@@ -29,15 +29,15 @@ from tunesmith.metrics import renderings as metrics
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code
 from tunesmith.models.load import limited
-from tunesmith.models.load_seq2seq import load_seq2seq, longest_output, reload_seq2seq
+from tunesmith.models.load_seq2seq import language_token, load_seq2seq, longest_output, reload_seq2seq
 from tunesmith.models.tokenize import truncation
 from tunesmith.models.told_places import PLACES
-from tunesmith.models.two_sides import Writer, as_loaded, several, sides, writer_of
+from tunesmith.models.two_sides import Writer, as_loaded, cut_of_others, marks, several, sides, writer_of
 from tunesmith.models.writing import render
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import rendered_texts, tiny_renderings, written_outcomes
-from tunesmith.tasks.generation import Generation, write_as
+from tunesmith.tasks.generation import WRITTEN, Generation, usual_length, write_as
 from tunesmith.tasks.language import Language, LanguageSettings, compared
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
@@ -46,10 +46,6 @@ from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, UNWRITTEN, text
 PROBLEM = "text"
 LONGEST_TARGET = 512
 """Tokens of a target, at most, where nobody says otherwise."""
-WRITTEN = (16, 256)
-"""Tokens that are written, at least and at most, where the training targets decide."""
-MOST_TARGETS = 0.95
-"""Of the training targets so many are no longer than what is written."""
 
 
 class Seq2Seq(Separate, Language):
@@ -98,7 +94,9 @@ class Seq2Seq(Separate, Language):
         self._draw = 0
         self._writer: Writer
         """How the network at hand writes: known from when it is loaded."""
-        self._made, self._most = False, WRITTEN[1]
+        self._marks: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self._made, self._usual = False, WRITTEN[1]
+        self._most = self._usual
 
     @property
     def primary_metric(self) -> str:  # type: ignore[override]
@@ -147,7 +145,7 @@ class Seq2Seq(Separate, Language):
         model = load_seq2seq(source, seed=seed, loading=loading, languages=self._languages, remote_code=remote_code)
         self._made = model.resized
         model = self._set_up(limited(model, self.settings.max_length))
-        self._most = write_as(model, self._writer, self.settings.generation, WRITTEN[1])
+        self._most = write_as(model, self._writer, self.settings.generation, self._usual)
         return model
 
     @property
@@ -155,7 +153,8 @@ class Seq2Seq(Separate, Language):
         return self.settings.source_language, self.settings.target_language
 
     def _set_up(self, model: Model) -> Model:
-        """Raise SettingsError where targets are to be longer than the network can write."""
+        """Raise SettingsError where targets are to be longer than the network can write, or of a language that it cannot be
+        told."""
         most, wanted = longest_output(model), self.settings.max_target_length
         if wanted != "auto" and wanted > most:
             raise SettingsError(
@@ -163,18 +162,27 @@ class Seq2Seq(Separate, Language):
                 f"Set it to {most} or less.",
             )
         self._writer = writer_of(model, min(most, LONGEST_TARGET) if wanted == "auto" else int(wanted))
+        self._marks = marks(model, self._writer)
+        for name, code, known in zip(("source", "target"), self._languages, self._marks, strict=True):
+            if code is not None and language_token(model.processor, code) not in known:
+                raise SettingsError(
+                    f"task.{name}_language is {code!r}, but {model.source} marks no language in what it "
+                    f"{'reads' if name == 'source' else 'writes'}.",
+                    "Leave it away; where the model card puts a mark into the text that is read, such as >>fra<<, set "
+                    "task.prefix.",
+                )
         return model
 
     def calibrate(self, model: Model, train: SourceTarget) -> None:
         """Let the network know how long its texts are."""
-        lengths = train.target.lengths
-        low, high = WRITTEN
-        usual = int(np.clip(np.quantile(lengths, MOST_TARGETS), low, high))
-        self._most = write_as(model, self._writer, self.settings.generation, usual)
+        self._usual = usual_length(train.target.lengths)  # what is loaded later, to compare, writes as long texts
+        self._most = write_as(model, self._writer, self.settings.generation, self._usual)
 
     def told(self) -> tuple[str, ...]:
         own = self.settings
-        found = [
+        marked = [" and ".join(map(repr, one)) for one in self._marks if one]
+        found = [f"Marks of languages: {' for what is read, '.join(marked)} for what is written."] * (len(marked) == 2)
+        found += [
             "The files hold an encoder alone: it reads, and a copy of it that looks back only writes, with new layers that "
             "look at what was read."
         ] * self._made
@@ -234,7 +242,14 @@ class Seq2Seq(Separate, Language):
         most = max(map(len, examples.references or [[]]), default=1)
         if self.settings.learn == "first" or most < 2:
             return None
-        return Variation(most, "Rows have several targets, of which each epoch learns another one (task.learn).")
+        texts, tokens = cut_of_others(self._writer, examples)
+        told = "Rows have several targets, of which each epoch learns another one (task.learn)."
+        if texts:
+            told += (
+                f" Of those behind the first, {texts:,} {'is' if texts == 1 else 'are'} longer than {self._writer.limit:,} "
+                f"tokens: {tokens:,} tokens are cut from the end{'' if texts == 1 else 's'}, where no end is learned."
+            )
+        return Variation(most, told)
 
     def varied(self, examples: SourceTarget, views: int, seed: int) -> SourceTarget:
         return several(self._writer, examples, views)

@@ -14,7 +14,7 @@ class Sources(Text):
     most = 1
     names: Sequence[str] = (
         "source", "src", "document", "article", "text", "input", "inputs", "dialogue", "passage", "meaning_representation",
-        "body", "content", "abstract", "prompt", "question",
+        "mr", "body", "content", "abstract", "prompt", "question",
     )  # fmt: skip
     preferred: Sequence[str] = ("source", "src", "document", "article", "text", "input")
     pairs: Sequence[tuple[str, ...]] = ()
