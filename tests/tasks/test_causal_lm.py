@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,35 @@ def gpt2(tmp_path: Path) -> Path:
     return write_gpt2(tmp_path / "gpt2")
 
 
-def write_llama(folder: Path) -> Path:
-    """A Llama of two blocks: rotary positions, a head of its own."""
+SIZES = {
+    "vocab_size": SMALL["vocab_size"], "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": 3, "eos_token_id": 3, "pad_token_id": 0,
+}  # fmt: skip
+FEW_KEYS = {"num_key_value_heads": 1, "head_dim": 16}
+WINDOW = {"sliding_window": 8}
+"""Tokens; packed sequences are longer."""
+KEEP_APART = {
+    "llama": lambda: transformers.LlamaConfig(**SIZES),
+    "neox": lambda: transformers.GPTNeoXConfig(**SIZES),
+    "qwen3": lambda: transformers.Qwen3Config(**SIZES, **FEW_KEYS),
+    "mistral": lambda: transformers.MistralConfig(**SIZES, **FEW_KEYS, **WINDOW),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**SIZES, **FEW_KEYS, **WINDOW, query_pre_attn_scalar=16),
+}
+"""Positions that turn, alone, with windows, and with windows in some blocks."""
+SEE_EACH_OTHER = {
+    "bloom": lambda: transformers.BloomConfig(**SIZES),  # positions by distance alone
+    "mamba": lambda: transformers.MambaConfig(**SIZES, state_size=8),
+    "lfm2": lambda: transformers.Lfm2Config(
+        **SIZES, num_key_value_heads=2, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False
+    ),
+}
+
+
+def write_network(folder: Path, config: Any) -> Path:
+    """A network of random weights, a head of its own, and the tiny tokenizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = transformers.LlamaConfig(
-            vocab_size=SMALL["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=64, bos_token_id=3, eos_token_id=3, pad_token_id=0,
-        )  # fmt: skip
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words(decoder=True),
         model_max_length=64,
@@ -164,11 +184,11 @@ def test_a_tokenizer_without_a_template_or_an_end_is_refused(gpt2: Path, tmp_pat
         ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
 
 
-@pytest.mark.parametrize("write", [write_gpt2, write_llama])
-def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(
-    write: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    ready = ready_of(write(tmp_path / "model"), write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
+@pytest.mark.parametrize("name", ["gpt2", *KEEP_APART])
+def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = write_gpt2(folder) if name == "gpt2" else write_network(folder, KEEP_APART[name]())
+    ready = ready_of(model, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
     assert ready.frontier.candidates[0].batch.packed == 64
     task, module, rows = ready.task, ready.model.module, np.arange(16)[::-1].copy()
     found = []
@@ -185,6 +205,16 @@ def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(
     torch.testing.assert_close(alone, packed)
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert rows_packed[0] < rows_alone[0] == 16
+
+
+@pytest.mark.parametrize("name", SEE_EACH_OTHER)
+def test_networks_in_which_rows_would_see_each_other_are_not_packed_however_small_their_weights(
+    name: str, tmp_path: Path
+) -> None:
+    """Fresh weights are so small that losses alone hardly differ."""
+    model = write_network(tmp_path / "model", SEE_EACH_OTHER[name]())
+    with pytest.raises(SettingsError, match="does not keep rows of one sequence apart"):
+        ready_of(model, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
 
 
 @settings(max_examples=50, deadline=None)
