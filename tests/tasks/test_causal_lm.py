@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tunesmith
-from tunesmith import console, prepare
+from tunesmith import console, predict, prepare
 from tunesmith import settings as parsed
 from tunesmith.contracts import Batched
 from tunesmith.data.asked import NOTHING
@@ -440,3 +440,24 @@ def test_a_prompt_that_is_too_long_is_gone_on_from_its_end_whatever_becomes_of_t
         (long,) = predictor.predict([" ".join(WORDS[:90])])
     (short,) = predictor.predict([" ".join(WORDS[70:90])])
     assert long["prediction"] == short["prediction"]
+
+
+def test_an_instruction_without_what_it_is_about_can_be_given_by_itself(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows = [{"instruction": " ".join(draw.sample(WORDS, 4)), "input": "", "output": "word1 word2"} for _ in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given_ = {
+        "task": {"name": "causal-lm", "written": 0, "max_new_tokens": 4}, "model": str(gpt2),
+        "data": str(tmp_path / "rows.jsonl"), "method": "full", "train": QUICK,
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run").folder
+    (alone,) = predict.predict_inputs(run, ["word3 word4"], [])
+    (paired,) = predict.predict_inputs(run, ["word3 word4", ""], [])
+    (about,) = tunesmith.load(run).predict([("word3 word4", "word5")])
+    assert alone["prediction"] == paired["prediction"]
+    assert about["prediction"] is not None
+    lines = predict.predict_inputs(run, ["-"], ["word3 word4\n", "\n"])
+    assert [one["prediction"] for one in lines] == [alone["prediction"], None]
+    with pytest.raises(DataError, match="3 were given") as refused:
+        predict.predict_inputs(run, ["word1", "word2", "word3"], [])
+    assert "one or two texts" in str(refused.value.mend)
