@@ -29,6 +29,7 @@ from tunesmith.models import dialogues
 from tunesmith.models.dialogues import Part, Shape
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
+from tunesmith.tasks import written_outcomes
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.tiny import SMALL, WORDS, words
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
@@ -42,6 +43,8 @@ TEMPLATE = (
 """Of marks that the tiny tokenizer knows; [SEP] ends a turn."""
 FORGETFUL = "{% for m in messages %}[CLS] {{ m['content'] if loop.last else 'word0' }} [SEP] {% endfor %}"
 """Writes earlier turns otherwise once later ones follow."""
+SPARE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+"""Nothing but what is said."""
 QUICK = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
 
@@ -134,9 +137,8 @@ def test_of_a_chat_the_answers_and_their_ends_are_learned_and_nothing_else(gpt2:
 
 
 def test_the_end_of_an_answer_is_learned_where_the_template_writes_none(gpt2: Path, tmp_path: Path) -> None:
-    bare = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
     data = write_chats(tmp_path / "chats.jsonl", chats_of(50))
-    ready = ready_of(gpt2, data, tmp_path, chat_template=bare)
+    ready = ready_of(gpt2, data, tmp_path, chat_template=SPARE)
     table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2"))]})
     _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
     assert learned == ["word2", "[SEP]"]
@@ -461,3 +463,46 @@ def test_an_instruction_without_what_it_is_about_can_be_given_by_itself(gpt2: Pa
     with pytest.raises(DataError, match="3 were given") as refused:
         predict.predict_inputs(run, ["word1", "word2", "word3"], [])
     assert "one or two texts" in str(refused.value.mend)
+
+
+def test_where_nothing_stands_before_the_answer_nothing_is_written_and_no_token_of_it_is_shown_as_prompt(
+    gpt2: Path, tmp_path: Path
+) -> None:
+    """The template writes nothing before a chat that the assistant begins."""
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template=SPARE)
+    chats = [[{"role": "assistant", "content": "word1 word2"}], talk("word3", "word4")]
+    rows = pa.table({"id": ["a", "b"], "input": [json.dumps(chat) for chat in chats]})
+    examples = ready.task.encode(rows, ready.model)
+    assert not len(written_outcomes.before(examples, 0))
+    said = ready.task.answered(ready.model, examples, np.zeros((2, 1)), "fp32")
+    assert (said[:, 2] == written_outcomes.UNWRITTEN).tolist() == [True, False]
+    assert [one["id"] for one in ready.task.samples(rows, examples, {"after": said}, ready.model)] == ["b"]
+    raw, tried = ready.task.tried(rows, ready.model, 2)
+    assert len(raw) == len(tried) == 2
+
+
+def test_answers_leave_room_for_the_prompt_and_what_is_cut_of_it_is_told(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows = [
+        {"prompt": " ".join(draw.sample(WORDS, 40)), "completion": " ".join(draw.sample(WORDS, 20))} for _ in range(60)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {"name": "causal-lm", "max_length": 64, "written": 5}
+    given_ = {"task": task, "model": str(gpt2), "data": str(tmp_path / "rows.jsonl"), "method": "full", "train": QUICK}
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    most = report["writing"]["max_new_tokens"]
+    room = 64 - most
+    assert most == 21  # 20 words and the end
+    assert report["writing"]["prompts_cut"] == 0
+    ready = ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "less", max_length=36)
+    assert ready.model.module.generation_config.max_new_tokens == 18  # half
+    assert f"cuts inputs longer than {room} tokens" in (run.model / "README.md").read_text()
+    write = transformers.pipeline("text-generation", model=str(run.model))
+    long = " ".join(WORDS[:90])
+    with pytest.warns(CutWarning, match=rf"longer than {room:,} tokens"):
+        (said,) = tunesmith.load(run.folder).predict([long])
+    (public,) = write(long, do_sample=False, return_full_text=False, handle_long_generation="hole")
+    assert public["generated_text"].split() == said["prediction"].split()
+    with pytest.raises(SettingsError, match="nothing of a prompt could be read"):
+        ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "none", max_new_tokens=64)

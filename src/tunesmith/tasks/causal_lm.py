@@ -37,7 +37,7 @@ from tunesmith.models.dialogues import Shape, dialogue, stops
 from tunesmith.models.reload import reload_language_model
 from tunesmith.models.tokenize import truncation
 from tunesmith.models.told_places import PLACES
-from tunesmith.models.writing import NONE, follow
+from tunesmith.models.writing import NONE, follow, room_for
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
@@ -51,7 +51,9 @@ from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, SAMPLES, UNWRIT
 GONE_ON_FROM = 16
 """Tokens of a plain text that the network is shown, to see how it goes on."""
 WRITTEN = (16, 256)
-"""Tokens of an answer that is written, at least and at most, where the training answers decide."""
+"""Tokens of an answer that is written, at least and at most, where the training answers decide, and"""
+SHARE_WRITTEN = 2
+"""at most this part of what the network reads: the prompt needs room too."""
 MOST_ANSWERS = 0.95
 """Of the training answers so many are no longer than what is written."""
 
@@ -84,6 +86,7 @@ class CausalLm(Separate, Language):
         self._template = None if settings.chat_template is None else template_of(settings.chat_template)
         self._draw = 0
         self._tokenizer: Any = None
+        self._limit = 0
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -149,10 +152,17 @@ class CausalLm(Separate, Language):
         remote_code: bool = False,
     ) -> Model:
         model = super().load_model(source, labels, seed=seed, loading=loading, remote_code=remote_code)
+        most = self.settings.max_new_tokens
+        if most != "auto" and most >= model.limit:
+            raise SettingsError(
+                f"task.max_new_tokens is {most:,}, and prompt and answer together have {model.limit:,} tokens at most: "
+                "nothing of a prompt could be read.",
+                "Set it lower, or raise task.max_length where the model takes more.",
+            )
         return self._set_up(model)
 
     def _set_up(self, model: Model) -> Model:
-        self._tokenizer = model.processor
+        self._tokenizer, self._limit = model.processor, model.limit
         if self._template is not None:
             model.processor.chat_template = self._template
         network: Any = model.module
@@ -169,14 +179,14 @@ class CausalLm(Separate, Language):
     def calibrate(self, model: Model, train: Dialogue) -> None:
         """Let the network know how long its answers are."""
         network: Any = model.module
-        network.generation_config.max_new_tokens = self._most(train)
+        network.generation_config.max_new_tokens = self._most(train, model.limit)
 
-    def _most(self, train: Dialogue) -> int:
+    def _most(self, train: Dialogue | None, limit: int) -> int:
         if self.settings.max_new_tokens != "auto":
             return int(self.settings.max_new_tokens)
-        low, high = WRITTEN
-        if self._problem == "text" or not len(train):
-            return 4 * low
+        low, high = (max(1, min(tokens, limit // SHARE_WRITTEN)) for tokens in WRITTEN)
+        if self._problem == "text" or train is None or not len(train):
+            return min(4 * low, high)
         lengths = train.lengths - train.begins
         return int(np.clip(np.quantile(lengths[lengths > 0], MOST_ANSWERS) if (lengths > 0).any() else low, low, high))
 
@@ -186,7 +196,8 @@ class CausalLm(Separate, Language):
     def encode(self, rows: pa.Table, model: Model) -> Dialogue:
         if self._problem == "text":
             return _of_text(next_tokens(model.processor, rows, model.limit))
-        shape = Shape(model.limit, self.settings.too_long, starts=not self._templated(model))
+        room = room_for(self._length(model), model.limit)
+        shape = Shape(model.limit, self.settings.too_long, room, starts=not self._templated(model))
         parts = parts_of(rows, self._problem, model.processor, str(model.source))
         found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
         if rows.num_rows and not len(found):
@@ -216,9 +227,13 @@ class CausalLm(Separate, Language):
         return outcome if examples.plain else super().decode(examples, outcome)
 
     def truncation(self, examples: Dialogue, model: Model) -> dict[str, Any]:
-        """As for all texts, with what was cut from the start and from the end, and how many rows have nothing to learn."""
-        found = truncation(examples, model.limit)
+        """As for all texts, with what was cut from the start and from the end, how many rows have nothing to learn, and how
+        many tokens of a prompt are read where an answer is to be written."""
+        asked = self._problem != "text" and not examples.by_row.any()  # nothing is known to follow: it is to be written
+        room = room_for(self._length(model), model.limit)
+        found = truncation(examples, room if asked else model.limit)
         return found | {
+            "prompt_tokens": room,
             "side": {"cut-prompt": "start of the prompt", "cut-answer": "end"}.get(self.settings.too_long, "none"),
             "tokens_cut_from_start": int(examples.cut[:, 0].sum()),
             "tokens_cut_from_end": int(examples.cut[:, 1].sum()),
@@ -262,6 +277,9 @@ class CausalLm(Separate, Language):
         """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
         pieces = np.unique(examples.owner, return_index=True)[1]  # the first of each row that has one
+        pieces = pieces[
+            examples.begins[pieces] > 0
+        ]  # where nothing stands before the answer, there is nothing to go on from
         if (examples.by_row > 0).any():
             count = SAMPLES if self._problem == "text" else self.settings.written
             drawn = seeds.generator(self._draw, "written rows").permutation(len(pieces))[:count]
@@ -276,7 +294,8 @@ class CausalLm(Separate, Language):
     def _length(self, model: Model) -> int:
         """Tokens that are written, at most."""
         network: Any = model.module
-        return int(network.generation_config.max_new_tokens or 4 * WRITTEN[0])
+        known = network.generation_config.max_new_tokens if self.settings.max_new_tokens == "auto" else None
+        return int(known or self._most(None, model.limit))
 
     def _scores(self, examples: Dialogue, logits: Array) -> Array | None:
         """(rows, 2) of what is written, where something is and it is known what could be."""
@@ -301,7 +320,11 @@ class CausalLm(Separate, Language):
         if not len(written):
             return {}
         ended = float((written == NONE).any(axis=1).mean())
-        return {"writing": {"rows": len(written), "ended": ended, "max_new_tokens": written.shape[1]}}
+        most = written.shape[1]
+        long = examples.begins > room_for(most, self._limit)
+        cut = np.bincount(examples.owner, weights=long, minlength=examples.rows) + examples.cut[:, 0] > 0
+        prompts_cut = int((cut & (logits[:, FIRST] != UNWRITTEN)).sum())
+        return {"writing": {"rows": len(written), "ended": ended, "max_new_tokens": most, "prompts_cut": prompts_cut}}
 
     def mistakes(
         self,
@@ -341,13 +364,19 @@ class CausalLm(Separate, Language):
         """What stands before the answers, as text, and the tokens that the public loader makes of it."""
         few = rows.slice(0, most)
         examples = self.encode(few, model)
-        given = [model.processor.decode(before(examples, piece).tolist()) for piece in range(len(examples))]
+        given = [model.processor.decode(_begun(examples, piece).tolist()) for piece in range(len(examples))]
         # What is read back need not have the same tokens; both are asked about the text.
         ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in given]
         return [[text] for text in given], plain(ids)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.writing_code(model, folder, self._problem, chats=self._templated(model))
+
+
+def _begun(examples: Dialogue, piece: int) -> Array:
+    """What stands before the answer, or, where nothing does, the answer's first token."""
+    start = int(examples.offsets[piece])
+    return examples.ids[start : start + max(1, int(examples.begins[piece]))]
 
 
 def _of_text(asked: Asked) -> Dialogue:

@@ -20,8 +20,8 @@ SAME = 1e-4
 
 
 def keeps_apart(task: Any, examples: Dialogue, model: Model) -> bool:
-    """Whether rows have the same losses packed as they have alone, and none hangs on what stands in another; networks that take
-    no positions, or look back by other means, do not keep them apart.
+    """Whether rows have the same losses packed as they have alone, and none hangs on what stands in another; networks that
+    take no positions, or look back by other means, do not keep them apart.
 
     Args:
         task: makes batches of `examples`, and losses of logits.
