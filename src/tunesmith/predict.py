@@ -63,6 +63,11 @@ class Predictor:
         self.model: Model = self.task.reopen(place.model, remote_code=self.settings.trust_remote_code)
         self.model.module.to(processes.state().device)
 
+    @property
+    def least(self) -> int:
+        """How many columns an input has that is given by itself."""
+        return max(1, len(self.inputs) - self.task.cells.optional)
+
     def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """A prediction for each input: id (its position), prediction, and calibrated scores where there are classes.
 
@@ -94,13 +99,14 @@ class Predictor:
             raise DataError("One text was given where a list of texts is needed.", "Put it in a list.")
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif" and inputs.ndim < 4:
             raise DataError("One array was given where a list of images is needed.", "Put it in a list.")
-        cells, width = self.task.cells, len(self.inputs)
+        cells, width, least = self.task.cells, len(self.inputs), self.least
         place = Place(Path(), kept, self.settings.data)
         rows: list[tuple[Any, ...]] = []
         rejected: list[Rejected] = []
         for number, given in enumerate(inputs):
             several = isinstance(given, tuple | list) and not (cells.listed and width == 1)
             parts = given if several else (given,)
+            parts = (*parts, *[None] * (width - len(parts))) if least <= len(parts) else parts
             if len(parts) != width:
                 what = f"a {SEVERAL[width]} of texts" if width > 1 else f"one {cells.noun}"
                 raise DataError(f"Input {number + 1} is {given!r}, but {what} is needed.")
@@ -226,10 +232,10 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
             read = data.read_inputs(inputs[0], predictor.settings.data, predictor.inputs, cache, predictor.task.cells)
             return _in_place(predictor, read, lambda line: f"row:{line}")
     if (count := len(predictor.inputs)) > 1:
-        if len(inputs) != count:
+        if not predictor.least <= len(inputs) <= count:
             raise DataError(
                 f"The model reads {SEVERAL[count]}s of texts, but {len(inputs)} were given.",
-                f"Give {NUMBERS[count]} texts, or a file.",
+                f"Give {'one or ' if predictor.least == 1 else ''}{NUMBERS[count]} texts, or a file.",
             )
         return predictor.predict([tuple(inputs)])
     if not given:
@@ -299,7 +305,7 @@ def _in_place(predictor: Predictor, read: Canonical, name: Callable[[int], str])
 
 def _predict_lines(predictor: Predictor, lines: Sequence[str]) -> list[dict[str, Any]]:
     """One entry a line; of texts, its id is the line's position, from 0."""
-    if (count := len(predictor.inputs)) > 1:
+    if (count := len(predictor.inputs)) > 1 and predictor.least > 1:
         raise DataError(
             f"The model reads {SEVERAL[count]}s of texts, which lines cannot hold.", "Give a file with all columns."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tunesmith
-from tunesmith import console, prepare
+from tunesmith import console, predict, prepare
 from tunesmith import settings as parsed
 from tunesmith.contracts import Batched
 from tunesmith.data.asked import NOTHING
@@ -29,6 +29,7 @@ from tunesmith.models import dialogues
 from tunesmith.models.dialogues import Part, Shape
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
+from tunesmith.tasks import written_outcomes
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.tiny import SMALL, WORDS, words
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
@@ -42,6 +43,8 @@ TEMPLATE = (
 """Of marks that the tiny tokenizer knows; [SEP] ends a turn."""
 FORGETFUL = "{% for m in messages %}[CLS] {{ m['content'] if loop.last else 'word0' }} [SEP] {% endfor %}"
 """Writes earlier turns otherwise once later ones follow."""
+SPARE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+"""Nothing but what is said."""
 QUICK = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
 
@@ -50,15 +53,35 @@ def gpt2(tmp_path: Path) -> Path:
     return write_gpt2(tmp_path / "gpt2")
 
 
-def write_llama(folder: Path) -> Path:
-    """A Llama of two blocks: rotary positions, a head of its own."""
+SIZES = {
+    "vocab_size": SMALL["vocab_size"], "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": 3, "eos_token_id": 3, "pad_token_id": 0,
+}  # fmt: skip
+FEW_KEYS = {"num_key_value_heads": 1, "head_dim": 16}
+WINDOW = {"sliding_window": 8}
+"""Tokens; packed sequences are longer."""
+KEEP_APART = {
+    "llama": lambda: transformers.LlamaConfig(**SIZES),
+    "neox": lambda: transformers.GPTNeoXConfig(**SIZES),
+    "qwen3": lambda: transformers.Qwen3Config(**SIZES, **FEW_KEYS),
+    "mistral": lambda: transformers.MistralConfig(**SIZES, **FEW_KEYS, **WINDOW),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**SIZES, **FEW_KEYS, **WINDOW, query_pre_attn_scalar=16),
+}
+"""Positions that turn, alone, with windows, and with windows in some blocks."""
+SEE_EACH_OTHER = {
+    "bloom": lambda: transformers.BloomConfig(**SIZES),  # positions by distance alone
+    "mamba": lambda: transformers.MambaConfig(**SIZES, state_size=8),
+    "lfm2": lambda: transformers.Lfm2Config(
+        **SIZES, num_key_value_heads=2, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False
+    ),
+}
+
+
+def write_network(folder: Path, config: Any) -> Path:
+    """A network of random weights, a head of its own, and the tiny tokenizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = transformers.LlamaConfig(
-            vocab_size=SMALL["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=64, bos_token_id=3, eos_token_id=3, pad_token_id=0,
-        )  # fmt: skip
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words(decoder=True),
         model_max_length=64,
@@ -114,9 +137,8 @@ def test_of_a_chat_the_answers_and_their_ends_are_learned_and_nothing_else(gpt2:
 
 
 def test_the_end_of_an_answer_is_learned_where_the_template_writes_none(gpt2: Path, tmp_path: Path) -> None:
-    bare = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
     data = write_chats(tmp_path / "chats.jsonl", chats_of(50))
-    ready = ready_of(gpt2, data, tmp_path, chat_template=bare)
+    ready = ready_of(gpt2, data, tmp_path, chat_template=SPARE)
     table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2"))]})
     _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
     assert learned == ["word2", "[SEP]"]
@@ -164,11 +186,11 @@ def test_a_tokenizer_without_a_template_or_an_end_is_refused(gpt2: Path, tmp_pat
         ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path)
 
 
-@pytest.mark.parametrize("write", [write_gpt2, write_llama])
-def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(
-    write: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    ready = ready_of(write(tmp_path / "model"), write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
+@pytest.mark.parametrize("name", ["gpt2", *KEEP_APART])
+def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = write_gpt2(folder) if name == "gpt2" else write_network(folder, KEEP_APART[name]())
+    ready = ready_of(model, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
     assert ready.frontier.candidates[0].batch.packed == 64
     task, module, rows = ready.task, ready.model.module, np.arange(16)[::-1].copy()
     found = []
@@ -185,6 +207,16 @@ def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(
     torch.testing.assert_close(alone, packed)
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert rows_packed[0] < rows_alone[0] == 16
+
+
+@pytest.mark.parametrize("name", SEE_EACH_OTHER)
+def test_networks_in_which_rows_would_see_each_other_are_not_packed_however_small_their_weights(
+    name: str, tmp_path: Path
+) -> None:
+    """Fresh weights are so small that losses alone hardly differ."""
+    model = write_network(tmp_path / "model", SEE_EACH_OTHER[name]())
+    with pytest.raises(SettingsError, match="does not keep rows of one sequence apart"):
+        ready_of(model, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
 
 
 @settings(max_examples=50, deadline=None)
@@ -410,3 +442,67 @@ def test_a_prompt_that_is_too_long_is_gone_on_from_its_end_whatever_becomes_of_t
         (long,) = predictor.predict([" ".join(WORDS[:90])])
     (short,) = predictor.predict([" ".join(WORDS[70:90])])
     assert long["prediction"] == short["prediction"]
+
+
+def test_an_instruction_without_what_it_is_about_can_be_given_by_itself(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows = [{"instruction": " ".join(draw.sample(WORDS, 4)), "input": "", "output": "word1 word2"} for _ in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given_ = {
+        "task": {"name": "causal-lm", "written": 0, "max_new_tokens": 4}, "model": str(gpt2),
+        "data": str(tmp_path / "rows.jsonl"), "method": "full", "train": QUICK,
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run").folder
+    (alone,) = predict.predict_inputs(run, ["word3 word4"], [])
+    (paired,) = predict.predict_inputs(run, ["word3 word4", ""], [])
+    (about,) = tunesmith.load(run).predict([("word3 word4", "word5")])
+    assert alone["prediction"] == paired["prediction"]
+    assert about["prediction"] is not None
+    lines = predict.predict_inputs(run, ["-"], ["word3 word4\n", "\n"])
+    assert [one["prediction"] for one in lines] == [alone["prediction"], None]
+    with pytest.raises(DataError, match="3 were given") as refused:
+        predict.predict_inputs(run, ["word1", "word2", "word3"], [])
+    assert "one or two texts" in str(refused.value.mend)
+
+
+def test_where_nothing_stands_before_the_answer_nothing_is_written_and_no_token_of_it_is_shown_as_prompt(
+    gpt2: Path, tmp_path: Path
+) -> None:
+    """The template writes nothing before a chat that the assistant begins."""
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template=SPARE)
+    chats = [[{"role": "assistant", "content": "word1 word2"}], talk("word3", "word4")]
+    rows = pa.table({"id": ["a", "b"], "input": [json.dumps(chat) for chat in chats]})
+    examples = ready.task.encode(rows, ready.model)
+    assert not len(written_outcomes.before(examples, 0))
+    said = ready.task.answered(ready.model, examples, np.zeros((2, 1)), "fp32")
+    assert (said[:, 2] == written_outcomes.UNWRITTEN).tolist() == [True, False]
+    assert [one["id"] for one in ready.task.samples(rows, examples, {"after": said}, ready.model)] == ["b"]
+    raw, tried = ready.task.tried(rows, ready.model, 2)
+    assert len(raw) == len(tried) == 2
+
+
+def test_answers_leave_room_for_the_prompt_and_what_is_cut_of_it_is_told(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows = [
+        {"prompt": " ".join(draw.sample(WORDS, 40)), "completion": " ".join(draw.sample(WORDS, 20))} for _ in range(60)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {"name": "causal-lm", "max_length": 64, "written": 5}
+    given_ = {"task": task, "model": str(gpt2), "data": str(tmp_path / "rows.jsonl"), "method": "full", "train": QUICK}
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    most = report["writing"]["max_new_tokens"]
+    room = 64 - most
+    assert most == 21  # 20 words and the end
+    assert report["writing"]["prompts_cut"] == 0
+    ready = ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "less", max_length=36)
+    assert ready.model.module.generation_config.max_new_tokens == 18  # half
+    assert f"cuts inputs longer than {room} tokens" in (run.model / "README.md").read_text()
+    write = transformers.pipeline("text-generation", model=str(run.model))
+    long = " ".join(WORDS[:90])
+    with pytest.warns(CutWarning, match=rf"longer than {room:,} tokens"):
+        (said,) = tunesmith.load(run.folder).predict([long])
+    (public,) = write(long, do_sample=False, return_full_text=False, handle_long_generation="hole")
+    assert public["generated_text"].split() == said["prediction"].split()
+    with pytest.raises(SettingsError, match="nothing of a prompt could be read"):
+        ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "none", max_new_tokens=64)

@@ -43,6 +43,8 @@ class Shape:
     limit: int
     """Tokens of a row, at most."""
     too_long: TooLong = "cut-prompt"
+    open: int | None = None
+    """The same of rows of which nothing is told, as something is to be written after them; None for as many."""
     starts: bool = True
     """Whether the marks that the tokenizer puts before a text stand before each row; templates write their own."""
 
@@ -140,7 +142,11 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
     for number, turn in enumerate(turns):
         if turn["role"] != ASSISTANT or number < first:
             continue
-        before, after = (written(turns[:number], tokenizer, open_=True), written(turns[: number + 1], tokenizer))
+        after = written(turns[: number + 1], tokenizer)
+        # Templates write no chat without a turn: of one that the assistant begins, what precedes its words is its opening.
+        before = (
+            written(turns[:number], tokenizer, open_=True) if number else after.partition(turn["content"].strip())[0]
+        )
         if not (whole.startswith(after) and after.startswith(before) and len(before) >= done):
             raise DataError(
                 f"The chat template of {source} writes earlier turns otherwise once later ones follow, so that it cannot be "
@@ -183,7 +189,8 @@ def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:
         found: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_)
     except jinja2.TemplateError as error:
         raise DataError(
-            f"The chat template refuses the chat that begins with {turns[0]['content'][:40]!r}: {error}."
+            f"The chat template refuses the chat that begins with {turns[0]['content'][:40]!r}: {error}.",
+            "Mend the chat or take it out, or set task.chat_template to one that takes it.",
         ) from error
     return found
 
@@ -250,17 +257,18 @@ def _last_answer(told: npt.NDArray[np.bool_]) -> int:
 
 def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
     """`row` in at most `limit` tokens, none where it is left out; and how many were cut from its start and its end."""
-    whole = len(row.ids)
+    whole, told = len(row.ids), bool(row.told.any())
+    limit = shape.limit if told or shape.open is None else shape.open
     start, end = 0, whole
-    if whole > shape.limit:
-        how = shape.too_long if row.told.any() else "cut-prompt"  # of what is to be gone on from the end is needed
+    if whole > limit:
+        how = shape.too_long if told else "cut-prompt"  # of what is to be gone on from the end is needed
         if how == "leave-out":
             return _Row(row.ids[:0], row.told[:0]), (0, whole)
         if how == "cut-prompt":
             begins = _last_answer(row.told)
-            start = max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))
-        end = min(whole, start + shape.limit)
-        if start and row.ids[0] == bos:  # what begins every text stays where it is
+            start = max(0, min(whole - limit, begins - min(begins, limit // KEPT)))
+        end = min(whole, start + limit)
+        if start and limit > 1 and row.ids[0] == bos:  # what begins every text stays where it is
             start += 1
             kept = np.concatenate([[0], np.arange(start, end)])
             return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)

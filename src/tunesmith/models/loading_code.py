@@ -160,21 +160,26 @@ def writing_code(model: Model, folder: str, problem: str, *, chats: bool) -> str
     )
     given = '[{"role": "user", "content": "your question"}]' if chats else prompt
     if loader_of(model) == PEFT:
+        reading = 'truncation=True, max_length=room, return_tensors="pt"'
         tokens = (
-            f'tokenizer.apply_chat_template({given}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
+            f"tokenizer.apply_chat_template({given}, add_generation_prompt=True, return_dict=True, {reading})"
             if chats
-            else f'tokenizer({given}, return_tensors="pt")'
+            else f"tokenizer({given}, {reading})"
         )
         return (
             _peft_opening(model, folder, "AutoPeftModelForCausalLM", trusted)
-            + f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{trusted})\n'
+            + f'from transformers import GenerationConfig\n\nhow = GenerationConfig.from_pretrained("{folder}")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}", truncation_side="left"{trusted})\n'
+            f"room = {model.limit} - how.max_new_tokens\n"
             f"tokens = {tokens}.to(model.device)\n"
-            "print(tokenizer.decode(model.generate(**tokens)[0], skip_special_tokens=True))"
+            # an adapter's own configuration is not read with it
+            "written = model.generate(**tokens, generation_config=how)[0, tokens.input_ids.shape[1] :]\n"
+            "print(tokenizer.decode(written, skip_special_tokens=True))"
         )
     return (
         "from transformers import pipeline\n\n"
         f'write = pipeline("text-generation", model="{folder}"{trusted})\n'
-        f"print(write({given}, do_sample=False, return_full_text=False))"
+        f'print(write({given}, do_sample=False, return_full_text=False, handle_long_generation="hole"))'
     )
 
 

@@ -29,13 +29,13 @@ def follow(
     ends. What ends it is not among them.
 
     Args:
-        prompts: tokens, none of them empty; of those that leave no room for `most` more, the end is read.
+        prompts: tokens, none of them empty; of those longer than `room_for` them, the end is read, after the first mark.
         most: tokens to be written, at most.
     """
     network: Any = model.module
     device, pad = device_of(network), model.processor.pad_token_id
-    room = max(1, model.limit - most)
-    given = [prompt[-room:] for prompt in prompts]
+    room, bos = room_for(most, model.limit), model.processor.bos_token_id
+    given = [_end(prompt, room, bos) for prompt in prompts]
     lengths = np.array([len(prompt) for prompt in given], dtype=np.int64)
     found = np.full((len(given), most), NONE, dtype=np.int64)
     own = network.generation_config
@@ -58,6 +58,19 @@ def follow(
             new = _written(network, ids, mask, how)[:, longest:]
             found[indices, : new.shape[1]] = new
     return found
+
+
+def room_for(most: int, limit: int) -> int:
+    """Tokens of a prompt that are read, at most, where `most` are to be written after it within `limit`."""
+    return max(1, limit - most)
+
+
+def _end(prompt: npt.NDArray[np.int32], room: int, bos: int | None) -> npt.NDArray[np.int32]:
+    """The last `room` tokens of a prompt, of which the first stays the one that begins every text."""
+    if len(prompt) <= room:
+        return prompt
+    kept = prompt[-room:]
+    return np.concatenate([prompt[:1], kept[1:]]) if prompt[0] == bos and room > 1 else kept
 
 
 def render(model: Model, sources: Tokens, rows: Array, precision_name: str, *, quick: bool = False) -> Array:

@@ -64,7 +64,8 @@ def _cutting(report: Mapping[str, Any]) -> str:
     """What becomes of long inputs, where inputs have a length."""
     if "truncation" not in report:
         return ""
-    limit = report["truncation"]["train"]["limit"]
+    found = report["truncation"]["train"]
+    limit = found.get("prompt_tokens", found["limit"])
     return f"The code above cuts inputs longer than {limit:,} tokens. " + " ".join(lengths(report))
 
 

@@ -37,7 +37,7 @@ from tunesmith.models.dialogues import Shape, dialogue, stops
 from tunesmith.models.reload import reload_language_model
 from tunesmith.models.tokenize import truncation
 from tunesmith.models.told_places import PLACES
-from tunesmith.models.writing import NONE, follow
+from tunesmith.models.writing import NONE, follow, room_for
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
 from tunesmith.tasks import tiny_prompts, written_outcomes
@@ -53,6 +53,8 @@ GONE_ON_FROM = 16
 """Tokens of a plain text that the network is shown, to see how it goes on, and"""
 OF_TEXTS = 64
 """tokens that it goes on with, at most."""
+SHARE_WRITTEN = 2
+"""What is written takes at most this part of what the network reads: the prompt needs room too."""
 
 
 class CausalLm(Separate, Language):
@@ -83,6 +85,7 @@ class CausalLm(Separate, Language):
         self._template = None if settings.chat_template is None else template_of(settings.chat_template)
         self._draw = 0
         self._tokenizer: Any = None
+        self._limit = 0
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -148,10 +151,17 @@ class CausalLm(Separate, Language):
         remote_code: bool = False,
     ) -> Model:
         model = super().load_model(source, labels, seed=seed, loading=loading, remote_code=remote_code)
+        most = self.settings.max_new_tokens
+        if most != "auto" and most >= model.limit:
+            raise SettingsError(
+                f"task.max_new_tokens is {most:,}, and prompt and answer together have {model.limit:,} tokens at most: "
+                "nothing of a prompt could be read.",
+                "Set it lower, or raise task.max_length where the model takes more.",
+            )
         return self._set_up(model)
 
     def _set_up(self, model: Model) -> Model:
-        self._tokenizer = model.processor
+        self._tokenizer, self._limit = model.processor, model.limit
         if self._template is not None:
             model.processor.chat_template = self._template
         network: Any = model.module
@@ -168,15 +178,16 @@ class CausalLm(Separate, Language):
     def calibrate(self, model: Model, train: Dialogue) -> None:
         """Let the network know how long its answers are."""
         network: Any = model.module
-        network.generation_config.max_new_tokens = self._most(train)
+        network.generation_config.max_new_tokens = self._most(train, model.limit)
 
-    def _most(self, train: Dialogue) -> int:
+    def _most(self, train: Dialogue | None, limit: int) -> int:
         if self.settings.max_new_tokens != "auto":
             return int(self.settings.max_new_tokens)
-        if self._problem == "text" or not len(train):
-            return OF_TEXTS
+        most = max(1, limit // SHARE_WRITTEN)
+        if self._problem == "text" or train is None or not len(train):
+            return min(OF_TEXTS, most)
         lengths = train.lengths - train.begins
-        return usual_length(lengths[lengths > 0])
+        return min(usual_length(lengths[lengths > 0]), most)
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
         return self._set_up(reload_language_model(folder, self.network, remote_code=remote_code))
@@ -184,7 +195,8 @@ class CausalLm(Separate, Language):
     def encode(self, rows: pa.Table, model: Model) -> Dialogue:
         if self._problem == "text":
             return _of_text(next_tokens(model.processor, rows, model.limit))
-        shape = Shape(model.limit, self.settings.too_long, starts=not self._templated(model))
+        room = room_for(self._length(model), model.limit)
+        shape = Shape(model.limit, self.settings.too_long, room, starts=not self._templated(model))
         parts = parts_of(rows, self._problem, model.processor, str(model.source))
         found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
         if rows.num_rows and not len(found):
@@ -214,9 +226,13 @@ class CausalLm(Separate, Language):
         return outcome if examples.plain else super().decode(examples, outcome)
 
     def truncation(self, examples: Dialogue, model: Model) -> dict[str, Any]:
-        """As for all texts, with what was cut from the start and from the end, and how many rows have nothing to learn."""
-        found = truncation(examples, model.limit)
+        """As for all texts, with what was cut from the start and from the end, how many rows have nothing to learn, and how
+        many tokens of a prompt are read where an answer is to be written."""
+        asked = self._problem != "text" and not examples.by_row.any()  # nothing is known to follow: it is to be written
+        room = room_for(self._length(model), model.limit)
+        found = truncation(examples, room if asked else model.limit)
         return found | {
+            "prompt_tokens": room,
             "side": {"cut-prompt": "start of the prompt", "cut-answer": "end"}.get(self.settings.too_long, "none"),
             "tokens_cut_from_start": int(examples.cut[:, 0].sum()),
             "tokens_cut_from_end": int(examples.cut[:, 1].sum()),
@@ -260,6 +276,9 @@ class CausalLm(Separate, Language):
         """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
         pieces = np.unique(examples.owner, return_index=True)[1]  # the first of each row that has one
+        pieces = pieces[
+            examples.begins[pieces] > 0
+        ]  # where nothing stands before the answer, there is nothing to go on from
         if (examples.by_row > 0).any():
             count = SAMPLES if self._problem == "text" else self.settings.written
             drawn = seeds.generator(self._draw, "written rows").permutation(len(pieces))[:count]
@@ -274,7 +293,8 @@ class CausalLm(Separate, Language):
     def _length(self, model: Model) -> int:
         """Tokens that are written, at most."""
         network: Any = model.module
-        return int(network.generation_config.max_new_tokens or OF_TEXTS)
+        known = network.generation_config.max_new_tokens if self.settings.max_new_tokens == "auto" else None
+        return int(known or self._most(None, model.limit))
 
     def _scores(self, examples: Dialogue, logits: Array) -> Array | None:
         """(rows, 2) of what is written, where something is and it is known what could be."""
@@ -299,7 +319,11 @@ class CausalLm(Separate, Language):
         if not len(written):
             return {}
         ended = float((written == NONE).any(axis=1).mean())
-        return {"writing": {"rows": len(written), "ended": ended, "max_new_tokens": written.shape[1]}}
+        most = written.shape[1]
+        long = examples.begins > room_for(most, self._limit)
+        cut = np.bincount(examples.owner, weights=long, minlength=examples.rows) + examples.cut[:, 0] > 0
+        prompts_cut = int((cut & (logits[:, FIRST] != UNWRITTEN)).sum())
+        return {"writing": {"rows": len(written), "ended": ended, "max_new_tokens": most, "prompts_cut": prompts_cut}}
 
     def mistakes(
         self,
@@ -339,13 +363,19 @@ class CausalLm(Separate, Language):
         """What stands before the answers, as text, and the tokens that the public loader makes of it."""
         few = rows.slice(0, most)
         examples = self.encode(few, model)
-        given = [model.processor.decode(before(examples, piece).tolist()) for piece in range(len(examples))]
+        given = [model.processor.decode(_begun(examples, piece).tolist()) for piece in range(len(examples))]
         # What is read back need not have the same tokens; both are asked about the text.
         ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in given]
         return [[text] for text in given], plain(ids)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.writing_code(model, folder, self._problem, chats=self._templated(model))
+
+
+def _begun(examples: Dialogue, piece: int) -> Array:
+    """What stands before the answer, or, where nothing does, the answer's first token."""
+    start = int(examples.offsets[piece])
+    return examples.ids[start : start + max(1, int(examples.begins[piece]))]
 
 
 def _of_text(asked: Asked) -> Dialogue:

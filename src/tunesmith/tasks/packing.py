@@ -9,34 +9,62 @@ import torch
 
 from tunesmith.contracts import Indices, Model
 from tunesmith.data import batches
-from tunesmith.data.dialogue import Dialogue
+from tunesmith.data.dialogue import Dialogue, together
 from tunesmith.models.forward import device_of, evaluated, to
 from tunesmith.plans import BatchShape
 
-TRIED = 3
-"""Rows."""
+TRIED = 64
+"""Rows that are tried, at most, in one sequence: shorter ones would fit into windows and chunks that longer ones do not."""
 SAME = 1e-4
 """Share of a loss by which two ways to compute it in fp32 may differ: sums are taken in another order."""
 
 
 def keeps_apart(task: Any, examples: Dialogue, model: Model) -> bool:
-    """Whether rows have the same losses packed as they have alone; networks that take no positions, or look back by other
-    means, do not.
+    """Whether rows have the same losses packed as they have alone, and none hangs on what stands in another; networks that
+    take no positions, or look back by other means, do not keep them apart.
 
     Args:
         task: makes batches of `examples`, and losses of logits.
     """
-    few = np.argsort(examples.lengths, kind="stable")[:TRIED]
-    losses = []
-    for given in (examples, examples.packed(int(examples.lengths[few].sum()))):
-        batch = to(task.inputs(given, few, model), device_of(model.module))
-        with evaluated(model.module), torch.inference_mode():
-            try:
-                losses.append(task.outcome(task.read(model.module(**batch)), given, few))
-            except TypeError:  # it takes no positions
-                return False
-    alone, packed = losses
-    return bool(torch.allclose(alone, packed, rtol=SAME, atol=SAME))
+    order = np.argsort(examples.lengths, kind="stable")
+    few = order[: max(2, min(TRIED, int((np.cumsum(examples.lengths[order]) <= model.limit).sum())))]
+    packed = examples.packed(int(examples.lengths[few].sum()))
+    try:
+        alone, side_by_side = (_losses(task, given, few, model) for given in (examples, packed))
+    except TypeError:  # it takes no positions
+        return False
+    return bool(torch.allclose(alone, side_by_side, rtol=SAME, atol=SAME)) and not _leaks(task, packed, few, model)
+
+
+def _losses(task: Any, examples: Dialogue, few: Indices, model: Model) -> torch.Tensor:
+    batch = to(task.inputs(examples, few, model), device_of(model.module))
+    with evaluated(model.module), torch.inference_mode():
+        return task.outcome(task.read(model.module(**batch)), examples, few)  # type: ignore[no-any-return]
+
+
+def _leaks(task: Any, packed: Dialogue, few: Indices, model: Model) -> bool:
+    """Whether the loss of every other row has a gradient in the vectors of the rows between: in a network whose weights are
+    small, or are yet to train, losses alone would hardly show that rows see each other."""
+    network: Any = model.module
+    vectors: list[torch.Tensor] = []
+
+    def held(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        vectors.append(output.detach().requires_grad_())
+        return vectors[-1].clone()  # some networks scale it in place
+
+    batch = to(task.inputs(packed, few, model), device_of(network))
+    lengths = packed.lengths[few]
+    _, start = together(lengths, packed.room)
+    even, odd = np.argsort(start)[::2], np.argsort(start)[1::2]
+    others = np.concatenate([np.arange(start[piece], start[piece] + lengths[piece]) for piece in even])
+    hook = network.get_input_embeddings().register_forward_hook(held)
+    try:
+        with evaluated(network), torch.enable_grad():
+            losses = task.outcome(task.read(network(**batch)), packed, few)
+            (found,) = torch.autograd.grad(losses[odd].sum(), vectors)
+    finally:
+        hook.remove()
+    return bool(found[0, others].any())
 
 
 def padding(lengths: Indices, shape: BatchShape, seed: int) -> float:

@@ -32,9 +32,9 @@ def texts(outcomes: Array, tokenizer: Any) -> list[str | None]:
 
 
 def before(examples: Dialogue, piece: int) -> Array:
-    """The tokens of a piece that stand before its last answer."""
+    """The tokens of a piece that stand before its last answer; none where the answer is all that there is."""
     start = int(examples.offsets[piece])
-    return examples.ids[start : start + max(1, int(examples.begins[piece]))]
+    return examples.ids[start : start + int(examples.begins[piece])]
 
 
 def after(examples: Dialogue, piece: int) -> Array:

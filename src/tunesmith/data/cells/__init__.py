@@ -52,6 +52,8 @@ class Cells(Protocol):
     """Those of them that win where several are there, best first."""
     pairs: Sequence[tuple[str, ...]]
     """Names that several columns of inputs go by together, those first that are looked for first."""
+    optional: int
+    """Of several columns, how many of the last an input that is given by itself may lack."""
     listed: bool
     """Whether one input may itself be a list."""
     workers: int

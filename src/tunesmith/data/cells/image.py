@@ -39,6 +39,7 @@ class Images:
     )  # fmt: skip
     preferred: Sequence[str] = names
     pairs: Sequence[tuple[str, ...]] = ()
+    optional = 0
     listed = False
     workers = min(8, os.cpu_count() or 1)
     readers: Mapping[str, str] = {}

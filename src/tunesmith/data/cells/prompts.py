@@ -14,6 +14,7 @@ class Prompts(Text):
     """An instruction and, often, what it is about."""
 
     noun = "prompt"
+    optional = 1
     names: Sequence[str] = (
         "prompt", "instruction", "question", "query", "source", "input", "text", "document", "article",
     )  # fmt: skip

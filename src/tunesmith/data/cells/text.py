@@ -32,6 +32,7 @@ class Text:
         ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_a", "text_b"),
         ("premise", "hypothesis"), ("question1", "question2"), ("query", "document"), ("question", "sentence"),
     )  # fmt: skip
+    optional = 0
     listed = False
     workers = 1
     readers: Mapping[str, str] = {}

@@ -38,6 +38,7 @@ class Words(Text):
     """Cells that hold a text in words."""
 
     most = 1
+    optional = 0
     listed = True
     names: Sequence[str] = ("tokens", "words", *Text.names)
     preferred: Sequence[str] = ("tokens", "words", "text")
