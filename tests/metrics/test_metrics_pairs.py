@@ -67,13 +67,16 @@ def test_similarities_that_are_no_numbers_are_refused() -> None:
 
 def test_each_row_looks_for_its_own_among_all_but_what_answers_the_same() -> None:
     asking, candidates = unit(5), unit(7, seed=1)
+    candidates[6] = asking[3]
     own, questions = np.array([0, 1, 2, 3, 4]), np.array([0, 1, 0, 2, 3])
-    found = retrieval.search(asking, candidates, own, questions)
+    itself = np.array([-1, -1, -1, 6, -1])
+    found = retrieval.search(asking, candidates, own, questions, itself)
     for row in range(5):
         left = [
             at
             for at in range(7)
-            if at != own[row] and not (at in own and questions[list(own).index(at)] == questions[row])
+            if at not in (own[row], itself[row])
+            and not (at in own and questions[list(own).index(at)] == questions[row])
         ]
         near = candidates @ asking[row]
         assert found.ranks[row] == 1 + sum(near[at] > near[own[row]] for at in left)
@@ -82,7 +85,7 @@ def test_each_row_looks_for_its_own_among_all_but_what_answers_the_same() -> Non
 
 def test_vectors_that_are_all_one_find_their_own_in_the_middle() -> None:
     same = np.tile(unit(1), (5, 1))
-    found = retrieval.search(same, same, np.arange(5), np.arange(5))
+    found = retrieval.search(same, same, np.arange(5), np.arange(5), np.full(5, -1))
     assert found.ranks.tolist() == [3.0] * 5
     assert retrieval.values(found.ranks, None)["recall_at_1"] == 0
 

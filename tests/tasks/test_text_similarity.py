@@ -153,12 +153,37 @@ def test_what_says_the_same_is_no_wrong_answer(tmp_path: Path, model: Path) -> N
     table = pyarrow.table({"input": [row[0] for row in rows], "pair": [row[1] for row in rows]})
     examples = task.encode(table, ready.model)
     vectors = functional.normalize(torch.randn((3, 2, 4), generator=torch.Generator().manual_seed(0)), dim=2)
-    # The first two ask the same; the second and third texts that are "word3" are the same text.
+    # The first two ask the same, so that both "word3" and "word4" answer them, wherever these stand.
     scores = 20 * (vectors[:, 0] @ vectors[:, 1].T)
-    wanted = sum(
-        float(scores[row, left].logsumexp(dim=0) - scores[row, row]) for row, left in ((1, [1, 2]), (2, [1, 2]))
-    )
+    wanted = float(scores[2, [1, 2]].logsumexp(dim=0) - scores[2, 2])
     assert float(likeness.loss(vectors, examples, np.arange(3))) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_neither_what_another_row_answers_nor_the_text_itself_is_a_wrong_answer(tmp_path: Path, model: Path) -> None:
+    ready = prepared(settings(tmp_path, model, "positive-pairs"), tmp_path)
+    task = ready.task
+    # The last row, which stands in another step, says that "word3" answers "word1" too; the third asks with an answer.
+    rows = [["word1", "word2"], ["word9", "word3"], ["word2", "word1"], ["word1", "word3"]]
+    table = pyarrow.table({"input": [row[0] for row in rows], "pair": [row[1] for row in rows]})
+    examples = task.encode(table, ready.model)
+    vectors = functional.normalize(torch.randn((3, 2, 4), generator=torch.Generator().manual_seed(0)), dim=2)
+    scores = 20 * (vectors[:, 0] @ vectors[:, 1].T)
+    counted = {1: [0, 1, 2], 2: [1, 2]}
+    wanted = sum(float(scores[row, left].logsumexp(dim=0) - scores[row, row]) for row, left in counted.items())
+    assert float(task.likeness.loss(vectors, examples, np.arange(3))) == pytest.approx(wanted, rel=1e-4)  # type: ignore[attr-defined]
+
+
+def test_a_text_does_not_find_itself(tmp_path: Path, model: Path) -> None:
+    """Where pairs stand there both ways, each text is among what is looked through, and no other can be as alike."""
+    ready = prepared(settings(tmp_path, model, "positive-pairs"), tmp_path)
+    examples = ready.task.encode(
+        pyarrow.table({"input": ["word1", "word2", "word3"], "pair": ["word2", "word1", "word4"]}), ready.model
+    )
+    vectors = np.eye(4, dtype=np.float32)[np.array([[0, 1], [1, 0], [2, 3]])] + np.float32(0.1)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    vectors[:2, 1] += 0.01  # ones own comes right behind oneself
+    found = ready.task.likeness.values(examples, vectors)  # type: ignore[attr-defined]
+    assert found["mrr"] > 0.7
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 9), st.integers(0, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,16 @@ class SeveralTexts(Tokens):
     """How many texts a row has."""
     same: Indices
     """(pieces,) a number for each different text."""
+
+    @cached_property
+    def belonging(self) -> Indices:
+        """(rows or fewer,) ascending, a number for each two texts that some row says belong together: see `paired`."""
+        rows = self.same.reshape(-1, self.apart)
+        return np.unique(self.paired(rows[:, 0], rows[:, 1]))
+
+    def paired(self, asking: Indices, found: Indices) -> Indices:
+        """One number for the texts `asking` and `found`, of any shapes that go together."""
+        return np.asarray(asking * (int(self.same.max(initial=0)) + 1) + found)
 
     def few(self, rows: Indices) -> SeveralTexts:
         """Some of the rows, ascending."""

@@ -30,17 +30,19 @@ class Found(NamedTuple):
 
     ranks: Array
     first: Array
-    """(rows,) the most similar candidate of each, its own one and others that belong to its question left out."""
+    """(rows,) the most similar candidate of each, its own one, others that belong to its question, and itself left out."""
 
 
-def search(asking: Array, candidates: Array, own: Array, questions: Array) -> Found:
-    """Let every row look for its own candidate. What belongs to other rows of the same question is no mistake, and left out.
+def search(asking: Array, candidates: Array, own: Array, questions: Array, itself: Array) -> Found:
+    """Let every row look for its own candidate. What belongs to other rows of the same question is no mistake, and left out;
+    so is the text that asks, where it is a candidate too.
 
     Args:
         asking: (rows, width) of length 1.
         candidates: (candidates, width) of length 1, each different text once.
         own: (rows,) which candidate belongs to each row.
         questions: (rows,) a number for each different text that asks.
+        itself: (rows,) which candidate is the text that asks; -1 where none is.
 
     Raises:
         DataError: no rows, other lengths, or what is no number.
@@ -59,6 +61,8 @@ def search(asking: Array, candidates: Array, own: Array, questions: Array) -> Fo
         mine = near[np.arange(len(rows)), own[rows]].copy()
         for place, row in enumerate(rows):
             near[place, own[order[starts[row] : ends[row]]]] = -np.inf
+        again = np.flatnonzero(itself[rows] >= 0)
+        near[again, itself[rows[again]]] = -np.inf
         above, equal = (near > mine[:, None]).sum(axis=1), (near == mine[:, None]).sum(axis=1)
         ranks[rows], first[rows] = 1 + above + equal / 2, near.argmax(axis=1)
     return Found(ranks, first)

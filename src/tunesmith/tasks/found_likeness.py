@@ -35,13 +35,11 @@ class PositivePairs(Likeness):
         )
 
     def loss(self, vectors: torch.Tensor, examples: SeveralTexts, rows: Indices) -> torch.Tensor:
-        """What says the same as a row's own text, or answers the same question, is no wrong answer."""
+        """Neither the text that asks, nor what any row of the data says belongs to it, is a wrong answer."""
         same = by_row(examples)[rows]
         candidates = vectors[:, 1:].transpose(0, 1).flatten(0, 1)
-        own, asked = same[:, 1], same[:, 0]
-        texts = same[:, 1:].T.ravel()
-        allowed = texts[None, :] != own[:, None]
-        allowed[:, : len(rows)] &= asked[None, :] != asked[:, None]
+        asked, texts = same[:, :1], same[:, 1:].T.ravel()[None]
+        allowed = (texts != asked) & ~np.isin(examples.paired(asked, texts), examples.belonging)
         allowed[np.arange(len(rows)), np.arange(len(rows))] = True
         mask = torch.from_numpy(allowed).to(vectors.device)
         return comparing.ranking(vectors[:, 0], candidates, mask, self.scale_)
@@ -50,11 +48,13 @@ class PositivePairs(Likeness):
         """What each row finds among the different texts of all rows; and where each of these stands, (candidates, 2): in
         which row, and which text of it."""
         flat, width = same[:, 1:].ravel(), vectors.shape[2]
-        _, first, place = np.unique(flat, return_index=True, return_inverse=True)
+        texts, first, place = np.unique(flat, return_index=True, return_inverse=True)
         others = vectors[:, 1:].reshape(-1, width)[first]
         own = place.reshape(same[:, 1:].shape)[:, 0]
-        apart = same.shape[1] - 1
-        return retrieval.search(vectors[:, 0], others, own, same[:, 0]), np.stack(
+        apart, asked = same.shape[1] - 1, same[:, 0]
+        itself = np.minimum(np.searchsorted(texts, asked), len(texts) - 1)
+        itself = np.where(texts[itself] == asked, itself, -1)
+        return retrieval.search(vectors[:, 0], others, own, asked, itself), np.stack(
             [first // apart, first % apart + 1], axis=1
         )
 
