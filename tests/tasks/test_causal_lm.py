@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tokenizers
 import torch
 import transformers
 from hypothesis import given, settings
@@ -506,3 +507,33 @@ def test_answers_leave_room_for_the_prompt_and_what_is_cut_of_it_is_told(gpt2: P
     assert public["generated_text"].split() == said["prediction"].split()
     with pytest.raises(SettingsError, match="nothing of a prompt could be read"):
         ready_of(gpt2, tmp_path / "rows.jsonl", tmp_path / "none", max_new_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def blanks() -> transformers.PreTrainedTokenizerFast:
+    """A tokenizer as Llama 2 has it: of each text that it is given by itself the first word gets a blank before it."""
+    letters = ["<unk>", "</s>", "\u2581", ":", "\n", *"abcdefgh"]
+    merges = [("\u2581", letter) for letter in "abcdefgh"]
+    vocabulary = {token: place for place, token in enumerate([*letters, *map("".join, merges)])}
+    core = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges, unk_token="<unk>"))
+    normal = tokenizers.normalizers
+    core.normalizer = normal.Sequence([normal.Prepend("\u2581"), normal.Replace(" ", "\u2581")])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "tokens", "learned"),
+    [
+        ("a b:\n", "c d</s>", "\u2581a \u2581b : \n c \u2581d </s>", "c \u2581d </s>"),  # no blank of its own
+        ("a:", " b</s>", "\u2581a : \u2581b </s>", "\u2581b </s>"),
+        ("a: ", "b</s>", "\u2581a : \u2581 \u2581b </s>", "\u2581b </s>"),  # one token would reach into the answer
+    ],
+)
+def test_a_row_has_the_tokens_of_its_whole_text_where_the_prompt_keeps_its_own(
+    blanks: transformers.PreTrainedTokenizerFast, prompt: str, answer: str, tokens: str, learned: str
+) -> None:
+    row = [Part(prompt, told=False), Part(answer, told=True)]
+    found = dialogues.dialogue(blanks, [row], Shape(64, starts=False), None)
+    assert [" ".join(one) for one in told(found, blanks)] == [tokens, learned]
+    asked = dialogues.dialogue(blanks, [row[:1]], Shape(64, starts=False), None)
+    assert found.ids[: found.begins[0]].tolist() == asked.ids.tolist()  # what predict gives the network

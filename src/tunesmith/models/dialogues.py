@@ -1,7 +1,8 @@
 """Text of which some parts are learned, to tokens: prompts with answers, and chats as a template writes them.
 
-Parts are tokenised one by one, so that an answer has the tokens that it has when the network writes it, after those of the
-prompt.
+A row has the tokens of its whole text, as other programs make them of what a template writes, wherever those before an
+answer are those that the network is given when it is to write it. Where a token reaches from the prompt into the answer they
+are not, and the parts are tokenised one by one.
 """
 
 from __future__ import annotations
@@ -237,13 +238,32 @@ def _tokenised(tokenizer: Any, rows: Iterable[Sequence[Part]], lead: list[int]) 
     while block := list(itertools.islice(given, CHUNK)):
         flat = [part.text for parts in block for part in parts]
         encoded = iter(core.encode_batch_fast(flat, add_special_tokens=False))
-        for parts in block:
+        texts = ["".join(part.text for part in parts) for parts in block]
+        whole = core.encode_batch_fast(texts, add_special_tokens=False)
+        for parts, text, one in zip(block, texts, whole, strict=True):
             found = [(next(encoded).ids, part.told) for part in parts]
-            ids = [*lead, *itertools.chain.from_iterable(one for one, _ in found)]
-            told = [*([False] * len(lead)), *itertools.chain.from_iterable([told] * len(one) for one, told in found)]
+            ids = list(itertools.chain.from_iterable(own for own, _ in found))
+            told = list(itertools.chain.from_iterable([told] * len(own) for own, told in found))
+            if ids != one.ids and (asked := _told_of_whole(core, parts, text)) is not None:
+                ids, told = one.ids, asked
+            ids, told = [*lead, *ids], [*([False] * len(lead)), *told]
             if not ids:  # only characters that the tokenizer drops
                 ids, told = [tokenizer.eos_token_id or 0], [False]
             yield _Row(np.array(ids, dtype=np.int32), np.array(told, dtype=bool))
+
+
+def _told_of_whole(core: Any, parts: Sequence[Part], text: str) -> list[bool] | None:
+    """Which tokens of the whole text are told; None where the network would be given others before an answer."""
+    found = core.encode(text, add_special_tokens=False)
+    ends = np.cumsum([len(part.text) for part in parts])
+    starts = np.array([start for start, _ in found.offsets], dtype=np.int64)
+    place = np.minimum(np.searchsorted(ends, starts, side="right"), len(parts) - 1)
+    for number, part in enumerate(parts):
+        if number and part.told and not parts[number - 1].told:
+            before = core.encode(text[: ends[number - 1]], add_special_tokens=False).ids
+            if before != found.ids[: int((place < number).sum())]:
+                return None
+    return [parts[one].told for one in place]
 
 
 def _last_answer(told: npt.NDArray[np.bool_]) -> int:
