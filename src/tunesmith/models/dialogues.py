@@ -45,6 +45,8 @@ class Shape:
     too_long: TooLong = "cut-prompt"
     starts: bool = True
     """Whether the marks that the tokenizer puts before a text stand before each row; templates write their own."""
+    sides: int = 1
+    """So many rows in turn are answers to one prompt, which is cut alike in all of them."""
 
 
 class _Row(NamedTuple):
@@ -73,8 +75,8 @@ def dialogue(
     ids: list[npt.NDArray[np.int32]] = []
     wanted: list[npt.NDArray[np.int32]] = []
     owner, begins, cut = [], [], []
-    for number, row in enumerate(_tokenised(tokenizer, rows, lead)):
-        kept, lost = _cut(row, shape, tokenizer.bos_token_id)
+    for number, (row, start) in enumerate(_started(_tokenised(tokenizer, rows, lead), shape)):
+        kept, lost = _cut(row, start, shape, tokenizer.bos_token_id)
         cut.append(lost)
         if row.told.any() and not kept.told[1:].any():
             continue
@@ -248,20 +250,34 @@ def _last_answer(told: npt.NDArray[np.bool_]) -> int:
     return int(before[-1]) + 1 if len(before) else 0
 
 
-def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
-    """`row` in at most `limit` tokens, none where it is left out; and how many were cut from its start and its end."""
+def _started(rows: Iterator[_Row], shape: Shape) -> Iterator[tuple[_Row, int]]:
+    """Each row with the token at which what is kept of it begins."""
+    for group in zip(*[rows] * shape.sides, strict=True):
+        starts = [_start(row, shape) for row in group]
+        for row, start in zip(group, starts, strict=True):
+            prompt = int(row.told.argmax())
+            yield row, max(start, min(max(starts), prompt - min(prompt, shape.limit // KEPT)))
+
+
+def _start(row: _Row, shape: Shape) -> int:
+    """How many tokens are to be cut from the start of `row` alone."""
     whole = len(row.ids)
-    start, end = 0, whole
-    if whole > shape.limit:
-        how = shape.too_long if row.told.any() else "cut-prompt"  # of what is to be gone on from the end is needed
-        if how == "leave-out":
-            return _Row(row.ids[:0], row.told[:0]), (0, whole)
-        if how == "cut-prompt":
-            begins = _last_answer(row.told)
-            start = max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))
-        end = min(whole, start + shape.limit)
-        if start and row.ids[0] == bos:  # what begins every text stays where it is
-            start += 1
-            kept = np.concatenate([[0], np.arange(start, end)])
-            return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)
+    # Of what is to be gone on from the end is needed, whatever is said of answers.
+    if whole <= shape.limit or (row.told.any() and shape.too_long != "cut-prompt"):
+        return 0
+    begins = _last_answer(row.told)
+    return max(0, min(whole - shape.limit, begins - min(begins, shape.limit // KEPT)))
+
+
+def _cut(row: _Row, start: int, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
+    """`row` from `start` on in at most `limit` tokens, none where it is left out; and how many were cut from its start and
+    its end."""
+    whole = len(row.ids)
+    if whole > shape.limit and row.told.any() and shape.too_long == "leave-out":
+        return _Row(row.ids[:0], row.told[:0]), (0, whole)
+    end = min(whole, start + shape.limit)
+    if start and row.ids[0] == bos:  # what begins every text stays where it is
+        start += 1
+        kept = np.concatenate([[0], np.arange(start, end)])
+        return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)
     return _Row(row.ids[start:end], row.told[start:end]), (start, whole - end)
