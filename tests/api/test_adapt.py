@@ -24,6 +24,7 @@ from tunesmith import settings_file
 from tunesmith.errors import Interrupted, RunError, SettingsError, TunesmithError
 from tunesmith.run import Run
 from tunesmith.tasks.preference import Preference
+from tunesmith.tasks.text_similarity import TextSimilarity
 from tunesmith.tasks.tiny_boxes import write_boxes
 from tunesmith.tasks.tiny_hidden import write_texts
 from tunesmith.tasks.tiny_preferences import write_pairs
@@ -212,6 +213,17 @@ def test_what_the_language_model_leaves_away_is_there_for_the_task(adapted: dict
     assert not torch.equal(after[f"bert.{name}"], before[name])
     found = transformers.AutoModel.from_pretrained(run.adaptation.model)
     assert torch.equal(found.pooler.dense.weight, before["pooler.dense.weight"])
+
+
+def test_the_pooling_that_files_name_is_kept(tmp_path: Path) -> None:
+    """And so the run without is the same but for the adaptation."""
+    given = TextSimilarity.tiny(tmp_path)
+    write_pooling(Path(given["model"]), "pooling_mode_cls_token")
+    wanted = given | {"task": "text-similarity", "method": "full", "train": {"epochs": 1, "precision": "fp32"}}
+    run = tunesmith.finetune(wanted | {"adapt": TEXTS, "evaluate": {"resamples": 100}}, run=tmp_path / "run")
+    (said,) = [reason for reason in read(run)["plan"]["reasons"] if "vector" in reason]
+    assert "the model's files say so" in said
+    transformers.AutoModelForMaskedLM.from_pretrained(run.adaptation.model)
 
 
 @pytest.mark.parametrize("method", [{"name": "lora", "merge": False}, "probe", "auto"])
