@@ -61,10 +61,21 @@ def train_without_adapt(
     """The same plan from the weights as they came, carried out by every process with the same seeds."""
     listen("Training the same without the adaptation, for comparison.")
     source = ready.settings.model
-    model = prepare.with_adapters(fresh_copy(ready, ready.device, ready.loading, source), plan, ready.settings.seed)
+    model = fresh_copy(ready, ready.device, ready.loading, source)
+    train, validation = ready.train, ready.validation
+    if ready.task.relative:
+        train, validation = (ready.task.anchored(one, model, plan.precision) for one in (train, validation))
+    model = prepare.with_adapters(model, plan, ready.settings.seed)
     model.module.to(ready.device)
-    store = Store(ready.store.folder.with_name(WITHOUT_ADAPT))  # what other weights put out is of no use here
-    other = dataclasses.replace(ready, source=source, model=model, store=store, frontier=Frontier((plan,)))
+    other = dataclasses.replace(
+        ready,
+        source=source,
+        model=model,
+        train=train,
+        validation=validation,
+        store=Store(ready.store.folder.with_name(WITHOUT_ADAPT)),  # what other weights put out is of no use here
+        frontier=Frontier((plan,)),
+    )
     rehearsed = tuple(one.rehearsal() for one in references)
     trained = baselines.beside(prepare.job(other, model, plan, checkpoints, rehearsed), WITHOUT_ADAPT, listen)
     return WithoutAdapt(other, trained, checkpoints / WITHOUT_ADAPT)

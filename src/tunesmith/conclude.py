@@ -264,7 +264,8 @@ def _split(ready: Prepared, trained: Trained, name: str) -> Reading:
     rows = ready.dataset.splits[name]
     examples = ready.validation if name == "validation" else ready.task.encode(rows, trained.model)
     if name == "test" and ready.task.relative:
-        before = fresh_copy(ready, device_of(trained.model.module), ready.loading)
+        # As they came, not as an adaptation left them: from there all that the model is held against is measured too.
+        before = fresh_copy(ready, device_of(trained.model.module), ready.loading, ready.settings.model)
         examples = ready.task.anchored(examples, before, trained.plan.precision)
     said = answers if name == "test" else logits
     return Reading(rows, examples, said(ready.task, trained.model, examples, trained.plan.precision))

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ from tunesmith import settings as settings_
 from tunesmith import settings_file
 from tunesmith.errors import Interrupted, RunError, SettingsError, TunesmithError
 from tunesmith.run import Run
+from tunesmith.tasks.preference import Preference
+from tunesmith.tasks.text_similarity import TextSimilarity
 from tunesmith.tasks.tiny_boxes import write_boxes
 from tunesmith.tasks.tiny_hidden import write_texts
+from tunesmith.tasks.tiny_preferences import write_pairs
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
 from tunesmith.train.events import StepDone
 
@@ -135,6 +140,52 @@ def test_it_is_stopped_and_resumed_in_any_of_its_trainings(adapted: dict[str, An
         assert read(whole)[key] == read(run)[key]
 
 
+KILLED = """
+import json, os, signal, sys
+from tunesmith import api
+from tunesmith.train.events import StepDone
+
+settings, places = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+for folder, spot in places.items():
+    if os.fork():
+        assert os.wait()[1] == signal.SIGKILL
+        continue
+    steps = 0
+
+    def listen(event):
+        global steps
+        steps += isinstance(event, StepDone)
+        if event == spot or (isinstance(event, StepDone) and steps == spot):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    api.finetune(settings, run=folder, listen=listen)
+"""
+"""Runs that are killed where they stand, in one process that has imported what they need."""
+
+
+def test_it_is_killed_in_the_middle_and_resumed(adapted: dict[str, Any], tmp_path: Path) -> None:
+    """After the second of 3 steps, after training but before its report, and before the task, of 6 steps, has begun."""
+    adapted["train"] |= {"checkpoint_seconds": 1e-6, "epochs": 1}
+    adapted["evaluate"] = {"resamples": 100, "baselines": ["majority"]}
+    spots = {"step": 2, "measuring": "Measuring on the test split.", "between": "Now the task."}
+    places = {str(tmp_path / name): spot for name, spot in spots.items()}
+    killing = [sys.executable, "-c", KILLED, json.dumps(adapted), json.dumps(places)]
+    done = subprocess.run(
+        killing, capture_output=True, text=True, check=False, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    whole = tunesmith.finetune(adapted, run=tmp_path / "whole")
+    for name, left in zip(spots, (2, 0, 0), strict=True):
+        assert (tmp_path / name / "adapt" / "report.json").exists() == (name == "between")
+        heard: list[Any] = []
+        run = tunesmith.resume(tmp_path / name, listen=heard.append)
+        steps = sum(isinstance(event, StepDone) for event in heard)
+        assert steps <= left + 6  # what was done before is not done again
+        assert same(whole.folder, run.folder)
+        assert same(whole.adaptation.folder, run.adaptation.folder)
+        assert read(run)["metrics"] == read(whole)["metrics"]
+
+
 def test_data_that_changed_during_the_adaptation_are_refused(
     adapted: dict[str, Any], rows: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +213,17 @@ def test_what_the_language_model_leaves_away_is_there_for_the_task(adapted: dict
     assert not torch.equal(after[f"bert.{name}"], before[name])
     found = transformers.AutoModel.from_pretrained(run.adaptation.model)
     assert torch.equal(found.pooler.dense.weight, before["pooler.dense.weight"])
+
+
+def test_the_pooling_that_files_name_is_kept(tmp_path: Path) -> None:
+    """And so the run without is the same but for the adaptation."""
+    given = TextSimilarity.tiny(tmp_path)
+    write_pooling(Path(given["model"]), "pooling_mode_cls_token")
+    wanted = given | {"task": "text-similarity", "method": "full", "train": {"epochs": 1, "precision": "fp32"}}
+    run = tunesmith.finetune(wanted | {"adapt": TEXTS, "evaluate": {"resamples": 100}}, run=tmp_path / "run")
+    (said,) = [reason for reason in read(run)["plan"]["reasons"] if "vector" in reason]
+    assert "the model's files say so" in said
+    transformers.AutoModelForMaskedLM.from_pretrained(run.adaptation.model)
 
 
 @pytest.mark.parametrize("method", [{"name": "lora", "merge": False}, "probe", "auto"])
@@ -198,6 +260,28 @@ def test_a_language_model_is_adapted_to_texts_of_a_file_and_measured_from_before
     run = tunesmith.finetune(wanted | {"adapt": TEXTS | {"data": str(texts)}}, run=tmp_path / "run")
     plain = tunesmith.finetune(wanted, run=tmp_path / "plain")
     assert read(run)["baselines"]["before"] == read(plain)["baselines"]["before"]
+
+
+def test_rewards_are_measured_from_before_the_adaptation_and_the_run_without_is_what_it_would_have_been(
+    tmp_path: Path,
+) -> None:
+    wanted = {
+        "task": "preference",
+        "method": "full",
+        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"},
+        "evaluate": {"resamples": 100},
+        **Preference.tiny(tmp_path / "tiny"),
+    }
+    wanted["data"] = {"train": wanted["data"], "test": str(write_pairs(tmp_path / "test.jsonl", 20, seed=3))}
+    texts = TEXTS | {"data": str(write_texts(tmp_path / "texts.csv", 100)), "learning_rate": 1e-2}
+    run = tunesmith.finetune(wanted | {"adapt": texts}, run=tmp_path / "run")
+    plain, report = read(tunesmith.finetune(wanted, run=tmp_path / "plain")), read(run)
+    assert report["baselines"]["without_adapt"] == plain["metrics"]["test"]
+    assert report["baselines"]["before"] == plain["baselines"]["before"]
+    assert report["baselines"]["before"]["reward_margin"]["value"] == 0
+    again = tunesmith.load(run.folder).evaluate(wanted["data"]["test"])["metrics"]["test"]
+    for name, found in report["metrics"]["test"].items():
+        assert again[name]["value"] == pytest.approx(found["value"], abs=1e-4)
 
 
 def test_retention_is_measured_from_before_the_adaptation(

@@ -34,6 +34,13 @@ def test_the_difference_is_paired() -> None:
     assert gap.high - gap.low < (alone.high - alone.low) / 5
 
 
+def test_each_side_of_a_difference_is_a_mean_over_its_own_tokens() -> None:
+    """As of other tokenizers, which make more tokens of the same text."""
+    tokens, others = np.array([2.0, 4.0, 6.0]), np.array([3.0, 6.0, 9.0])
+    gap = perplexity.difference(tokens * math.log(10), others * math.log(7), tokens, others, seed=0)
+    assert (gap.value, gap.low, gap.high) == pytest.approx((3, 3, 3))
+
+
 def test_rows_without_a_token_change_nothing() -> None:
     tokens = np.array([0.0, 4.0, 5.0, 0.0, 6.0])
     losses = tokens * np.array([0.0, 2.0, 3.0, 0.0, 1.0])

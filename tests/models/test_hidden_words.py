@@ -10,7 +10,7 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from tiny import SPECIAL
 from tunesmith.data.asked import NOTHING
@@ -144,3 +144,54 @@ def test_texts_without_a_word_have_nothing_to_tell(tokenizer: Any) -> None:
     assert found.left_out == 2
     assert found.owner.tolist() == [1]
     assert found.rows == 3
+
+
+SENTENCES = [
+    "the quick brown fox jumps over the lazy dog and so on",
+    "where is my parcel that should be here by nine today",
+]
+MARKS = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+
+
+def trained(kind: str) -> Any:
+    """A tokenizer of short pieces, as RoBERTa, XLM-R, and encoders with Gemma's or Llama's SentencePiece have them."""
+    metaspace = pre_tokenizers.Metaspace()
+    special = {"special_tokens": list(MARKS.values()), "vocab_size": 300 if kind == "byte-level" else 60}
+    if kind == "unigram":
+        core = Tokenizer(models.Unigram())
+        core.pre_tokenizer, trainer = metaspace, trainers.UnigramTrainer(unk_token="<unk>", **special)  # type: ignore[arg-type]
+    else:
+        core = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False) if kind == "byte-level" else metaspace
+        alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "byte-level" else []
+        trainer = trainers.BpeTrainer(initial_alphabet=alphabet, **special)  # type: ignore[arg-type]
+    core.train_from_iterator(SENTENCES * 20, trainer)
+    if kind == "unparted":
+        core.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # of which none is left by then
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[(mark, core.token_to_id(mark)) for mark in ("<s>", "</s>")]
+    )
+    marks = {f"{name}_token": mark for name, mark in MARKS.items()}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=core, **marks)
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "unigram", "unparted"])
+def test_words_are_those_of_the_text_whatever_the_tokenizer(kind: str) -> None:
+    one = trained(kind)
+    found = read(one, SENTENCES, 128)
+    for inside, sentence in zip(pieces(found), SENTENCES, strict=True):
+        words, tokens = found.words[inside], np.array(one.convert_ids_to_tokens(found.whole[inside].tolist()))
+        shown = ["".join(tokens[words == word]).strip("▁Ġ") for word in range(int(words.max()) + 1)]
+        assert shown == sentence.split()
+        assert (words != NO_WORD).sum() > len(shown)
+
+
+def test_a_word_that_no_tokenizer_parts_is_hidden_in_one_window(tokenizer: Any) -> None:
+    """By the place of its first character, which windows that share it agree on."""
+    one = trained("unparted")
+    text = " ".join(["fox dog is my by the so on"] * 6)
+    found = read(one, [text], 24)
+    assert len(found) > 2
+    usable = sum(len(set(found.words[inside].tolist()) - {NO_WORD}) for inside in pieces(found))
+    assert usable == len(text.split())

@@ -86,6 +86,20 @@ def test_a_run_learns_and_says_by_how_much(finished: Run) -> None:
     assert 'pipeline("fill-mask"' in (finished.model / "README.md").read_text()
 
 
+def test_runs_of_other_seeds_are_asked_for_the_same_words_and_so_is_evaluate(folder: Path, tmp_path: Path) -> None:
+    data = {"train": str(folder / "texts.csv"), "test": str(write_texts(tmp_path / "more.csv", 40, seed=7))}
+    short = {"epochs": 1, "precision": "fp32"}
+    runs = [
+        tunesmith.finetune(given(folder, data=data, seed=seed, train=short), run=tmp_path / str(seed))
+        for seed in (1, 2)
+    ]
+    tokens = [pyarrow.parquet.read_table(run.predictions).column("tokens") for run in runs]
+    assert tokens[0] == tokens[1]
+    again = tunesmith.load(runs[0].folder).evaluate(data["test"])["metrics"]["test"]
+    for name, found in json.loads(runs[0].report.read_text())["metrics"]["test"].items():
+        assert again[name]["value"] == pytest.approx(found["value"], rel=1e-4)
+
+
 def test_predictions_hold_the_figures_of_each_row(finished: Run) -> None:
     table = pyarrow.parquet.read_table(finished.predictions)
     test = json.loads(finished.report.read_text())["metrics"]["test"]

@@ -205,6 +205,20 @@ def test_what_is_cut_is_counted_by_side(tmp_path: Path, policy: str, cut: bool) 
     assert found.both.lengths.max() <= 12
 
 
+def test_both_answers_follow_the_same_of_a_prompt_that_is_cut(tmp_path: Path) -> None:
+    task = Preference(Preference.Settings(max_length=16))
+    model = task.load_model(str(write_gpt2(tmp_path / "model")), [], seed=0)
+    prompt, short, long = " ".join(WORDS[:14]), WORDS[50], " ".join(WORDS[60:69])
+    found = task.encode(table((prompt, short, long), (prompt, long, short), (WORDS[0], short, long)), model)
+    for pair in range(3):
+        first, second = (found.both.ids[slice(*found.both.offsets[at : at + 2])] for at in (2 * pair, 2 * pair + 1))
+        begins = int(found.both.begins[2 * pair])
+        assert begins == found.both.begins[2 * pair + 1]
+        assert np.array_equal(first[:begins], second[:begins])
+    assert found.both.lengths.max() == 16
+    assert found.both.lost.tolist() == [8, 8, 8, 8, 0, 0]
+
+
 def test_the_token_that_ends_an_answer_is_learned_in_both(tmp_path: Path) -> None:
     task = Preference(Preference.Settings())
     model = task.load_model(str(write_gpt2(tmp_path / "model")), [], seed=0)

@@ -130,8 +130,14 @@ def _check_count(inputs: Sequence[str], names: Sequence[str], source: str, cells
         raise DataError(f"data.input names {len(inputs)} columns; {what} is read.")
 
 
+def _folded(names: Sequence[str]) -> dict[str, str]:
+    """Columns by their names in small letters; of several that differ in nothing else the one that is written so, or the
+    first."""
+    return {name.casefold(): name for name in reversed(names)} | {name: name for name in names}
+
+
 def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
-    folded = {name.casefold(): name for name in names}
+    folded = _folded(names)
     return next((folded[name] for name in known if name in folded), None)
 
 
@@ -153,7 +159,7 @@ def _guess_target(names: Sequence[str], inputs: Sequence[str], source: str, cell
 
 
 def _guess_inputs(names: Sequence[str], source: str, cells: Cells) -> list[str]:
-    folded = {name.casefold(): name for name in names}
+    folded = _folded(names)
     for known in cells.pairs:
         if all(name in folded for name in known):
             return [folded[name] for name in known]

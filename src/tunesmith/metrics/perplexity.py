@@ -46,27 +46,33 @@ def difference(
     first: Array,
     second: Array | None,
     tokens: Array,
+    others: Array | None = None,
     *,
     seed: int,
     groups: Groups = None,
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Perplexity of the losses `first` minus that of `second` (0 when it is None), on the same resampled rows."""
-    _check(first, tokens)
-    if second is not None:
-        _check(second, tokens)
+    """Perplexity of the losses `first` minus that of `second` (0 when it is None), on the same resampled rows.
+
+    Args:
+        others: (rows,) the tokens that `second` is summed over, where they are not `tokens`.
+    """
+    sides = [(first, tokens)] if second is None else [(first, tokens), (second, tokens if others is None else others)]
+    for losses, counts in sides:
+        _check(losses, counts)
     # Rows without a token say nothing, and a resample of nothing else has no perplexity.
-    kept = tokens > 0
-    losses = [one[kept] for one in (first, second) if one is not None]
-    counts, groups = tokens[kept], None if groups is None else groups[kept]
+    kept = np.all([counts > 0 for _, counts in sides], axis=0)
+    sides = [(losses[kept], counts[kept]) for losses, counts in sides]
+    groups = None if groups is None else groups[kept]
 
     def gap(weights: Array) -> dict[str, Array]:
-        values = [np.exp(weights @ one / (weights @ counts)) for one in losses]
+        values = [np.exp(weights @ losses / (weights @ counts)) for losses, counts in sides]
         return {"gap": values[0] - values[1] if second is not None else values[0]}
 
-    drawn = weigh(gap, len(counts), seed, groups, resamples)
-    value = float(gap(np.ones((1, len(counts))))["gap"][0])
+    rows = int(kept.sum())
+    drawn = weigh(gap, rows, seed, groups, resamples)
+    value = float(gap(np.ones((1, rows)))["gap"][0])
     return percentiles({"gap": value}, drawn, confidence)["gap"]
 
 

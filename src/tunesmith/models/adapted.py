@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tunesmith.errors import ModelError
 from tunesmith.models import sources
 from tunesmith.models.load import attention, clear_errors, quiet
-from tunesmith.run import writing
+from tunesmith.run import write_json, writing
 
 WEIGHTS = "model.safetensors"
 MASKED, CAUSAL = "masked-lm", "causal-lm"
@@ -45,8 +47,9 @@ def objective_of(source: str, *, remote_code: bool) -> str:
 
 
 def complete(folder: Path, source: str, objective: str, *, remote_code: bool) -> None:
-    """Add to the language model in `folder` what its class leaves away of the backbone of `source`, such as a pooler, so that
-    other tasks find it as they would have found it there.
+    """Add to the language model in `folder` what its class leaves away of the backbone of `source`, such as a pooler, and how
+    vectors are made of it, where that is a folder of sentence-transformers, so that other tasks find it as they would have found
+    it there.
 
     Nothing happens where it is there already, or where nothing is missing.
 
@@ -73,6 +76,8 @@ def complete(folder: Path, source: str, objective: str, *, remote_code: bool) ->
     }
     if lacking:
         _add(folder / WEIGHTS, lacking)
+    if (root := sources.modules_of(where)) is not None:
+        _add_modules(folder, root)
 
 
 def _add(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -85,3 +90,15 @@ def _add(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     with writing(path):
         save_file({**load_file(path), **tensors}, temporary, metadata={"format": "pt"})
         os.replace(temporary, path)
+
+
+def _add_modules(folder: Path, root: Path) -> None:
+    """Put what follows the transformer in the folder `root` of sentence-transformers behind that in `folder`; the list comes
+    last."""
+    first, *rest = json.loads((root / sources.MODULES).read_text(encoding="utf-8"))
+    with writing(folder):
+        for one in rest:
+            (folder / one["path"]).mkdir(exist_ok=True)
+            if (root / one["path"]).is_dir():  # what has no settings may have no folder
+                shutil.copytree(root / one["path"], folder / one["path"], dirs_exist_ok=True)
+    write_json(folder / sources.MODULES, [first | {"path": ""}, *rest])

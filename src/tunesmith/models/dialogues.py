@@ -48,6 +48,8 @@ class Shape:
     """The same of rows of which nothing is told, as something is to be written after them; None for as many."""
     starts: bool = True
     """Whether the marks that the tokenizer puts before a text stand before each row; templates write their own."""
+    sides: int = 1
+    """So many rows in turn are answers to one prompt, which is cut alike in all of them."""
 
 
 class _Row(NamedTuple):
@@ -76,8 +78,8 @@ def dialogue(
     ids: list[npt.NDArray[np.int32]] = []
     wanted: list[npt.NDArray[np.int32]] = []
     owner, begins, cut = [], [], []
-    for number, row in enumerate(_tokenised(tokenizer, rows, lead)):
-        kept, lost = _cut(row, shape, tokenizer.bos_token_id)
+    for number, (row, start) in enumerate(_started(_tokenised(tokenizer, rows, lead), shape)):
+        kept, lost = _cut(row, start, shape, tokenizer.bos_token_id)
         cut.append(lost)
         if row.told.any() and not kept.told[1:].any():
             continue
@@ -275,21 +277,38 @@ def _last_answer(told: npt.NDArray[np.bool_]) -> int:
     return int(before[-1]) + 1 if len(before) else 0
 
 
-def _cut(row: _Row, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
-    """`row` in at most `limit` tokens, none where it is left out; and how many were cut from its start and its end."""
-    whole, told = len(row.ids), bool(row.told.any())
-    limit = shape.limit if told or shape.open is None else shape.open
-    start, end = 0, whole
-    if whole > limit:
-        how = shape.too_long if told else "cut-prompt"  # of what is to be gone on from the end is needed
-        if how == "leave-out":
-            return _Row(row.ids[:0], row.told[:0]), (0, whole)
-        if how == "cut-prompt":
-            begins = _last_answer(row.told)
-            start = max(0, min(whole - limit, begins - min(begins, limit // KEPT)))
-        end = min(whole, start + limit)
-        if start and limit > 1 and row.ids[0] == bos:  # what begins every text stays where it is
-            start += 1
-            kept = np.concatenate([[0], np.arange(start, end)])
-            return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)
+def _started(rows: Iterator[_Row], shape: Shape) -> Iterator[tuple[_Row, int]]:
+    """Each row with the token at which what is kept of it begins."""
+    for group in zip(*[rows] * shape.sides, strict=True):
+        starts = [_start(row, shape) for row in group]
+        for row, start in zip(group, starts, strict=True):
+            prompt = int(row.told.argmax())
+            yield row, max(start, min(max(starts), prompt - min(prompt, shape.limit // KEPT)))
+
+
+def _start(row: _Row, shape: Shape) -> int:
+    """How many tokens are to be cut from the start of `row` alone."""
+    whole, limit = len(row.ids), _limit(row, shape)
+    # Of what is to be gone on from the end is needed, whatever is said of answers.
+    if whole <= limit or (row.told.any() and shape.too_long != "cut-prompt"):
+        return 0
+    begins = _last_answer(row.told)
+    return max(0, min(whole - limit, begins - min(begins, limit // KEPT)))
+
+
+def _limit(row: _Row, shape: Shape) -> int:
+    return shape.limit if row.told.any() or shape.open is None else shape.open
+
+
+def _cut(row: _Row, start: int, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
+    """`row` from `start` on in at most as many tokens as it may have, none where it is left out; and how many were cut from its
+    start and its end."""
+    whole, limit = len(row.ids), _limit(row, shape)
+    if whole > limit and row.told.any() and shape.too_long == "leave-out":
+        return _Row(row.ids[:0], row.told[:0]), (0, whole)
+    end = min(whole, start + limit)
+    if start and limit > 1 and row.ids[0] == bos:  # what begins every text stays where it is
+        start += 1
+        kept = np.concatenate([[0], np.arange(start, end)])
+        return _Row(row.ids[kept], row.told[kept]), (start - 1, whole - end)
     return _Row(row.ids[start:end], row.told[start:end]), (start, whole - end)

@@ -11,8 +11,8 @@ from tunesmith.contracts import Stage
 from tunesmith.plans import HEAD, Phase
 
 FOLLOWING = 0.1
-"""The share of each batch in running statistics that follow the batches: torch's own. Some networks come with others: MobileNet's
-0.997, once the share that is kept, leaves nothing but the last batch, and what is then measured is noise."""
+"""The share of each batch in running statistics that follow the batches: torch's own. Some networks come with others; of
+MobileNet's 0.997, once the share that is kept, nothing stays but the last batch, and what is then measured is noise."""
 
 
 def apply_phase(module: nn.Module, stages: Sequence[Stage], phase: Phase) -> None:

@@ -12,6 +12,8 @@ from tunesmith.data.masked import NO_WORD, Hiding, Masked, hide
 from tunesmith.data.tokens import Tokens
 from tunesmith.models.tokenize import Reading, tokenize
 
+BLANK = "▁"
+"""What SentencePiece writes for the blank before a word."""
 LONGEST_WORD = 10
 """Tokens; what is longer, an address or a sentence of a script without blanks, counts as several words."""
 Words = npt.NDArray[np.int32]
@@ -21,16 +23,17 @@ Indices = npt.NDArray[np.int64]
 def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Masked:
     """The texts in windows of at most `limit` tokens, with whole words hidden in each; see `data/masked.py`.
 
-    Words are those that the tokenizer parts a text into before it makes tokens (`word_ids`). A word is hidden in the first
-    window that shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no
-    word is hidden. A window without either is left out.
+    Words are those that the tokenizer parts a text into before it makes tokens (`word_ids`); where it parts none, as some
+    SentencePiece tokenizers do, a word begins at each token with a blank before it. A word is hidden in the first window that
+    shows all of it, and in others never. Where a window has masks of its own, these are what is asked, and no word is hidden.
+    A window without either is left out.
     """
     found: list[Words] = []
+    read = _numbers if _parts_words(tokenizer) else _Blanks(tokenizer)
 
-    def hear(_: int, piece: Any) -> None:
+    def hear(row: int, piece: Any) -> None:
         # A text that gives no token has one that stands for it, which is no word.
-        numbers = [NO_WORD if word is None else word for word in piece.word_ids] or [NO_WORD]
-        found.append(np.array(numbers, dtype=np.int32))
+        found.append(np.array(read(row, piece) or [NO_WORD], dtype=np.int32))
 
     tokens = tokenize(tokenizer, rows, None, Reading(limit, windows=True), hear)
     words = np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
@@ -45,6 +48,44 @@ def hidden_words(tokenizer: Any, rows: pa.Table, limit: int, seed: int) -> Maske
     ids, wanted = hide(tokens.ids, numbered, tokens.offsets, how, 0)
     scale = np.ones(len(tokens), dtype=np.float32)
     return Masked(ids, None, tokens.offsets, tokens.owner, None, tokens.lost, wanted, scale, numbered, how)
+
+
+def _parts_words(tokenizer: Any) -> bool:
+    """Whether the tokenizer parts a text into words before it makes tokens."""
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    return len(set(core.encode("a a", add_special_tokens=False).word_ids)) > 1
+
+
+def _numbers(_: int, piece: Any) -> list[int]:
+    """The number of each token's word in its text, as the tokenizer parts it."""
+    return [NO_WORD if word is None else word for word in piece.word_ids]
+
+
+class _Blanks:
+    """The same where the tokenizer parts no words: they begin at tokens with a blank before them, and are called by the place
+    of their first character, so that each has one number in all windows of its text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._begins = {number for token, number in tokenizer.get_vocab().items() if token.startswith(BLANK)}
+        self._row = -1
+        self._known: dict[int, int] = {}
+        """The word of each place in the text at which a token begins."""
+        self._last = 0
+
+    def __call__(self, row: int, piece: Any) -> list[int]:
+        if row != self._row:
+            self._row, self._known, self._last = row, {}, 0
+        found = []
+        for token, part, (start, _) in zip(piece.ids, piece.word_ids, piece.offsets, strict=True):
+            if part is None:
+                found.append(NO_WORD)
+                continue
+            if start not in self._known:
+                self._known[start] = start if token in self._begins else self._last
+            self._last = self._known[start]
+            found.append(self._last)
+        return found
 
 
 def _numbered(words: Indices, tokens: Tokens) -> Words:

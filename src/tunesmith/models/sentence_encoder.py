@@ -127,9 +127,8 @@ def _pooling_of(folder: str, source: str) -> str | None:
     Raises:
         ModelError: a pooling that is not known, or further layers behind it.
     """
-    root = path_of(folder)
-    root = root if (root / sources.MODULES).is_file() else root.parent
-    if not (root / sources.MODULES).is_file():
+    root = sources.modules_of(folder)
+    if root is None:
         return None
     listed = json.loads((root / sources.MODULES).read_text(encoding="utf-8"))
     places = {str(one["type"]).rpartition(".")[2]: str(one["path"]) for one in listed}

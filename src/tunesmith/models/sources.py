@@ -56,6 +56,13 @@ def backbone_in(folder: Path) -> Path:
         raise ModelError(f"{listed} is not a list of modules.", "Save the model again.") from error
 
 
+def modules_of(folder: str) -> Path | None:
+    """Where the list of modules of sentence-transformers lies whose transformer is in `folder`; None where it has none, or lies
+    on the Hub."""
+    root = path_of(folder)
+    return next((place for place in (root, root.parent) if (place / MODULES).is_file()), None)
+
+
 def _builtin(name: str) -> Path:
     if name not in BUILTIN:
         raise ModelError(

@@ -136,6 +136,9 @@ def last_logits(logits: torch.Tensor, examples: Asked, indices: Indices) -> torc
 
 
 def compared(first: pa.Table, second: pa.Table, drawn: Mapping[str, Any]) -> Interval:
-    """Perplexity of the predictions in `first`, with the columns loss and tokens, minus that of those in `second`."""
-    one, other = (table.column("loss").to_numpy() for table in (first, second))
-    return perplexity.difference(one, other, first.column("tokens").to_numpy(), **drawn)
+    """Perplexity of the predictions in `first`, with the columns loss and tokens, minus that of those in `second`; each over
+    its own tokens, which other tokenizers and windows make others of the same text."""
+    (one, tokens), (other, others) = (
+        (table.column("loss").to_numpy(), table.column("tokens").to_numpy()) for table in (first, second)
+    )
+    return perplexity.difference(one, other, tokens, others, **drawn)

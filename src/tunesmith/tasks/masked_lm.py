@@ -38,6 +38,8 @@ from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
 
 PROBLEM = "text"
+DRAW = 0
+"""What words of validation and test are drawn by, whatever the seed of a run: other runs and `evaluate` ask for the same."""
 
 
 class MaskedLm(Separate, Language):
@@ -54,7 +56,6 @@ class MaskedLm(Separate, Language):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._draw = 0
         self._tokenizer: Any = None
         self._head_is_new = False
 
@@ -77,7 +78,6 @@ class MaskedLm(Separate, Language):
         return 1  # however large the vocabulary is: the embeddings know it
 
     def load_data(self, settings: DataSettings, cache: Path, seed: int) -> Dataset:
-        self._draw = seed
         return dataclasses.replace(super().load_data(settings, cache, seed), problem=PROBLEM)
 
     def load_model(self, *given: Any, **more: Any) -> Model:
@@ -99,7 +99,7 @@ class MaskedLm(Separate, Language):
         return (new,) if self._head_is_new else ()
 
     def encode(self, rows: pa.Table, model: Model) -> Masked:
-        found = hidden_words(model.processor, rows, model.limit, self._draw)
+        found = hidden_words(model.processor, rows, model.limit, DRAW)
         if not found.own_masks().any():
             metrics.insist(found.by_row)
         return found

@@ -141,7 +141,7 @@ class Preference(CausalLm):
         if ANSWERS[0] not in rows.column_names:
             return super().encode(rows, model)
         templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
-        shape = Shape(model.limit, self.settings.too_long, starts=not templated)
+        shape = Shape(model.limit, self.settings.too_long, starts=not templated, sides=2)
         parts = sides_of(rows, self._problem, model.processor, str(model.source))
         found = pairs(dialogue(model.processor, parts, shape, None))
         if rows.num_rows and not len(found):
