@@ -22,6 +22,7 @@ from tiny import WORDS, write_model
 from tunesmith import settings as settings_
 from tunesmith import settings_file
 from tunesmith.errors import Interrupted, RunError, SettingsError, TunesmithError
+from tunesmith.models import sources
 from tunesmith.run import Run
 from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.text_similarity import TextSimilarity
@@ -213,6 +214,18 @@ def test_what_the_language_model_leaves_away_is_there_for_the_task(adapted: dict
     assert not torch.equal(after[f"bert.{name}"], before[name])
     found = transformers.AutoModel.from_pretrained(run.adaptation.model)
     assert torch.equal(found.pooler.dense.weight, before["pooler.dense.weight"])
+
+
+def write_pooling(folder: Path, mode: str) -> None:
+    """Make the folder of a transformer one of sentence-transformers."""
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    listed = [
+        {"idx": place, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (kind, path) in enumerate(kinds)
+    ]
+    (folder / sources.MODULES).write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({mode: True}))
 
 
 def test_the_pooling_that_files_name_is_kept(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def objective_of(source: str, *, remote_code: bool) -> str:
 
 def complete(folder: Path, source: str, objective: str, *, remote_code: bool) -> None:
     """Add to the language model in `folder` what its class leaves away of the backbone of `source`, such as a pooler, and how
-    vectors are made of it, where that is a folder of sentence-transformers, so that other tasks find it as they would have found
-    it there.
+    vectors are made of it where that is a folder of sentence-transformers, so that other tasks find it as they would have
+    found it there.
 
     Nothing happens where it is there already, or where nothing is missing.
 

@@ -301,8 +301,8 @@ def _limit(row: _Row, shape: Shape) -> int:
 
 
 def _cut(row: _Row, start: int, shape: Shape, bos: int | None) -> tuple[_Row, tuple[int, int]]:
-    """`row` from `start` on in at most as many tokens as it may have, none where it is left out; and how many were cut from its
-    start and its end."""
+    """`row` from `start` on in at most as many tokens as it may have, none where it is left out; and how many were cut from
+    its start and its end."""
     whole, limit = len(row.ids), _limit(row, shape)
     if whole > limit and row.told.any() and shape.too_long == "leave-out":
         return _Row(row.ids[:0], row.told[:0]), (0, whole)

@@ -22,7 +22,6 @@ from tunesmith.models import sources
 from tunesmith.models.heads import Unit
 from tunesmith.models.load import attention, clear_errors, quiet, set_padding, taken_apart
 from tunesmith.models.pooling import MEAN, POOLING_MODES, SENTENCE_TRANSFORMERS, pool
-from tunesmith.run import path_of
 
 KIND = transformers.AutoModel
 BACKBONE = "backbone"

@@ -57,8 +57,8 @@ def backbone_in(folder: Path) -> Path:
 
 
 def modules_of(folder: str) -> Path | None:
-    """Where the list of modules of sentence-transformers lies whose transformer is in `folder`; None where it has none, or lies
-    on the Hub."""
+    """Where the list of modules of sentence-transformers lies whose transformer is in `folder`; None where it has none, or
+    lies on the Hub."""
     root = path_of(folder)
     return next((place for place in (root, root.parent) if (place / MODULES).is_file()), None)
 
