@@ -245,7 +245,7 @@ def show_audit(found: dict[str, Any]) -> None:
     _console.print(table)
     columns = found["columns"]
     _console.print(
-        f"Input: {', '.join(columns['inputs'])}. Target: {', '.join(columns['targets'])}. "
+        f"Input: {', '.join(columns['inputs'])}. Target: {', '.join(columns['targets']) or 'none'}. "
         f"Not used: {', '.join(columns['ignored']) or 'none'}.",
         soft_wrap=True,
         markup=False,

@@ -233,8 +233,9 @@ def predict_inputs(run: str | Path, inputs: Sequence[str], lines: Iterable[str])
             return _in_place(predictor, read, lambda line: f"row:{line}")
     if (count := len(predictor.inputs)) > 1:
         if not predictor.least <= len(inputs) <= count:
+            told = "1 was" if len(inputs) == 1 else f"{len(inputs)} were"
             raise DataError(
-                f"The model reads {SEVERAL[count]}s of texts, but {len(inputs)} were given.",
+                f"The model reads {SEVERAL[count]}s of texts, but {told} given.",
                 f"Give {'one or ' if predictor.least == 1 else ''}{NUMBERS[count]} texts, or a file.",
             )
         return predictor.predict([tuple(inputs)])

@@ -82,6 +82,22 @@ def test_a_frozen_stage_takes_no_gradient_and_keeps_its_statistics(
             assert torch.equal(value, before[name]) == frozen_or_kept, name
 
 
+@pytest.mark.parametrize("architecture", ["mobilenet-v2", "efficientnet", "resnet"])
+def test_statistics_that_follow_the_batches_are_not_those_of_the_last_one(tmp_path: Path, architecture: str) -> None:
+    """transformers gives MobileNet's a momentum of 0.997, which torch reads as the share of the new batch."""
+    model = load(tmp_path, architecture)
+    rows = tuple(Row(stage.name, 1e-3) for stage in model.stages)
+    apply_phase(model.module.train(), model.stages, Phase("p", "train", rows, 1, statistics="all"))
+    norm = next(child for child in model.module.modules() if isinstance(child, nn.BatchNorm2d))
+    seen = []
+    batch = torch.randn(4, *model.example["pixel_values"].shape[1:])
+    for _ in range(3):
+        seen.append(norm.running_var.clone())
+        model.module(pixel_values=batch)
+    first, second = ((later - earlier).norm() for earlier, later in itertools.pairwise(seen))
+    assert second > first / 2
+
+
 def test_batch_norms_are_norms(tmp_path: Path) -> None:
     model = load(tmp_path, "resnet")
     norms = {member.name for stage in model.stages for member in stage.chosen("norms")}

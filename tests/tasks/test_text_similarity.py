@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -230,6 +232,10 @@ def test_a_folder_of_sentence_transformers_pools_as_it_says(tmp_path: Path, mode
     assert (
         prepared(again | {"task": {"name": "text-similarity", "pooling": "last"}}, tmp_path).model.module.how == "last"
     )
+    prompts = {"prompts": {"query": "word9: "}, "default_prompt_name": "query"}
+    (run.model / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (said,) = [one for one in prepared(again, tmp_path).task.told() if "default_prompt_name" in one]
+    assert "put 'word9: ' before each text" in said
     config = run.model / "1_Pooling" / "config.json"
     config.write_text(json.dumps({"pooling_mode": "lasttoken"}))  # as newer versions write it
     assert prepared(again, tmp_path).model.module.how == "last"
@@ -240,6 +246,13 @@ def test_a_folder_of_sentence_transformers_pools_as_it_says(tmp_path: Path, mode
     listed.write_text(listed.read_text().replace("Normalize", "Dense"))
     with pytest.raises(ModelError, match="dense layer, which would be lost"):
         prepared(again, tmp_path)
+
+
+def test_a_network_of_two_halves_is_refused_in_words(tmp_path: Path, model: Path) -> None:
+    halves = shutil.copytree(model, tmp_path / "halves")
+    transformers.T5Config(d_model=8, num_layers=1, num_heads=1, d_ff=8, vocab_size=99).save_pretrained(halves)
+    with pytest.raises(ModelError, match="is a network of two halves"):
+        prepared(settings(tmp_path, halves, "positive-pairs"), tmp_path)
 
 
 def test_the_pooling_that_nobody_says_is_the_best_before_training(tmp_path: Path, model: Path) -> None:

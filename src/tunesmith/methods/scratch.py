@@ -7,6 +7,7 @@ training from scratch may take longer.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
@@ -18,6 +19,9 @@ from tunesmith.settings import Strict
 
 PASSES, MOST = 3, 30
 """Times the epochs of full fine-tuning, and the most."""
+BLOCKS_WIDE = 192
+"""Of a convolutional network, at most: its head reads more channels than its blocks have, and by their number the rate would
+be too low. So wide, random weights get Adam's usual 1e-3 at batches of 64."""
 
 
 class Scratch:
@@ -40,8 +44,13 @@ class Scratch:
                 f"{held[0]} holds on to the pre-trained network, of which method scratch uses nothing.",
                 "Leave it away.",
             )
+        reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
+        if not facts.linear_blocks and facts.hidden > BLOCKS_WIDE:
+            facts = dataclasses.replace(facts, hidden=BLOCKS_WIDE)
+            reasons.append(
+                f"Its convolutions count as {BLOCKS_WIDE} wide, as they are narrower than what the head reads."
+            )
         choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST)
         rates = {stage.name: choices.learning_rate for stage in stages}
-        reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
         phase = trained("all weights", stages, rates, choices.epochs, facts, pretrained=False)
         return assemble(self.name, [phase], choices, facts, reasons)

@@ -70,6 +70,11 @@ def load_encoder(
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
+        if config.is_encoder_decoder:
+            raise ModelError(
+                f"{source} is a network of two halves, of which the second one writes; vectors are made of one.",
+                "Give an encoder, or a decoder.",
+            )
         set_padding(config, tokenizer, source)
         backbone = _backbone(folder, config, source, loading, remote_code)
         model = taken_apart(SentenceEncoder(backbone, how or known or MEAN), tokenizer, config, loading, KIND)
@@ -96,6 +101,16 @@ def reload_encoder(folder: Path, *, remote_code: bool = False) -> Model:
     return dataclasses.replace(
         model, source=str(folder), folder=where, remote_code=remote_code, limit=limit, head="none"
     )
+
+
+def usual_prompt(folder: str) -> str | None:
+    """What a folder of sentence-transformers says is to stand before each text; None where nothing is."""
+    root = sources.modules_of(folder)
+    file = root / "config_sentence_transformers.json" if root else None
+    if file is None or not file.is_file():
+        return None
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return (found.get("prompts") or {}).get(found.get("default_prompt_name")) or None
 
 
 def _backbone(folder: str, config: Any, source: str, loading: Loading, remote_code: bool) -> Any:

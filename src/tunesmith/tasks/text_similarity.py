@@ -85,6 +85,8 @@ class TextSimilarity(Separate):
         """How the pooling came about, as a sentence."""
         self.settled = False
         """Whether user or files say how to pool."""
+        self.unprompted: tuple[str, ...] = ()
+        """What the model's files put before texts, and this does not, as a sentence."""
 
     @staticmethod
     def tiny(folder: Path) -> dict[str, Any]:
@@ -140,7 +142,7 @@ class TextSimilarity(Separate):
         return dataclasses.replace(found, problem=self.likeness.name, columns=columns)
 
     def told(self) -> tuple[str, ...]:
-        return (self.likeness.told(), self.pooled)
+        return (self.likeness.told(), self.pooled, *self.unprompted)
 
     def load_model(
         self,
@@ -158,6 +160,11 @@ class TextSimilarity(Separate):
         wanted = None if self.settings.pooling == "auto" else self.settings.pooling
         model, self.settled = sentence_encoder.load_encoder(source, wanted, loading=loading, remote_code=remote_code)
         self.pooled = self._pooling_of(model, "task.pooling" if wanted else "the model's files say so")
+        if prompt := sentence_encoder.usual_prompt(model.folder):
+            self.unprompted = (
+                f"The model's files put {prompt!r} before each text (default_prompt_name). That is not done here, nor by the "
+                "saved model: write it into the texts if they are to begin so.",
+            )
         return limited(model, self.settings.max_length)
 
     def _pooling_of(self, model: Model, why: str) -> str:
