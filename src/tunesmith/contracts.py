@@ -477,8 +477,12 @@ class Task(Scoring, Protocol):
         """`logits`, as `decode` gives them, with what `score` needs beside them: texts written for a few rows."""
         ...
 
-    def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
-        """`logits`, as `decode` gives them, with what takes more than one pass: texts that the network writes."""
+    def answered(self, model: Model, examples: Any, logits: Array, precision: str, *, every: bool = False) -> Array:
+        """`logits`, as `decode` gives them, with what takes more than one pass: texts that the network writes.
+
+        Args:
+            every: for all rows, and not only for as many as the settings say, to measure by.
+        """
         ...
 
     def samples(self, rows: pa.Table, examples: Any, said: Mapping[str, Array], model: Model) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ class Predictor:
                 CutWarning,
                 stacklevel=3,
             )
-        found = answers(self.task, self.model, examples, self.precision)
+        found = answers(self.task, self.model, examples, self.precision, every=True)
         return self.task.predictions(rows, found, self.labels, self.fitted)
 
     def evaluate(self, source: str) -> dict[str, Any]:

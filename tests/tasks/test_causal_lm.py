@@ -466,6 +466,16 @@ def test_an_instruction_without_what_it_is_about_can_be_given_by_itself(gpt2: Pa
     assert "one or two texts" in str(refused.value.mend)
 
 
+def test_predict_writes_for_every_row_also_where_an_answer_is_there_already(gpt2: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.jsonl", chats_of(60))
+    task = {"name": "causal-lm", "written": 0, "max_new_tokens": 2, "chat_template": TEMPLATE}
+    given_ = {"task": task, "model": str(gpt2), "data": str(data), "method": "full", "train": QUICK}
+    run = tunesmith.finetune(given_, run=tmp_path / "run").folder
+    found = predict.predict_inputs(run, [str(write_chats(tmp_path / "new.jsonl", chats_of(9)))], [])
+    assert len(found) == 9
+    assert all(one["prediction"] is not None for one in found)
+
+
 def test_where_nothing_stands_before_the_answer_nothing_is_written_and_no_token_of_it_is_shown_as_prompt(
     gpt2: Path, tmp_path: Path
 ) -> None:

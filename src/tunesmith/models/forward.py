@@ -101,6 +101,6 @@ def scores(
     return task.score(examples, sampled(task, model, examples, precision_name, collate))
 
 
-def answers(task: Task, model: Model, examples: Examples, precision_name: str) -> Array:
-    """`logits`, with what the task lets the network write beside them."""
-    return task.answered(model, examples, logits(task, model, examples, precision_name), precision_name)
+def answers(task: Task, model: Model, examples: Examples, precision_name: str, *, every: bool = False) -> Array:
+    """`logits`, with what the task lets the network write beside them, for `every` row or for as many as it measures by."""
+    return task.answered(model, examples, logits(task, model, examples, precision_name), precision_name, every=every)

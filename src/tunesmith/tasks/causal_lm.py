@@ -272,14 +272,14 @@ class CausalLm(Separate, Language):
         found = np.bincount(piece, weights=losses[wanted], minlength=len(examples))
         return super().decode(examples, found[:, None])
 
-    def answered(self, model: Model, examples: Dialogue, logits: Array, precision: str) -> Array:
+    def answered(
+        self, model: Model, examples: Dialogue, logits: Array, precision: str, *, every: bool = False
+    ) -> Array:
         """(rows, 2 + tokens), see tasks/written_outcomes.py; some rows are written, all where none has an answer yet."""
         most = self._length(model)
         pieces = np.unique(examples.owner, return_index=True)[1]  # the first of each row that has one
-        pieces = pieces[
-            examples.begins[pieces] > 0
-        ]  # where nothing stands before the answer, there is nothing to go on from
-        if (examples.by_row > 0).any():
+        pieces = pieces[examples.begins[pieces] > 0]  # without a prompt there is nothing to go on from
+        if (examples.by_row > 0).any() and not every:
             count = SAMPLES if self._problem == "text" else self.settings.written
             drawn = seeds.generator(self._draw, "written rows").permutation(len(pieces))[:count]
             pieces = pieces[np.sort(drawn)]
@@ -345,7 +345,7 @@ class CausalLm(Separate, Language):
         return [] if self._problem == "text" else written_outcomes.learned(rows, examples, model.processor)
 
     def predictions(self, rows: pa.Table, logits: Array, labels: Sequence[str], fitted: float | None) -> pa.Table:
-        """`prediction`: what is written, null beyond task.written; `loss`, over `tokens`, where an answer is known."""
+        """`prediction`: what is written, null where nothing was; `loss`, over `tokens`, where an answer is known."""
         return written_outcomes.predictions(rows, logits, self._tokenizer, answers_of(rows, self._problem))
 
     def compared(

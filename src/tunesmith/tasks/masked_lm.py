@@ -167,7 +167,7 @@ class MaskedLm(Separate, Language):
         np.add.at(found, piece, np.stack([losses[wanted], wanted == losses.argmin()], axis=1))
         return self.decode(examples, found)
 
-    def answered(self, model: Model, examples: Masked, logits: Array, precision: str) -> Array:
+    def answered(self, model: Model, examples: Masked, logits: Array, precision: str, *, every: bool = False) -> Array:
         """(rows, 2 + tokens), see tasks/hidden_outcomes.py."""
         return np.concatenate([logits, hidden_outcomes.said(self, model, examples, precision)], axis=1)
 

@@ -236,12 +236,14 @@ class Preference(CausalLm):
         found[examples.owner, MARGIN] = examples.whole[:, CHOSEN] - examples.whole[:, REJECTED]
         return found
 
-    def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
-        """(rows, 2 + tokens): some prompts of pairs are answered, and all that stand alone."""
+    def answered(self, model: Model, examples: Any, logits: Array, precision: str, *, every: bool = False) -> Array:
+        """(rows, 2 + tokens): some prompts of pairs are answered, or all, and all that stand alone."""
         most = self._length(model)
         found = np.full((examples.rows, FIRST + most), UNWRITTEN, dtype=np.float64)
         if isinstance(examples, Pairs):
-            drawn = np.sort(seeds.generator(self._draw, "written rows").permutation(len(examples))[:SAMPLES])
+            drawn = np.sort(
+                seeds.generator(self._draw, "written rows").permutation(len(examples))[: None if every else SAMPLES]
+            )
             rows, prompts = examples.owner[drawn], [examples.prompt(pair) for pair in drawn.tolist()]
             found[:, :FIRST] = logits
         else:

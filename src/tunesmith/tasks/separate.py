@@ -101,7 +101,7 @@ class Separate:
     def sampled(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
         return logits
 
-    def answered(self, model: Model, examples: Any, logits: Array, precision: str) -> Array:
+    def answered(self, model: Model, examples: Any, logits: Array, precision: str, *, every: bool = False) -> Array:
         return logits
 
     def samples(self, rows: pa.Table, examples: Any, said: Mapping[str, Array], model: Model) -> list[dict[str, Any]]:

@@ -276,10 +276,12 @@ class Seq2Seq(Separate, Language):
             return logits
         return self._written(model, examples, logits, precision, self.settings.written_validation, quick=True)
 
-    def answered(self, model: Model, examples: SourceTarget, logits: Array, precision: str) -> Array:
+    def answered(
+        self, model: Model, examples: SourceTarget, logits: Array, precision: str, *, every: bool = False
+    ) -> Array:
         """(rows, 2 + tokens), see tasks/written_outcomes.py; all rows are written where none has a target."""
-        known = (examples.by_row > 0).any()
-        return self._written(model, examples, logits, precision, self.settings.written if known else examples.rows)
+        some = (examples.by_row > 0).any() and not every
+        return self._written(model, examples, logits, precision, self.settings.written if some else examples.rows)
 
     def _written(
         self, model: Model, examples: SourceTarget, logits: Array, precision: str, most: int, *, quick: bool = False
