@@ -59,8 +59,9 @@ def complete(
     total = wanted["train"] + sum(wanted[name] for name in missing)
     shares = [wanted["train"] / total, *(wanted[name] / total for name in missing)]
     if train.num_rows < FEWEST_ROWS:
+        usable = "is 1 usable row" if train.num_rows == 1 else f"are {train.num_rows} usable rows"
         raise DataError(
-            f"There are {train.num_rows} usable rows, too few to cut into splits (at least {FEWEST_ROWS}).",
+            f"There {usable}, too few to cut into splits (at least {FEWEST_ROWS}).",
             "Give more rows, or bring data.validation and data.test yourself.",
         )
     strata, together = _strata(train), linked(train, near["train"])

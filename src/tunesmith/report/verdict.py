@@ -72,7 +72,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     sentences += [_compared(report, metric, entry) for entry in ordered(report)]
     better = [entry["against"] for entry in ordered(report) if _gained(metric, entry)[1] < 0]
     if better:
-        sentences.append(f"Use {baseline(report, better[0])} instead: it is better.")
+        other = baseline(report, better[0])
+        sentences.append(f"{other[0].upper()}{other[1:]} is better: use that instead.")
     sentences += adapted(report)
     if chosen := why(report):
         sentences.append(chosen)
