@@ -63,6 +63,12 @@ def test_texts_are_read_as_they_stand(tmp_path: Path) -> None:
     assert any("task.problem=completion" in guess for guess in found.columns.guesses)
 
 
+def test_a_column_of_just_the_name_is_read_before_one_that_is_nearly_called_so(tmp_path: Path) -> None:
+    found = read(written(tmp_path / "a.jsonl", [row | {"Chosen ": "other"} for row in texts()]), tmp_path)
+    assert found.columns.targets == ("chosen", "rejected")
+    assert first(found)[1] == " Because word0."
+
+
 def test_questions_and_instructions_go_into_a_template(tmp_path: Path) -> None:
     rows = [{"question": row.pop("prompt"), **row} for row in texts()]
     assert read(written(tmp_path / "a.jsonl", rows), tmp_path).problem == "instruction"
