@@ -4,7 +4,7 @@ questions, epochs, batches and rate, one run.
     python benchmarks/answers_against_trainer.py ../shared/data/restaurant8k --seeds 3
 
 DATA holds train.jsonl and test.jsonl in SQuAD's form; every tenth context of train is held out as validation, for both.
-Each contestant runs in a process of its own, seeds in turns. The Trainer is in its best set-up here (bf16, dynamic padding,
+Each contestant runs in a process of its own, seeds in turns. The Trainer has its best set-up (native bf16, dynamic padding,
 lengths grouped, warm-up; the epoch of least loss on validation is kept) and takes the rate at which Tunesmith trains. Its
 answers are found as run_qa finds them, spans of the 20 best starts and ends; its margin for "no answer" is fitted on
 validation, which is kinder than run_qa's 0. Contexts fit into one window; the benchmark stops where one doesn't.
@@ -50,8 +50,10 @@ def run_trainer(given: argparse.Namespace) -> Row:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
+    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
+    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -91,7 +93,7 @@ def run_trainer(given: argparse.Namespace) -> Row:
         per_device_eval_batch_size=64,
         learning_rate=given.rate,
         seed=given.seed,
-        bf16=True,
+        bf16=native,
         train_sampling_strategy="group_by_length",
         warmup_steps=0.1,
         eval_strategy="epoch",

@@ -3,7 +3,7 @@
     python benchmarks/images_against_trainer.py DATA/magnetic-tile --model WEIGHTS/mobilenet-v2-1.0-224 --seeds 3
 
 DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has
-two set-ups: *tutorial* (fp32, images read and processed whenever they are needed, as tutorials do) and *best* (bf16, images
+two set-ups: *tutorial* (fp32, images read and processed when they are needed, as tutorials do) and *best* (native bf16, images
 processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch.
 """
 
@@ -38,7 +38,9 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
     from PIL import Image  # noqa: PLC0415
 
     from tunesmith.metrics.classification import single_label  # noqa: PLC0415
+    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
 
+    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     splits = rows_of(given.data)
     labels = sorted({label for _, label in splits["train"]})
@@ -65,7 +67,7 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
     model = transformers.AutoModelForImageClassification.from_pretrained(
         given.model, num_labels=len(labels), ignore_mismatched_sizes=True
     )
-    faster: dict[str, Any] = {"bf16": True, "warmup_steps": 0.1} if best else {"dataloader_num_workers": 1}
+    faster: dict[str, Any] = {"bf16": native, "warmup_steps": 0.1} if best else {"dataloader_num_workers": 1}
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=given.epochs,

@@ -81,7 +81,9 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
 
     from tunesmith import prepare, settings  # noqa: PLC0415
     from tunesmith.models.forward import logits  # noqa: PLC0415
+    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
 
+    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     ready = prepare.prepare(
         settings.parse(settings_of(given, packed=False)), Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None
@@ -95,7 +97,7 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
         "per_device_eval_batch_size": 32,
         "learning_rate": given.rate,
         "seed": given.seed,
-        "bf16": True,
+        "bf16": native,
         "warmup_steps": 0.1,
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
@@ -135,7 +137,7 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     ready.model.module.load_state_dict(trainer.model.state_dict())
     test = ready.task.encode(ready.dataset.splits["test"], ready.model)
-    scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16"))
+    scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16" if native else "fp32"))
     return {
         "tokens": given.epochs * len(train.ids) / trained,
         "train": trained,

@@ -3,7 +3,7 @@
     python benchmarks/text_against_trainer.py ../shared/data/sst2 --seeds 3
 
 Each contestant runs in a process of its own. The Trainer has two set-ups: *tutorial* (fp32, texts padded by the
-tokenizer in blocks of a thousand, as tutorials do) and *best* (bf16, dynamic padding, lengths grouped, warm-up).
+tokenizer in blocks of a thousand, as tutorials do) and *best* (native bf16, dynamic padding, lengths grouped, warm-up).
 Times: `train` is the Trainer's train() against Tunesmith's training with its head and its validations; `whole` is
 everything from loading to test figures, for Tunesmith with its baselines, its check of the saved model and its report.
 """
@@ -26,10 +26,13 @@ EPOCHS, BATCH, RATE = 3, 32, 5e-5
 def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
     import datasets  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
+    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
+    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -45,7 +48,7 @@ def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
         folder, num_labels=rows["train"].features["label"].num_classes
     )
     faster: dict[str, Any] = (
-        {"bf16": True, "train_sampling_strategy": "group_by_length", "warmup_steps": 0.1} if best else {}
+        {"bf16": native, "train_sampling_strategy": "group_by_length", "warmup_steps": 0.1} if best else {}
     )
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(),

@@ -4,7 +4,7 @@ epochs, batches and rate, one run.
     python benchmarks/words_against_trainer.py ../shared/data/wnut17 --seeds 3
 
 DATA holds train, validation and test as .conll files. Each contestant runs in a process of its own, seeds in turns. The
-Trainer is in its best set-up here (bf16, dynamic padding, lengths grouped, warm-up; the epoch that is best on validation is
+Trainer has its best set-up (native bf16, dynamic padding, lengths grouped, warm-up; the epoch that is best on validation is
 kept), takes the rate at which Tunesmith trains, and is scored by seqeval.
 """
 
@@ -52,8 +52,10 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
+    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
+    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -92,7 +94,7 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
         per_device_eval_batch_size=64,
         learning_rate=given.rate,
         seed=given.seed,
-        bf16=True,
+        bf16=native,
         train_sampling_strategy="group_by_length",
         warmup_steps=0.1,
         eval_strategy="epoch",
