@@ -3,7 +3,7 @@
     python benchmarks/images_against_trainer.py DATA/magnetic-tile --model WEIGHTS/mobilenet-v2-1.0-224 --seeds 3
 
 DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has
-two set-ups: *tutorial* (fp32, images read and processed when they are needed, as tutorials do) and *best* (native bf16, images
+two set-ups: *tutorial* (fp32, images read and processed when needed, as tutorials do) and *best* (native bf16, images
 processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch.
 """
 

@@ -17,13 +17,15 @@ import tunesmith
 from tiny import write_model
 from tunesmith import methods, prepare
 from tunesmith import settings as settings_
-from tunesmith.contracts import Loading
+from tunesmith.contracts import Facts, Loading, Parameter, Stage
 from tunesmith.errors import SettingsError
+from tunesmith.methods.scratch import Scratch
 from tunesmith.models import heads, probes, prompts, quantised
 from tunesmith.models.load import load_classifier
 from tunesmith.models.solver import solve
+from tunesmith.plans import Plan
 from tunesmith.registry import make
-from tunesmith.settings import Named
+from tunesmith.settings import Named, TrainSettings
 from tunesmith.train.course import Job
 from tunesmith.train.events import EpochDone, HeadSolved
 from tunesmith.train.loop import train
@@ -108,6 +110,19 @@ def test_scratch_uses_nothing_of_the_pre_trained_weights(settings: dict[str, Any
     assert [phase.head for phase in job.plan.phases] == ["train"]
     again = begin(settings, "scratch", tmp_path / "twice")
     assert torch.equal(job.model.module.get_parameter(f"bert.{name}"), again.model.module.get_parameter(f"bert.{name}"))
+
+
+def test_random_weights_get_the_rate_of_their_convolutions_and_every_epoch() -> None:
+    stages = [Stage("embeddings", (Parameter("stem.weight", 8, False, False),)), Stage("head", ())]
+    facts = Facts(4_000, 4_000, 4, 1_280, False, False, "linear", 1_280, lambda _: {}, TrainSettings(batch_size=64))
+    plan = Scratch(Scratch.Settings()).plan(stages, facts)
+    assert isinstance(plan, Plan)
+    assert plan.phases[0].rows[0].learning_rate == pytest.approx(1e-3)
+    assert plan.patience == plan.epochs
+    wide = Scratch(Scratch.Settings()).plan(stages, dataclasses.replace(facts, linear_blocks=True))
+    assert wide.phases[0].rows[0].learning_rate == pytest.approx(
+        5e-4 * 384 / 1_280
+    )  # a transformer's blocks are as wide
 
 
 def test_qlora_without_its_machine_is_refused_before_data_are_read(settings: dict[str, Any]) -> None:

@@ -51,6 +51,9 @@ class Scratch:
                 f"Its convolutions count as {BLOCKS_WIDE} wide, as they are narrower than what the head reads."
             )
         choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST)
+        if wanted.patience == "auto":
+            why = "No epoch is left out, as random weights show nothing for some time; the best one is kept."
+            choices = dataclasses.replace(choices, patience=choices.epochs, reasons=(*choices.reasons, why))
         rates = {stage.name: choices.learning_rate for stage in stages}
         phase = trained("all weights", stages, rates, choices.epochs, facts, pretrained=False)
         return assemble(self.name, [phase], choices, facts, reasons)
