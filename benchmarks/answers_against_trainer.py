@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from trainer_setup import faster, schedule
 
 from tunesmith.metrics import answers
 
@@ -50,10 +51,8 @@ def run_trainer(given: argparse.Namespace) -> Row:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -86,24 +85,7 @@ def run_trainer(given: argparse.Namespace) -> Row:
 
     torch.manual_seed(given.seed)
     features = {name: encoded(name) for name in rows}
-    arguments = transformers.TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        num_train_epochs=given.epochs,
-        per_device_train_batch_size=given.batch,
-        per_device_eval_batch_size=64,
-        learning_rate=given.rate,
-        seed=given.seed,
-        bf16=native,
-        train_sampling_strategy="group_by_length",
-        warmup_steps=0.1,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
-        save_total_limit=1,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    arguments = transformers.TrainingArguments(**schedule(given), **faster(), train_sampling_strategy="group_by_length")
     trainer = transformers.Trainer(
         model=transformers.AutoModelForQuestionAnswering.from_pretrained(folder),
         args=arguments,

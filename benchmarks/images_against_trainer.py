@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer_setup import faster, schedule
+
 
 def rows_of(data: Path) -> dict[str, list[tuple[Path, str]]]:
     with open(data / "splits.csv", newline="", encoding="utf-8") as handle:
@@ -38,9 +40,7 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
     from PIL import Image  # noqa: PLC0415
 
     from tunesmith.metrics.classification import single_label  # noqa: PLC0415
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     splits = rows_of(given.data)
     labels = sorted({label for _, label in splits["train"]})
@@ -67,24 +67,8 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
     model = transformers.AutoModelForImageClassification.from_pretrained(
         given.model, num_labels=len(labels), ignore_mismatched_sizes=True
     )
-    faster: dict[str, Any] = {"bf16": native, "warmup_steps": 0.1} if best else {"dataloader_num_workers": 1}
-    arguments = transformers.TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        num_train_epochs=given.epochs,
-        per_device_train_batch_size=given.batch,
-        per_device_eval_batch_size=64,
-        learning_rate=given.rate,
-        seed=given.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
-        metric_for_best_model="macro_f1",
-        save_total_limit=1,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        **faster,
-    )
+    more = faster() if best else {"dataloader_num_workers": 1}
+    arguments = transformers.TrainingArguments(**schedule(given), **more, metric_for_best_model="macro_f1")
 
     def measured(found: Any) -> dict[str, float]:
         shares = torch.from_numpy(found[0]).softmax(-1).numpy()

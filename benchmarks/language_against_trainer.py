@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer_setup import faster, schedule
+
 CONTESTANTS = ("tunesmith", "tunesmith-packed", "trainer", "sft", "sft-packed")
 
 
@@ -81,32 +83,14 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
 
     from tunesmith import prepare, settings  # noqa: PLC0415
     from tunesmith.models.forward import logits  # noqa: PLC0415
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     ready = prepare.prepare(
         settings.parse(settings_of(given, packed=False)), Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None
     )
     model = transformers.AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
     tokenizer = ready.model.processor
-    shared: dict[str, Any] = {
-        "output_dir": tempfile.mkdtemp(),
-        "num_train_epochs": given.epochs,
-        "per_device_train_batch_size": given.batch,
-        "per_device_eval_batch_size": 32,
-        "learning_rate": given.rate,
-        "seed": given.seed,
-        "bf16": native,
-        "warmup_steps": 0.1,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
+    shared = schedule(given) | faster() | {"per_device_eval_batch_size": 32}
     train: Any = ready.train
     rows = {"train": rows_of(train), "eval": rows_of(ready.validation)}
     if kind == "trainer":
@@ -137,7 +121,7 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     ready.model.module.load_state_dict(trainer.model.state_dict())
     test = ready.task.encode(ready.dataset.splits["test"], ready.model)
-    scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16" if native else "fp32"))
+    scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16" if shared["bf16"] else "fp32"))
     return {
         "tokens": given.epochs * len(train.ids) / trained,
         "train": trained,

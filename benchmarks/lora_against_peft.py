@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer_setup import faster
+
 BATCH, RANK, ALPHA = 64, 8, 16
 RATES = {"lora": 1e-3, "partial": 4e-4}
 CONTESTANTS = ["tunesmith:lora", "trainer:lora", "tunesmith:partial", "trainer:partial", "tunesmith:full"]
@@ -28,13 +30,10 @@ def run_trainer(data: Path, what: str, given: argparse.Namespace) -> dict[str, A
     import datasets  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
     import peft  # noqa: PLC0415
-    import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     files = {split: str(data / f"{split}.csv") for split in ("train", "test")}
@@ -55,7 +54,7 @@ def run_trainer(data: Path, what: str, given: argparse.Namespace) -> dict[str, A
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(), num_train_epochs=given.epochs, per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=64, learning_rate=RATES[what], seed=given.seed, save_strategy="no", report_to="none",
-        disable_tqdm=True, use_cpu=True, bf16=native, train_sampling_strategy="group_by_length", warmup_steps=0.1,
+        disable_tqdm=True, use_cpu=True, train_sampling_strategy="group_by_length", **faster(),
     )  # fmt: skip
     trainer = transformers.Trainer(
         model=model, args=arguments, train_dataset=rows["train"], processing_class=tokenizer,

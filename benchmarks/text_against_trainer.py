@@ -20,19 +20,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer_setup import faster
+
 EPOCHS, BATCH, RATE = 3, 32, 5e-5
 
 
 def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
     import datasets  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -47,9 +46,7 @@ def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=rows["train"].features["label"].num_classes
     )
-    faster: dict[str, Any] = (
-        {"bf16": native, "train_sampling_strategy": "group_by_length", "warmup_steps": 0.1} if best else {}
-    )
+    more: dict[str, Any] = {**faster(), "train_sampling_strategy": "group_by_length"} if best else {}
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=EPOCHS,
@@ -61,7 +58,7 @@ def run_trainer(data: Path, setup: str, seed: int) -> dict[str, Any]:
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
-        **faster,
+        **more,
     )
     trainer = transformers.Trainer(
         model=model,

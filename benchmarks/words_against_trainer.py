@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer_setup import faster, schedule
+
 Texts = tuple[list[list[str]], list[list[str]]]
 SPLITS = ("train", "validation", "test")
 
@@ -52,10 +54,8 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    from tunesmith.models.precision import native_bf16  # noqa: PLC0415
     from tunesmith.models.sources import locate  # noqa: PLC0415
 
-    native = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -88,23 +88,7 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(given.seed)
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder, num_labels=len(names))
     arguments = transformers.TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        num_train_epochs=given.epochs,
-        per_device_train_batch_size=given.batch,
-        per_device_eval_batch_size=64,
-        learning_rate=given.rate,
-        seed=given.seed,
-        bf16=native,
-        train_sampling_strategy="group_by_length",
-        warmup_steps=0.1,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
-        metric_for_best_model="f1",
-        save_total_limit=1,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
+        **schedule(given), **faster(), metric_for_best_model="f1", train_sampling_strategy="group_by_length"
     )
     trainer = transformers.Trainer(
         model=model,

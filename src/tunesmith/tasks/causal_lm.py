@@ -375,7 +375,7 @@ class CausalLm(Separate, Language):
 def _begun(examples: Dialogue, piece: int) -> Array:
     """What stands before the answer, or, where nothing does, the answer's first token."""
     start = int(examples.offsets[piece])
-    return examples.ids[start : start + max(1, int(examples.begins[piece]))]
+    return before(examples, piece) if examples.begins[piece] else examples.ids[start : start + 1]
 
 
 def _of_text(asked: Asked) -> Dialogue:
