@@ -5,6 +5,8 @@
 DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has
 two set-ups: *tutorial* (fp32, images read and processed when needed, as tutorials do) and *best* (native bf16, images
 processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch.
+Batch normalisation of *best* takes a tenth of each batch into its statistics, as torch does by itself; some networks come
+with another share from transformers, MobileNet with 0.997, and what is then measured has the statistics of the last batch.
 """
 
 from __future__ import annotations
@@ -64,9 +66,16 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
             return self.kept[place] if self.kept else self.read(place)
 
     data = {name: Images(rows) for name, rows in splits.items()}
+    if given.size:
+        processor.size = {"height": given.size, "width": given.size}
+        processor.do_center_crop = False
     model = transformers.AutoModelForImageClassification.from_pretrained(
         given.model, num_labels=len(labels), ignore_mismatched_sizes=True
     )
+    if best:
+        for child in model.modules():
+            if isinstance(child, torch.nn.BatchNorm2d):
+                child.momentum = 0.1
     more = faster() if best else {"dataloader_num_workers": 1}
     arguments = transformers.TrainingArguments(**schedule(given), **more, metric_for_best_model="macro_f1")
 
@@ -93,7 +102,8 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
 
     started = time.perf_counter()
     settings = {
-        "task": {"name": "image-classification", "metric": "macro_f1"},
+        "task": {"name": "image-classification", "metric": "macro_f1"}
+        | ({"image_size": given.size} if given.size else {}),
         "model": str(given.model),
         "data": {"train": str(given.data / "splits.csv"), "split_column": "split", "input": "file", "target": "label"},
         "method": "full",
@@ -112,6 +122,7 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
 def contest(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """One contestant in a fresh process."""
     fixed = ["--epochs", str(given.epochs), "--batch", str(given.batch), "--rate", str(given.rate)]
+    fixed += ["--size", str(given.size)] if given.size else []
     command = [sys.executable, __file__, str(given.data), "--model", str(given.model), *fixed]
     done = subprocess.run([*command, "--only", name, "--seed", str(seed)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
@@ -124,6 +135,7 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=5)
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--rate", type=float, default=1e-4)
+    options.add_argument("--size", type=int, help="of the images, in pixels; absent, as the weights come")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--contestants", nargs="+", default=["tunesmith", "best", "tutorial"])
     options.add_argument("--only")

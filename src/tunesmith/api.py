@@ -22,6 +22,7 @@ from tunesmith.evaluate.compare import compare
 from tunesmith.evaluate.retention import Reference
 from tunesmith.plans import Plan
 from tunesmith.predict import Predictor, load
+from tunesmith.refit import refit
 from tunesmith.run import Run
 from tunesmith.settings import Settings, UserModel, parse
 from tunesmith.settings_file import read_yaml, to_yaml
@@ -182,10 +183,12 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
+    with timed(timings, "refit"):
+        refitted = refit(ready, trained, checkpoints_of(ready, trained.plan, place), references, listen)
     with timed(timings, "baselines"):
         beside = _beside(ready, job, trained.plan, place, references, listen)
     if state.is_main_process:
-        conclude(ready, trained, beside, place, timings, listen, references)
+        conclude(ready, trained, refitted, beside, place, timings, listen, references)
     return place
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 
 import tunesmith
-from tunesmith import adaptation
+from tunesmith import adaptation, refit
 from tunesmith import run as runs
 from tunesmith.beside import WITHOUT_ADAPT, Beside, WithoutAdapt, fresh_copy
 from tunesmith.contracts import Array, Model, Task
@@ -32,6 +32,7 @@ from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
 from tunesmith.prepare import Prepared
 from tunesmith.record import carried_out
+from tunesmith.refit import Refitted
 from tunesmith.report.card import model_card
 from tunesmith.report.page import write_page
 from tunesmith.run import Run
@@ -61,6 +62,7 @@ def timed(timings: dict[str, float], name: str) -> Iterator[None]:
 def conclude(
     ready: Prepared,
     trained: Trained,
+    refitted: Refitted | None,
     beside: Beside,
     place: Run,
     timings: dict[str, float],
@@ -70,6 +72,7 @@ def conclude(
     """Save, reopen, measure, compare, report.
 
     Args:
+        refitted: what was trained once more on validation too, and is saved in place of `trained`.
         beside: what else was trained, for comparison.
         timings: seconds by step so far; completed here.
         references: what the original backbone was measured on.
@@ -84,7 +87,7 @@ def conclude(
     listen("Measuring on the test split.")
     with timed(timings, "evaluate"):
         checkpoints = checkpoints_of(ready, trained.plan, place)
-        trained, validation, kept = _finished(ready, trained, checkpoints, references, listen)
+        trained, validation, kept = _finished(ready, trained, refitted, checkpoints, references, listen)
     model = trained.model
     with Reopening(place.model, model) as opened:  # it takes seconds to import what it needs
         with timed(timings, "evaluate"):
@@ -111,7 +114,7 @@ def conclude(
                     "test": task.truncation(test.examples, model),
                 }
         with timed(timings, "baselines"):
-            others = _baselines(ready, trained, beside, test, checkpoints, references, listen)
+            others = _baselines(ready, trained, beside, test, checkpoints, references, listen, refitted is not None)
             sections |= against(how, test, others)
             written = {name: others[name] for name in others if name != task.constant} | {"after": test.logits}
             sections["samples"] = task.samples(test.rows, test.examples, written, model)
@@ -187,12 +190,20 @@ def _report(
 
 
 def _finished(
-    ready: Prepared, trained: Trained, checkpoints: Path, references: Sequence[Reference], listen: Listener
+    ready: Prepared,
+    trained: Trained,
+    refitted: Refitted | None,
+    checkpoints: Path,
+    references: Sequence[Reference],
+    listen: Listener,
 ) -> tuple[Trained, Reading, dict[str, Any]]:
-    """The model whole, with validation as it reads it, and what it kept, as sections."""
-    trained, validation, mixtures = _whole(ready, trained, checkpoints, references, listen)
+    """The model whole, with validation as it reads it, or as did what it is refitted from; and sections: what it kept, …"""
+    trained, validation, sections = _whole(ready, trained, checkpoints, references, listen)
+    if refitted is not None:
+        trained = dataclasses.replace(trained, model=refitted.model)
+        sections["refit"] = refitted.as_dict()
     kept = [retention.measure(one, trained.model).as_dict() for one in references]
-    return trained, validation, mixtures | {"retention": kept}
+    return trained, validation, sections | {"retention": kept}
 
 
 def _whole(
@@ -284,8 +295,9 @@ def _baselines(
     checkpoints: Path,
     references: Sequence[Reference],
     listen: Listener,
+    refitted: bool,
 ) -> dict[str, Array]:
-    """Logits of what the model is held against, on the test rows."""
+    """Logits of what the model is held against, on the test rows; the probe is of the same rows as the model."""
     task, plan, model = ready.task, trained.plan, trained.model
     precision, validation = plan.precision, ready.dataset.splits["validation"]
     found = {task.constant: task.commonest(ready.train, test.examples, model)}
@@ -297,7 +309,8 @@ def _baselines(
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         splits = ready.dataset.splits
-        found["probe"] = baselines.probe(task, pretrained, checkpoints / PROBE_HEAD, splits, precision)
+        head = checkpoints / refit.FOLDER / PROBE_HEAD if refitted else checkpoints / PROBE_HEAD
+        found["probe"] = baselines.probe(task, pretrained, head, splits, precision)
     if beside.scratch is not None:
         found["scratch"] = baselines.levelled(task, beside.scratch, test.examples, validation, precision)
     if beside.without_adapt is not None:

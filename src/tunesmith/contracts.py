@@ -49,6 +49,8 @@ class Head:
     pooling: str
     weight: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
+    strength: float | None = None
+    """Of the penalty that it was solved for with, where it was."""
 
 
 @dataclass(frozen=True)
@@ -303,6 +305,8 @@ class Facts:
     """Where each row has one class, how many rows a class has on average; None elsewhere."""
     pace: float = 1.0
     """Times the usual learning rate that the loss of the task bears."""
+    kept_apart: str | None = None
+    """Why rows of validation cannot train too, even when nothing is left to choose by them; None where they can."""
 
 
 class Objective(Protocol):
@@ -410,6 +414,8 @@ class Task(Scoring, Protocol):
     """What its baseline is called that looks at no input: "majority", the commonest answer."""
     pace: float
     """Times the usual learning rate that its loss bears."""
+    joins: bool
+    """Whether rows of validation have answers of the same kinds as those of training, so that they can train too."""
     rows_each: int
     """How many rows of a batch one example takes."""
 

@@ -118,6 +118,8 @@ class Phase:
     """Where the head is solved for: with a strong penalty, to start training from, or as well as it can be."""
     compares: Comparison | None = None
     """What teaches in place of the task's own loss. The head has no part in it, and is solved for anew after each epoch."""
+    strength: float | None = None
+    """Penalty of the head that is solved for, where it is known already; None chooses the one that is best on validation."""
 
     def __post_init__(self) -> None:
         names = [row.stage for row in self.rows]
@@ -248,6 +250,8 @@ class Plan:
     """Variants of each training row that epochs go through in turn; the first is the row as it is."""
     share_of_epoch: float = 1.0
     """The share of the rows that makes an epoch, where time does not allow for all; each epoch draws others."""
+    refit: bool = False
+    """Whether all is trained once more, on the rows of training and validation together, when nothing is left to choose."""
 
     def __post_init__(self) -> None:
         tables = [tuple(row.stage for row in phase.rows) for phase in self.phases]

@@ -193,4 +193,14 @@ def facts_of(found: Material, model: Model) -> Facts:
         packing=found.task.packing(found.train, model),
         rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
         pace=found.task.pace,
+        kept_apart=_kept_apart(found),
+    )
+
+
+def _kept_apart(found: Material) -> str | None:
+    """Why rows of validation cannot train too, even when nothing is left to choose by them."""
+    if not found.task.joins:
+        return f"{found.task.name} keeps what it validates by out of training"
+    return (
+        "budget.time is for all, and that would take as long again" if found.settings.budget.time is not None else None
     )

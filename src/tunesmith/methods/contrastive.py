@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from tunesmith.contracts import Facts, Loading, Stage
@@ -43,6 +44,13 @@ class Contrastive:
         """Rows of one class that stand in a step together."""
         scale: Annotated[float, Field(gt=0)] = 5.0
         """Of cosines in the loss, one over its temperature."""
+        refit: Literal["auto", "on", "off"] = "auto"
+        """Train once more on the rows of training and validation together, when all is chosen; `auto` where rows are few."""
+
+        @pydantic.field_validator("refit", mode="before")
+        @classmethod
+        def _switched(cls, value: Any) -> Any:
+            return {True: "on", False: "off"}.get(value, value)  # YAML reads plain on and off so
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -67,7 +75,21 @@ class Contrastive:
         phase = trained("comparing", stages, rates, choices.epochs, facts)
         phase = dataclasses.replace(phase, gentle=False, compares=Comparison(own.together, own.scale))
         phases = [*solved_head(stages, facts, gentle=False), phase]
-        return assemble(self.name, phases, choices, facts, reasons, standard_head=False)
+        refit = self._refit(facts)
+        if refit:
+            reasons.append(
+                "When all is chosen, the same is trained once more on the rows of training and validation together, which "
+                "takes as long again, and that is kept."
+            )
+        return assemble(self.name, phases, choices, facts, reasons, standard_head=False, refit=refit)
+
+    def _refit(self, facts: Facts) -> bool:
+        wanted, why = self.settings.refit, facts.kept_apart
+        if facts.settings.wise_ft:
+            why = "train.wise_ft chooses by validation when training is over"
+        if wanted == "on" and why:
+            raise SettingsError(f"method.refit is on, but {why}.", "Leave method.refit away.")
+        return wanted == "on" or (wanted == "auto" and not why and _few(facts))
 
 
 def _choices(facts: Facts) -> Choices:
@@ -83,7 +105,11 @@ def _choices(facts: Facts) -> Choices:
         reasons.append(f"{least} epochs instead, so that there are {STEPS} steps.")
         epochs = least
     patience = choices.patience
-    if wanted.patience == "auto" and facts.rows_a_class is not None and facts.rows_a_class <= FEW:
+    if wanted.patience == "auto" and _few(facts):
         reasons.append("No epoch is left out, as so few rows a class leave few to validate by; the best one is kept.")
         patience = epochs
     return dataclasses.replace(choices, epochs=epochs, patience=patience, reasons=tuple(reasons))
+
+
+def _few(facts: Facts) -> bool:
+    return facts.rows_a_class is not None and facts.rows_a_class <= FEW

@@ -6,6 +6,7 @@ and the solution for the model's own pooling is where fine-tuning starts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class Wanted:
     """Whether that head must be one for the pooling that the model's own class has."""
     score: Callable[[Array], float]
     """Quality of logits (validation pieces, outputs), higher is better."""
+    strengths: tuple[float, ...] = STRENGTHS
+    """Penalties to choose from."""
 
 
 def find(
@@ -91,18 +94,20 @@ def find(
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
     # On a tie the model's own pooling wins: it is what the standard class does.
     chosen = max(tried, key=lambda name: (tried[name], name == OWN))
-    best = solved(chosen, STRENGTHS)
+    best = solved(chosen, wanted.strengths)
     tried[chosen] = best.score
     if prompts.of(model) is not None:
         found = _features(model, train, pieces, wanted.precision, others=())
         features, solutions = (found, _features(model, validation, every, wanted.precision, others=())), {}
-        start = solved(OWN, (START_STRENGTH,) if wanted.gentle else STRENGTHS)
-        return Head(chosen, best.weight, best.bias), Head(OWN, start.weight, start.bias), tried
+        start = solved(OWN, (START_STRENGTH,) if wanted.gentle else wanted.strengths)
+        return _head(chosen, best), _head(OWN, start), tried
     goes_on = OWN if wanted.standard else chosen
-    start = (
-        solved(goes_on, (START_STRENGTH,)) if wanted.gentle else best if goes_on == chosen else solved(OWN, STRENGTHS)
-    )
-    return Head(chosen, best.weight, best.bias), Head(goes_on, start.weight, start.bias), tried
+    start = solved(goes_on, (START_STRENGTH,) if wanted.gentle else wanted.strengths)
+    return _head(chosen, best), _head(goes_on, start), tried
+
+
+def _head(pooling: str, found: Solution) -> Head:
+    return Head(pooling, found.weight, found.bias, found.strength)
 
 
 def with_head(model: Model, head: Head) -> Model:
@@ -128,14 +133,15 @@ def write(head: Head, path: Path) -> None:
     tensors = {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata={"pooling": head.pooling})
+        save_file(tensors, path, metadata={"pooling": head.pooling, "strength": json.dumps(head.strength)})
 
 
 def read(path: Path) -> Head:
     """The head that `write` kept."""
     with safe_open(path, framework="pt") as handle:
-        tensors = (handle.get_tensor(name).numpy() for name in ("weight", "bias"))
-        return Head(handle.metadata()["pooling"], *tensors)
+        weight, bias = (handle.get_tensor(name).numpy() for name in ("weight", "bias"))
+        noted = handle.metadata()
+        return Head(noted["pooling"], weight, bias, json.loads(noted["strength"]))
 
 
 def _features(

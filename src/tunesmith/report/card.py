@@ -94,7 +94,8 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     return [
         *("## Data", ""),
         f"{data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test rows; "
-        f"{data['rejected']:,} rows could not be used.",
+        f"{data['rejected']:,} rows could not be used."
+        f"{' At the end the rows of validation trained too.' if 'refit' in report else ''}",
         *([f"Labels: {shown}."] if labels else []),
         "",
     ]

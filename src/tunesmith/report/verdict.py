@@ -83,6 +83,12 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         f"Training took {duration(training['seconds'])} and at most {size(training['peak_memory_bytes'])} of memory; "
         f"{count(training['parameters_trainable'])} of {count(training['parameters_total'])} parameters were trained."
     )
+    if again := report.get("refit"):
+        sentences.append(
+            f"Then all was trained once more on the {again['rows']:,} rows of training and validation together, for "
+            f"{again['epochs']} epoch{'' if again['epochs'] == 1 else 's'} and {duration(again['seconds'])}: that is the "
+            "model. Figures on validation are of the one before."
+        )
     if training.get("best_epoch") == 0:
         sentences.append(f"No epoch was better on validation than the start{_started(report)}, so that was kept.")
     if report.get("memorising"):

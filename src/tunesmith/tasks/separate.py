@@ -43,6 +43,7 @@ class Separate:
     writes: bool = False
     constant: ClassVar[str] = "majority"
     pace: ClassVar[float] = 1.0
+    joins: bool = False
     rows_each: ClassVar[int] = 1
 
     def load_labelled(

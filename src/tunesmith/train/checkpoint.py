@@ -70,12 +70,17 @@ class Progress:
         self.loss_sum += loss_sum
         self.loss_count += loss_count
 
-    def end_epoch(self, metric: float, loss: float, beside: Mapping[str, float], *, later: bool = False) -> EpochDone:
+    def end_epoch(
+        self, metric: float, loss: float, beside: Mapping[str, float], *, later: bool = False, settled: bool = False
+    ) -> EpochDone:
         """Close the epoch with its validation figures (of equal metrics the lower loss is better) and those `beside` them.
 
         Args:
             later: the later epoch breaks a tie instead, where losses of two epochs do not compare.
+            settled: nothing is chosen by these figures, and the last epoch counts as the best.
         """
+        if settled:
+            self.best_metric = self.best_loss = None
         best = self.consider(metric, loss, len(self.curve) + 1, later=later)
         before = [self._quality(entry["metric"], entry["validation_loss"]) for entry in self.curve]
         better = not before or self._quality(metric, loss) > max(before)

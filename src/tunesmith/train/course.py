@@ -69,6 +69,8 @@ class Job:
     """Who may end training before its time."""
     cuts: tuple[str, ...] = ()
     """Stages at which plans that come later enter; what they need is kept by the pass that solves for the head."""
+    settled: bool = False
+    """Whether nothing is left to choose on validation: its rows train too, and the last weights are kept."""
 
     @property
     def together(self) -> int:
@@ -261,29 +263,32 @@ class Course:
         """Loss and primary metric on validation; keeps the best weights and moves the marks of early stopping."""
         progress = self.progress
         with self._averaged(train.collate):
-            if self.phase.compares:
-                self._solve_head(train, validation)
+            strength = self._solve_head(train, validation) if self.phase.compares else None
             loss, metric, beside = self._scores(validation.collate)
+            if strength is not None:
+                beside["strength"] = strength
             self._note_cache()
             # The penalty of a head that is solved for is another each time, and its loss with it.
-            done = progress.end_epoch(metric, loss, beside, later=self.phase.compares is not None)
+            later, settled = self.phase.compares is not None, self.job.settled
+            done = progress.end_epoch(metric, loss, beside, later=later, settled=settled)
             if done.best:
                 self.state.best = copy_of(of(self.module))
                 self.best_at = progress.steps_before + progress.step
         last = progress.epoch == self.phase.epochs
         waiting = bool(self.job.plan.guards.swa) and not self.state.averaged  # the average is not begun yet
-        tired = progress.without_improvement >= self.job.plan.patience
+        tired = progress.without_improvement >= self.job.plan.patience and not self.job.settled
         progress.stopped_early = tired and not last and not waiting
         return done
 
-    def _solve_head(self, train: Batched, validation: Batched) -> None:
-        """Give the network the best head for its backbone as it is now, reading what it reads."""
+    def _solve_head(self, train: Batched, validation: Batched) -> float | None:
+        """Give the network the best head for its backbone as it is now, reading what it reads; returns the penalty."""
         job = self.job
         plan = dataclasses.replace(job.plan, standard_head=True)
         train = train._replace(examples=job.train)  # of several views the first, the rows as they are
         solved = job.task.solve_head(job.model, train, validation, plan, self.phase, job.seed, Features())
         start = processes.agree(solved).start
         heads.install(heads.last_layer(job.model), start.weight, start.bias)
+        return start.strength
 
     def _note_cache(self) -> None:
         """Let the progress know what was read from the cache since it was told last."""

@@ -1,0 +1,143 @@
+"""Training once more on the rows of training and validation together, when nothing is left to choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tunesmith
+from steps import prepared
+from tiny import write_model, write_rows
+from tunesmith.contracts import Batched, Facts, Features
+from tunesmith.errors import SettingsError
+from tunesmith.methods.contrastive import FEW, Contrastive
+from tunesmith.models.heads import last_layer
+from tunesmith.settings import TrainSettings
+from tunesmith.train.checkpoint import Progress
+
+TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("refit")
+    return {
+        "task": "text-classification", "model": str(write_model(folder / "model")),
+        "data": str(write_rows(folder / "rows.csv")), "method": {"name": "contrastive", "refit": "on"}, "train": TRAIN,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tunesmith.api.Run:
+    return tunesmith.finetune(given, run=tmp_path_factory.mktemp("refitted") / "run")
+
+
+def test_the_saved_head_is_solved_for_on_all_labelled_rows_with_the_penalty_chosen_before(
+    given: dict[str, Any], run: tunesmith.api.Run, tmp_path: Path
+) -> None:
+    report = json.loads(run.report.read_text())
+    ready = prepared(given, tmp_path)
+    rows = pa.concat_tables([ready.dataset.splits[name] for name in ("train", "validation")])
+    assert report["refit"]["rows"] == rows.num_rows == report["data"]["train"] + report["data"]["validation"]
+    model = ready.task.reopen(run.model)
+    examples = ready.task.encode(rows, model)
+    both = Batched(examples, partial(ready.task.inputs, examples, model=model))
+    plan = dataclasses.replace(ready.frontier.candidates[0], standard_head=True)
+    strength = report["curve"][report["training"]["best_epoch"] - 1]["strength"]
+    phase = dataclasses.replace(plan.phases[-1], strength=strength)
+    solved = ready.task.solve_head(model, both, both, plan, phase, 0, Features()).start
+    np.testing.assert_allclose(last_layer(model).weight.detach().numpy(), solved.weight, atol=2e-2)
+
+
+def test_figures_on_validation_are_of_the_training_before(
+    given: dict[str, Any], run: tunesmith.api.Run, tmp_path: Path
+) -> None:
+    without = tunesmith.finetune({**given, "method": "contrastive"}, run=tmp_path / "run")
+    one, other = (json.loads(place.report.read_text()) for place in (run, without))
+    assert "refit" not in other
+    assert one["metrics"]["validation"] == other["metrics"]["validation"]
+    assert one["curve"] == other["curve"]
+    assert one["baselines"]["probe"] != other["baselines"]["probe"]  # it has the same rows as the model
+    assert "trained once more" in run.page.read_text()
+    assert "rows of validation trained too" in (run.model / "README.md").read_text()
+
+
+def test_a_run_that_is_killed_in_it_goes_on_as_it_would_have(
+    given: dict[str, Any], run: tunesmith.api.Run, tmp_path: Path
+) -> None:
+    class Killed(Exception):
+        pass
+
+    said: list[str] = []
+
+    def kill(event: Any) -> None:
+        if isinstance(event, str):
+            said.append(event)
+        if type(event).__name__ == "StepDone" and "once more" in said[-1] and event.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tunesmith.finetune(given, run=tmp_path / "killed", listen=kill)
+    one, other = (
+        json.loads(place.report.read_text())["metrics"] for place in (run, tunesmith.resume(tmp_path / "killed"))
+    )
+    assert one == other
+
+
+def test_the_last_epoch_is_kept_whatever_validation_says() -> None:
+    progress = Progress()
+    for metric in (0.9, 0.2, 0.1):
+        progress.add_step(1.0, 1.0, 1.0)
+        assert progress.end_epoch(metric, 1.0, {}, settled=True).best
+    assert (progress.best_epoch, progress.best_metric) == (3, 0.1)
+
+
+def facts(rows_a_class: float, kept_apart: str | None = None, **more: Any) -> Facts:
+    wanted, rows = TrainSettings(**more), round(10 * rows_a_class)
+    return Facts(
+        rows, rows, 10, 384, False, True, "linear", 384, lambda _: {}, wanted, rows_a_class=rows_a_class,
+        kept_apart=kept_apart,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made"),
+    [
+        (facts(FEW), True),
+        (facts(FEW + 1), False),
+        (facts(8, kept_apart="budget.time is for all"), False),
+        (facts(8, wise_ft=True), False),
+    ],
+)
+def test_it_is_done_unasked_where_rows_are_few_and_nothing_forbids_it(
+    given: dict[str, Any], tmp_path: Path, wanted: Facts, made: bool
+) -> None:
+    stages = prepared(given, tmp_path).model.stages
+    plan = Contrastive(Contrastive.Settings()).plan(stages, wanted)
+    assert plan.refit == made
+    assert made == any("trained once more" in reason for reason in plan.reasons)
+
+
+@pytest.mark.parametrize("more", [{"budget": "10min"}, {"train": TRAIN | {"wise_ft": True}}])
+def test_what_forbids_it_is_told_to_who_asks_for_it(
+    given: dict[str, Any], tmp_path: Path, more: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match=r"method\.refit is on, but"):
+        tunesmith.plan({**given, **more})
+
+
+def test_identities_of_validation_stay_out_of_training(tmp_path: Path) -> None:
+    from tunesmith.tasks.image_similarity import ImageSimilarity  # noqa: PLC0415
+
+    assert not ImageSimilarity.joins
+
+
+def test_yaml_switches_are_understood() -> None:
+    assert [Contrastive.Settings(refit=one).refit for one in (True, False, "auto")] == ["on", "off", "auto"]  # type: ignore[arg-type]
