@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 
 import tunesmith
-from tunesmith import adaptation, refit
+from tunesmith import adaptation
 from tunesmith import run as runs
 from tunesmith.beside import WITHOUT_ADAPT, Beside, WithoutAdapt, fresh_copy
 from tunesmith.contracts import Array, Model, Task
@@ -26,7 +26,7 @@ from tunesmith.evaluate.environment import environment
 from tunesmith.evaluate.measure import Protocol, Reading, against, intervals, measure
 from tunesmith.evaluate.memorising import memorising
 from tunesmith.evaluate.retention import Reference
-from tunesmith.models import adapters, save
+from tunesmith.models import adapters, probes, save
 from tunesmith.models.forward import answers, device_of, logits
 from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
@@ -114,7 +114,7 @@ def conclude(
                     "test": task.truncation(test.examples, model),
                 }
         with timed(timings, "baselines"):
-            others = _baselines(ready, trained, beside, test, checkpoints, references, listen, refitted is not None)
+            others = _baselines(ready, trained, beside, test, checkpoints, references, listen, refitted)
             sections |= against(how, test, others)
             written = {name: others[name] for name in others if name != task.constant} | {"after": test.logits}
             sections["samples"] = task.samples(test.rows, test.examples, written, model)
@@ -295,7 +295,7 @@ def _baselines(
     checkpoints: Path,
     references: Sequence[Reference],
     listen: Listener,
-    refitted: bool,
+    refitted: Refitted | None,
 ) -> dict[str, Array]:
     """Logits of what the model is held against, on the test rows; the probe is of the same rows as the model."""
     task, plan, model = ready.task, trained.plan, trained.model
@@ -309,7 +309,7 @@ def _baselines(
     if {phase.head for phase in plan.phases} == {"solve", "train"}:
         pretrained = fresh_copy(ready, device_of(model.module), ready.loading)
         splits = ready.dataset.splits
-        head = checkpoints / refit.FOLDER / PROBE_HEAD if refitted else checkpoints / PROBE_HEAD
+        head = refitted.probe if refitted else probes.read(checkpoints / PROBE_HEAD)
         found["probe"] = baselines.probe(task, pretrained, head, splits, precision)
     if beside.scratch is not None:
         found["scratch"] = baselines.levelled(task, beside.scratch, test.examples, validation, precision)

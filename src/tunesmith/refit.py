@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tunesmith import prepare
 from tunesmith.beside import fresh_copy
-from tunesmith.contracts import Model
+from tunesmith.contracts import Head, Model
 from tunesmith.evaluate import baselines
 from tunesmith.evaluate.retention import Reference
 from tunesmith.models import probes
@@ -36,6 +36,8 @@ class Refitted:
     """What came of it."""
 
     model: Model
+    probe: Head
+    """The best head on frozen features, solved for on the same rows."""
     rows: int
     epochs: int
     seconds: float
@@ -75,7 +77,9 @@ def refit(
             listen(event)
 
     again = baselines.beside(dataclasses.replace(job, settled=True), FOLDER, heard)
-    return Refitted(again.model, rows.num_rows, again.epochs, again.seconds)
+    # What this network calls its own pooling is the one that was chosen for it.
+    solved = dataclasses.replace(probes.read(checkpoints / FOLDER / PROBE_HEAD), pooling=probe.pooling)
+    return Refitted(again.model, solved, rows.num_rows, again.epochs, again.seconds)
 
 
 def settled(trained: Trained, strength: float | None) -> Plan:

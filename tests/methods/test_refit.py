@@ -15,10 +15,14 @@ import pytest
 import tunesmith
 from steps import prepared
 from tiny import write_model, write_rows
-from tunesmith.contracts import Batched, Facts, Features
+from tunesmith.contracts import Batched, Facts, Features, Head
 from tunesmith.errors import SettingsError
 from tunesmith.methods.contrastive import FEW, Contrastive
+from tunesmith.models.forward import logits
 from tunesmith.models.heads import last_layer
+from tunesmith.models.pooling import OWN
+from tunesmith.models.probes import with_head
+from tunesmith.plans import Phase
 from tunesmith.settings import TrainSettings
 from tunesmith.train.checkpoint import Progress
 
@@ -64,9 +68,38 @@ def test_figures_on_validation_are_of_the_training_before(
     assert "refit" not in other
     assert one["metrics"]["validation"] == other["metrics"]["validation"]
     assert one["curve"] == other["curve"]
-    assert one["baselines"]["probe"] != other["baselines"]["probe"]  # it has the same rows as the model
     assert "trained once more" in run.page.read_text()
     assert "rows of validation trained too" in (run.model / "README.md").read_text()
+
+
+def test_the_probe_has_the_same_rows_as_the_model(
+    given: dict[str, Any], run: tunesmith.api.Run, tmp_path: Path
+) -> None:
+    ready = prepared(given, tmp_path)
+    plan, splits = ready.frontier.candidates[0], ready.dataset.splits
+
+    def batched(rows: pa.Table) -> Batched:
+        examples = ready.task.encode(rows, ready.model)
+        return Batched(examples, partial(ready.task.inputs, examples, model=ready.model))
+
+    def probe(train: Batched, phase: Phase) -> Head:
+        return ready.task.solve_head(
+            ready.model, train, batched(splits["validation"]), plan, phase, 0, Features()
+        ).probe  # fmt: skip
+
+    first = probe(batched(splits["train"]), plan.phases[0])
+    assert first.pooling != OWN  # or nothing could be mistaken for it
+    model = with_head(ready.model, first)
+    examples = ready.task.encode(pa.concat_tables([splits["train"], splits["validation"]]), model)
+    both = Batched(examples, partial(ready.task.inputs, examples, model=model))
+    phase = dataclasses.replace(plan.phases[0], strength=first.strength)
+    again = ready.task.solve_head(model, both, both, plan, phase, 0, Features()).probe
+    model = with_head(model, again)
+    test = ready.task.encode(splits["test"], model)
+    score = ready.task.score(test, logits(ready.task, model, test, "fp32"))
+    report = json.loads(run.report.read_text())
+    assert report["baselines"]["probe"]["log_loss"]["value"] == pytest.approx(score["loss"], rel=0.2)
+    assert report["baselines"]["probe"]["accuracy"]["value"] == pytest.approx(score["accuracy"], abs=0.02)
 
 
 def test_a_run_that_is_killed_in_it_goes_on_as_it_would_have(

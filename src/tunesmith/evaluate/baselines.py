@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tunesmith.contracts import Array, Model, Task
+from tunesmith.contracts import Array, Head, Model, Task
 from tunesmith.models import probes
 from tunesmith.models.forward import answers, logits
 from tunesmith.train.course import Job
@@ -18,13 +17,13 @@ from tunesmith.train.follow import follow
 from tunesmith.train.loop import train
 
 
-def probe(task: Task, pretrained: Model, head: Path, rows: Mapping[str, pa.Table], precision: str) -> Array:
-    """Logits (test rows, outputs) of the frozen backbone with the head that `probes.write` kept in `head`.
+def probe(task: Task, pretrained: Model, head: Head, rows: Mapping[str, pa.Table], precision: str) -> Array:
+    """Logits (test rows, outputs) of the frozen backbone with `head`.
 
     Args:
         rows: of validation and test.
     """
-    probed = probes.with_head(pretrained, probes.read(head))
+    probed = probes.with_head(pretrained, head)
     return levelled(task, probed, task.encode(rows["test"], probed), rows["validation"], precision)
 
 

@@ -16,6 +16,12 @@ RATE_AT_384 = 1e-4
 """Rate for all weights of a network of width 384 at batches of 64; wider networks bear less (inverse to the width)."""
 HIGHEST_RATE = 5e-4
 MOST_EPOCHS = 10
+CONVOLUTIONS_WIDE = 64
+"""What convolutions that were trained before count as, where their head is solved for: their blocks are narrower than what it
+reads, and with normalisation of their own they bear more than attention does. Chosen on defects, clothes and digits with
+two networks, see docs/benchmarks.md."""
+CONVOLUTIONS_TIMES = 2
+"""Times the epochs, for the same reason."""
 NEW_RATE = 5
 """Times the rate that pre-trained weights bear."""
 HEAD_TIMES = {"linear": 1, "none": 1, "kept": 1, "replaced": 2, "new": 5}
@@ -36,13 +42,16 @@ class Choices:
     reasons: tuple[str, ...]
 
 
-def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST_EPOCHS) -> Choices:
+def choose(
+    facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST_EPOCHS, width: int | None = None
+) -> Choices:
     """Resolve every `auto` of the training settings from the facts of the job.
 
     Args:
         passes: times the epochs that full fine-tuning takes: fewer parameters need more steps.
         rate: times the rate that all weights bear: fewer parameters bear more.
         most: epochs, however few the rows are.
+        width: of the network, where that is not to be found out from the facts.
 
     Raises:
         SettingsError: bf16 is asked for on a processor that only emulates it.
@@ -54,7 +63,9 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    times = HEAD_TIMES[facts.head]
+    convolutions = not facts.linear_blocks and facts.head == "linear"
+    times = CONVOLUTIONS_TIMES if convolutions else HEAD_TIMES[facts.head]
+    width = width or (min(CONVOLUTIONS_WIDE, facts.hidden) if convolutions else facts.hidden)
     epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
     if wanted.epochs != "auto":
         epochs = wanted.epochs
@@ -64,6 +75,8 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
                 f"{times} times the usual epochs, and for the head {NEW_RATE} times the rate of its width: it is "
                 f"{facts.head}, and cannot be solved for as a linear layer can."
             )
+        if convolutions:
+            reasons.append(f"{times} times the usual epochs, as the network is made of convolutions.")
         steps = epochs * math.ceil(facts.pieces / batch)
         reasons.append(
             f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows"
@@ -71,7 +84,7 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
             "validation no longer improves."
         )
     # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
-    bearable = facts.pace * rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / facts.hidden) * math.sqrt(batch / 64))
+    bearable = facts.pace * rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / width) * math.sqrt(batch / 64))
     if wanted.learning_rate != "auto":
         bearable = wanted.learning_rate
     else:
@@ -81,7 +94,8 @@ def choose(facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST
             else f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for."
         )
         reasons.append(
-            f"Learning rate {bearable:.2g}, as the network is {facts.hidden} wide and batches have {batch} rows.{slower}"
+            f"Learning rate {bearable:.2g}, as the network {'is' if facts.linear_blocks else 'counts as'} {width} wide"
+            f"{'' if facts.linear_blocks else ', being made of convolutions,'} and batches have {batch} rows.{slower}"
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     patience = max(PATIENCE, epochs // TIRED) if wanted.patience == "auto" else wanted.patience

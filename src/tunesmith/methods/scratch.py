@@ -45,12 +45,8 @@ class Scratch:
                 "Leave it away.",
             )
         reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
-        if not facts.linear_blocks and facts.hidden > BLOCKS_WIDE:
-            facts = dataclasses.replace(facts, hidden=BLOCKS_WIDE)
-            reasons.append(
-                f"Its convolutions count as {BLOCKS_WIDE} wide, as they are narrower than what the head reads."
-            )
-        choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST)
+        width = facts.hidden if facts.linear_blocks else min(facts.hidden, BLOCKS_WIDE)
+        choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST, width=width)
         if wanted.patience == "auto":
             why = "No epoch is left out, as random weights show nothing for some time; the best one is kept."
             choices = dataclasses.replace(choices, patience=choices.epochs, reasons=(*choices.reasons, why))

@@ -1,0 +1,47 @@
+"""What `auto` stands for, by the kind of network."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tunesmith.contracts import Facts
+from tunesmith.methods.defaults import choose, new_rate
+from tunesmith.settings import TrainSettings
+
+IMAGES = Facts(474, 474, 6, 256, False, True, "linear", 256, lambda _: {}, TrainSettings())
+
+
+def test_convolutions_bear_more_and_get_longer() -> None:
+    blocks, convolutions = choose(IMAGES), choose(dataclasses.replace(IMAGES, linear_blocks=False))
+    assert (blocks.epochs, convolutions.epochs) == (9, 18)
+    assert blocks.learning_rate == pytest.approx(7.5e-5)
+    assert convolutions.learning_rate == pytest.approx(3e-4)
+    assert any("made of convolutions" in reason for reason in convolutions.reasons)
+    assert not any("made of convolutions" in reason for reason in blocks.reasons)
+
+
+def test_what_the_head_reads_does_not_slow_convolutions_down() -> None:
+    rates = {
+        choose(dataclasses.replace(IMAGES, linear_blocks=False, hidden=hidden)).learning_rate for hidden in (64, 1_280)
+    }
+    assert len(rates) == 1
+
+
+def test_under_a_head_that_cannot_be_solved_for_they_go_by_the_width() -> None:
+    """Its gradients are noise at first, and would tear at what was trained before."""
+    found = [
+        choose(dataclasses.replace(IMAGES, linear_blocks=linear_blocks, head="new")) for linear_blocks in (True, False)
+    ]
+    assert found[0].learning_rate == found[1].learning_rate
+    assert found[0].epochs == found[1].epochs
+    assert (
+        new_rate(dataclasses.replace(IMAGES, linear_blocks=False, head="new", head_hidden=128)) > found[1].learning_rate
+    )
+
+
+def test_what_the_user_sets_stays() -> None:
+    wanted = TrainSettings(epochs=3, learning_rate=1e-5)
+    found = choose(dataclasses.replace(IMAGES, linear_blocks=False, settings=wanted))
+    assert (found.epochs, found.learning_rate) == (3, 1e-5)
