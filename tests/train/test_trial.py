@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 import tunesmith
 from tiny import METHODS
 from tunesmith import prepare, settings
+from tunesmith.data.batches import micro_batches
+from tunesmith.plans import Comparison
 from tunesmith.train import trial
 
 
@@ -46,6 +49,22 @@ def test_what_guards_keep_is_counted(settings: dict[str, Any], tmp_path: Path, m
     copies = {"ema": 3, "l2_sp": 2, "ewc": 3}[next(iter(more))]
     solving = trial.SOLVER_BYTES * len(job.train) * 32
     assert trial._beside(job, 1000) == copies * 1000 + solving
+
+
+def test_a_timed_step_is_a_few_forward_passes_the_longest_among_them(settings: dict[str, Any], tmp_path: Path) -> None:
+    small = {"batch_size": 32, "micro_batch_tokens": 24}
+    ready = prepare.prepare(
+        parse(settings | {"train": settings["train"] | small}), tmp_path / "cache", torch.device("cpu"), lambda _: None
+    )
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "checkpoints")
+    phase, lengths = job.plan.phases[-1], job.train.lengths
+    for indices in job.steps(0, phase):
+        whole = micro_batches(indices, lengths, 24)
+        some = micro_batches(trial._some(job, phase, indices), lengths, 24)
+        assert len(some) <= trial.MOST_PARTS < len(whole)
+        assert max(lengths[part].max() for part in some) == lengths[indices].max()
+    compared = dataclasses.replace(phase, compares=Comparison())
+    assert len(trial._some(job, compared, indices)) == len(indices)
 
 
 def test_what_one_plan_keeps_counts_for_all_that_are_tried_beside_it() -> None:

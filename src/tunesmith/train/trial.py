@@ -35,6 +35,8 @@ from tunesmith.train.weights import copy_of, load_into, of
 
 TIMED_STEPS = (2, 8)
 """At least and at most, of each phase; the more there are in the seconds of a trial, the surer the figure."""
+MOST_PARTS = 4
+"""Forward passes of a timed step: a step of long rows has dozens, each of which takes as long."""
 SECONDS = 2.0
 """For the timed steps of each phase."""
 FISHER_ROWS = 8
@@ -245,7 +247,8 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
         set_dropout(module, job.plan.dropout)
     insist_on_dropout(job.plan, phase, job.model)
     # The first view is the rows as they are; what varies them costs time only where it is not kept.
-    order = sorted(job.steps(0 if cut is not None else 1, phase), key=lambda indices: _size(job, indices))
+    steps = job.steps(0 if cut is not None else 1, phase)
+    order = sorted((_some(job, phase, indices) for indices in steps), key=lambda indices: _size(job, indices))
     least, most = TIMED_STEPS
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, most + 2)[1:-1]]
     chosen = [*chosen[::2], *reversed(chosen[1::2])]  # any first few of them are short and long ones
@@ -273,6 +276,15 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
             spent, done = time.perf_counter() - begun, done + 1
     share = 1 - count / len(way.blocks) if way is not None else 1.0
     return spent / sum(_size(job, indices) for indices in chosen[:done]), share, width
+
+
+def _some(job: Job, phase: Phase, indices: Indices) -> Indices:
+    """Those rows of a step that take its time and memory by the token: all where they belong together."""
+    if phase.compares or job.together > 1:
+        return indices
+    parts = batches.micro_batches(indices, job.seen.lengths, job.plan.batch.micro_batch_tokens)
+    places = np.linspace(0, len(parts) - 1, min(MOST_PARTS, len(parts)))  # the longest among them
+    return np.concatenate([parts[int(place)] for place in places])
 
 
 def _entering(
