@@ -49,7 +49,8 @@ def one(given: argparse.Namespace, model: Path, method: str, count: int, seed: i
         folder = Path(name)
         table = subset(given.data, folder / "rows.csv", count, seed)
         settings = {
-            "task": {"name": "image-classification", "metric": "macro_f1"},
+            "task": {"name": "image-classification", "metric": "macro_f1"}
+            | ({"image_size": given.size} if given.size else {}),
             "model": str(model),
             "data": {"train": str(table), "split_column": "split", "input": "file", "target": "label"},
             "method": method,
@@ -111,6 +112,7 @@ def main() -> None:
     options.add_argument("data", type=Path)
     options.add_argument("--models", type=Path, nargs="+", required=True)
     options.add_argument("--counts", type=int, nargs="+", default=[5, 20, 0], help="images a class; 0 for all")
+    options.add_argument("--size", type=int, help="of the images, in pixels; absent, as the weights come")
     options.add_argument("--methods", nargs="+", default=["full", "scratch"])
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--plot", type=Path)

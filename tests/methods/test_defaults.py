@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
-from tunesmith.contracts import Facts
+from tunesmith.contracts import Facts, Parameter, Stage
 from tunesmith.methods.defaults import choose, new_rate
+from tunesmith.methods.full import Full
+from tunesmith.methods.lp_ft import LpFt
+from tunesmith.methods.partial import bearable
 from tunesmith.settings import TrainSettings
 
 IMAGES = Facts(474, 474, 6, 256, False, True, "linear", 256, lambda _: {}, TrainSettings())
@@ -45,3 +48,21 @@ def test_what_the_user_sets_stays() -> None:
     wanted = TrainSettings(epochs=3, learning_rate=1e-5)
     found = choose(dataclasses.replace(IMAGES, linear_blocks=False, settings=wanted))
     assert (found.epochs, found.learning_rate) == (3, 1e-5)
+
+
+def test_parts_of_convolutions_bear_no_more_than_all() -> None:
+    convolutions = dataclasses.replace(IMAGES, linear_blocks=False)
+    assert [bearable(1, 12, facts) for facts in (IMAGES, convolutions)] == [4, 1]
+
+
+def test_a_head_that_is_solved_for_to_its_end_asks_convolutions_for_a_smaller_rate() -> None:
+    stages = [
+        Stage("embeddings", (Parameter("stem.weight", 8, False, False),)),
+        Stage("head", (Parameter("head.weight", 8, False, False),)),
+    ]
+    full, lp_ft = (
+        one.plan(stages, dataclasses.replace(IMAGES, linear_blocks=False))
+        for one in (Full(Full.Settings()), LpFt(LpFt.Settings()))
+    )
+    assert full.phases[-1].rows[0].learning_rate == pytest.approx(3e-4)
+    assert lp_ft.phases[-1].rows[0].learning_rate == pytest.approx(3e-4 / 8)

@@ -14,6 +14,10 @@ from tunesmith.methods.phases import assemble, head_first, trained
 from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
+SHARE, SHARE_OF_CONVOLUTIONS = 0.5, 0.125
+"""Of the rate of full. The weights of a head that is solved for to its end are large, and so are the gradients behind it:
+what convolutions bear under a gentle one tears at them here (digits, two networks: docs/benchmarks.md)."""
+
 
 class LpFt:
     """The probe to its end, then full fine-tuning at a smaller rate."""
@@ -28,14 +32,15 @@ class LpFt:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
-        choices = choose(facts, rate=0.5)
+        share = SHARE if facts.linear_blocks else SHARE_OF_CONVOLUTIONS
+        choices = choose(facts, rate=share)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = [
-            "The head starts as the probe that is best on validation; then every stage trains, at half the rate of full, "
-            "as the head is no longer what has to move."
+            f"The head starts as the probe that is best on validation; then every stage trains, at {share:g} of the "
+            "rate of full, as the head is no longer what has to move."
         ]
         if facts.head == "none":
-            reasons = ["There is no head to find first: every stage trains, at half the rate of full."]
+            reasons = [f"There is no head to find first: every stage trains, at {share:g} of the rate of full."]
         phases = [
             head_first(stages, facts, max(1, choices.epochs // 2), gentle=False),
             trained("all weights", stages, rates, choices.epochs, facts),

@@ -37,17 +37,25 @@ class Partial:
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
         wanted = self.settings.stages
         chosen = from_top(stages, self.settings.last) if wanted is None else named(stages, wanted)
-        times = bearable(len([name for name in chosen if name.startswith("block ")]), len(stages))
+        times = bearable(len([name for name in chosen if name.startswith("block ")]), len(stages), facts)
         choices = choose(facts, passes=2, rate=times)
         rates = dict.fromkeys(chosen, choices.learning_rate)
         reasons = [
-            f"{', '.join(chosen)} train, as method.{'last' if wanted is None else 'stages'} says, at {times} times the rate "
-            "that all weights together bear."
+            f"{', '.join(chosen)} train, as method.{'last' if wanted is None else 'stages'} says, at "
+            f"{by_all(times)} that all weights together bear."
         ]
         phases = [*solved_head(stages, facts), trained("chosen stages", stages, rates, choices.epochs, facts)]
         return assemble(self.name, phases, choices, facts, reasons)
 
 
-def bearable(blocks: int, stages: int) -> int:
-    """Few blocks bear more: 4e-4 was as good as 1e-4 or better on three data sets (docs/benchmarks.md)."""
+def by_all(times: int) -> str:
+    """A rate by that of all weights, in words."""
+    return "the rate" if times == 1 else f"{times} times the rate"
+
+
+def bearable(blocks: int, stages: int, facts: Facts) -> int:
+    """Few blocks bear more: 4e-4 was as good as 1e-4 or better on three data sets (docs/benchmarks.md). Convolutions do not:
+    all together they bear so much already."""
+    if not facts.linear_blocks:
+        return 1
     return 4 if 3 * blocks <= stages else 2 if 3 * blocks <= 2 * stages else 1

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.methods.defaults import choose
-from tunesmith.methods.partial import bearable
+from tunesmith.methods.partial import bearable, by_all
 from tunesmith.methods.phases import assemble, head_first, trained
 from tunesmith.plans import HEAD, Plan
 from tunesmith.settings import Strict
@@ -48,13 +48,13 @@ class Surgical:
         parts = [list(part) for part in np.array_split(np.array(names), min(self.settings.parts, len(names)))]
         means = [sum(relative[name] for name in part) / len(part) for part in parts]
         chosen = [str(name) for name in parts[int(np.argmax(means))]]
-        times = bearable(len([name for name in chosen if name.startswith("block ")]), len(stages))
+        times = bearable(len([name for name in chosen if name.startswith("block ")]), len(stages), facts)
         choices = choose(facts, passes=2, rate=times)
         rates = dict.fromkeys([*chosen, HEAD], choices.learning_rate)
         told = "; ".join(f"{part[0]} to {part[-1]} {mean:.2g}" for part, mean in zip(parts, means, strict=True))
         reasons = [
             f"{', '.join(chosen)} and the head train, as the gradient there is longest relative to the weights ({told}), at "
-            f"{times} times the rate that all weights together bear."
+            f"{by_all(times)} that all weights together bear."
         ]
         phases = [head, trained("chosen stages", stages, rates, choices.epochs, facts)]
         return assemble(self.name, phases, choices, facts, reasons)
