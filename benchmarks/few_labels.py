@@ -28,13 +28,14 @@ SETFIT = """
 import csv, json, sys, time
 from datasets import Dataset
 from setfit import SetFitModel, Trainer, TrainingArguments
-train, test, text, label, model, seed, out = sys.argv[1:]
+train, test, text, label, model, seed, out, iterations = sys.argv[1:]
 def read(path):
     with open(path, newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 rows, others = read(train), read(test)
 fit = SetFitModel.from_pretrained(model)
-arguments = TrainingArguments(batch_size=16, num_epochs=1, seed=int(seed), report_to="none", save_strategy="no")
+pairs = {"num_iterations": int(iterations)} if int(iterations) else {}
+arguments = TrainingArguments(**pairs, batch_size=16, num_epochs=1, seed=int(seed), report_to="none", save_strategy="no")
 data = Dataset.from_dict({"text": [row[text] for row in rows], "label": [row[label] for row in rows]})
 trainer = Trainer(model=fit, args=arguments, train_dataset=data)
 started = time.perf_counter()
@@ -57,6 +58,12 @@ def main() -> None:
     arguments.add_argument("--set", nargs="*", default=[], help="settings of contrastive, such as together=8")
     arguments.add_argument("--setfit", help="a Python that has setfit")
     arguments.add_argument("--setfit-model", help="the folder of the same weights, for setfit")
+    arguments.add_argument(
+        "--setfit-iterations",
+        type=int,
+        default=0,
+        help="its num_iterations; 0 for all pairs, too many where classes are",
+    )
     wanted = arguments.parse_args()
     right: dict[str, list[np.ndarray]] = defaultdict(list)
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -123,6 +130,7 @@ def theirs(wanted: argparse.Namespace, few: Path, seed: int, out: Path) -> tuple
         wanted.setfit_model or wanted.model,
         str(seed),
         str(out),
+        str(wanted.setfit_iterations),
     ]
     subprocess.run([wanted.setfit, "-c", SETFIT, *given], check=True)
     found = json.loads(out.read_text())
