@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,13 +183,22 @@ def _carry_out(wanted: Settings, place: Run, listen: Listener, began: float | No
         means = Means(job, partial(judge, ready, references), test_rates, place.checkpoints)
         events = alone(options[0], limits, means) if len(options) == 1 else explore(options, limits, means)
         trained = follow(events, place.log, wanted.train.log_steps, place.folder, listen)
-    with timed(timings, "refit"):
+    with timed(timings, "refit"), _resumable(place):
         refitted = refit(ready, trained, checkpoints_of(ready, trained.plan, place), references, listen)
-    with timed(timings, "baselines"):
+    with timed(timings, "baselines"), _resumable(place):
         beside = _beside(ready, job, trained.plan, place, references, listen)
     if state.is_main_process:
         conclude(ready, trained, refitted, beside, place, timings, listen, references)
     return place
+
+
+@contextmanager
+def _resumable(place: Run) -> Iterator[None]:
+    """What is interrupted within is gone on with as the run, wherever its own checkpoints lie."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(error.what, f"Go on with: tunesmith train --resume {place.folder}") from error
 
 
 def _adapted(wanted: Settings, place: Run, listen: Listener, began: float) -> str | UserModel:
@@ -200,7 +209,7 @@ def _adapted(wanted: Settings, place: Run, listen: Listener, began: float) -> st
     inner, main = place.adaptation, processes.state().is_main_process
     if not processes.agree(inner.report.exists()):
         listen("Going on with the pre-training first, on texts of the field.")
-        try:
+        with _resumable(place):
             if processes.agree(inner.settings.exists()):
                 resume(inner.folder, listen=listen)
             else:
@@ -208,8 +217,6 @@ def _adapted(wanted: Settings, place: Run, listen: Listener, began: float) -> st
                 given = processes.agree(adaptation.begin(wanted, place, left) if main else None)
                 assert given is not None
                 finetune(given, run=inner.folder, listen=listen)
-        except Interrupted as error:
-            raise Interrupted(error.what, f"Go on with: tunesmith train --resume {place.folder}") from error
         listen("Now the task.")
     if main:
         adaptation.finished(wanted, place)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import tunesmith
 from steps import prepared
 from tiny import write_model, write_rows
 from tunesmith.contracts import Batched, Facts, Features, Head
-from tunesmith.errors import SettingsError
+from tunesmith.errors import Interrupted, SettingsError
 from tunesmith.methods.contrastive import FEW, Contrastive
 from tunesmith.models.forward import logits
 from tunesmith.models.heads import last_layer
@@ -174,3 +176,20 @@ def test_identities_of_validation_stay_out_of_training(tmp_path: Path) -> None:
 
 def test_yaml_switches_are_understood() -> None:
     assert [Contrastive.Settings(refit=one).refit for one in (True, False, "auto")] == ["on", "off", "auto"]  # type: ignore[arg-type]
+
+
+def test_what_is_stopped_beside_a_choice_is_gone_on_with_as_the_run(given: dict[str, Any], tmp_path: Path) -> None:
+    """Checkpoints of several plans lie deeper than those of one, but the run is where it is."""
+    choice = {"name": "auto", "candidates": ["probe", "full"]}
+    wanted = {**given, "method": choice, "evaluate": {"baselines": ["scratch"], "resamples": 100}}
+    said: list[str] = []
+
+    def stop(event: Any) -> None:
+        said.extend([event] if isinstance(event, str) else [])
+        if type(event).__name__ == "StepDone" and "from scratch" in said[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as stopped:
+        tunesmith.finetune(wanted, run=tmp_path / "run", listen=stop)
+    assert stopped.value.mend == f"Go on with: tunesmith train --resume {tmp_path / 'run'}"
+    assert tunesmith.resume(tmp_path / "run").report.exists()
