@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tunesmith import adaptation, prepare, record
 from tunesmith import run as runs
-from tunesmith.beside import WITHOUT_ADAPT, Beside, fresh_copy, train_from_scratch, train_without_adapt
+from tunesmith.beside import WITHOUT_ADAPT, Beside, train_from_scratch, train_without_adapt
 from tunesmith.budget import insist, judge, limits_of, overrun
 from tunesmith.conclude import checkpoints_of, conclude, timed
 from tunesmith.contracts import Loading
@@ -261,7 +263,7 @@ def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[
     if not wanted.evaluate.retention:
         return ()
     other = ready.loading.fresh or wanted.adapt is not None
-    original = fresh_copy(ready, ready.device, Loading(), wanted.model) if other else ready.model
+    original = prepare.fresh_copy(ready, ready.device, Loading(), wanted.model) if other else ready.model
     found = retention.prepare(
         wanted.evaluate.retention,
         original,
@@ -274,4 +276,6 @@ def _references(ready: prepare.Prepared, place: Run, listen: Listener) -> tuple[
         device=ready.device,
     )
     train, threshold = ready.dataset.splits["train"], wanted.data.near_duplicate
+    if any(plan.refit != "no" for plan in ready.frontier.candidates):  # rows of validation may train too
+        train = pa.concat_tables([train, ready.dataset.splits["validation"]])
     return retention.compared(found, ready.task, train, threshold, listen)

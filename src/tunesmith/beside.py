@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tunesmith import prepare
-from tunesmith.contracts import Loading, Model
+from tunesmith.contracts import Model
 from tunesmith.evaluate import baselines
 from tunesmith.evaluate.retention import Reference
 from tunesmith.methods.scratch import Scratch
 from tunesmith.models.forward import device_of
 from tunesmith.plans import Frontier, Plan
-from tunesmith.prepare import Prepared
-from tunesmith.settings import UserModel
+from tunesmith.prepare import Prepared, fresh_copy
+from tunesmith.refit import Refitted, refit
 from tunesmith.train.cache import Store
 from tunesmith.train.course import Job
 from tunesmith.train.events import Trained
@@ -33,6 +31,7 @@ class WithoutAdapt:
 
     ready: Prepared
     trained: Trained
+    refitted: Refitted | None
     checkpoints: Path
 
 
@@ -78,24 +77,5 @@ def train_without_adapt(
     )
     rehearsed = tuple(one.rehearsal() for one in references)
     trained = baselines.beside(prepare.job(other, model, plan, checkpoints, rehearsed), WITHOUT_ADAPT, listen)
-    return WithoutAdapt(other, trained, checkpoints / WITHOUT_ADAPT)
-
-
-def fresh_copy(ready: Prepared, device: torch.device, loading: Loading, source: str | UserModel | None = None) -> Model:
-    """The network once more, as `loading` wants it and nothing trained.
-
-    Args:
-        source: where its weights are, if not where the run's own come from.
-    """
-    wanted = ready.settings
-    model = ready.task.load_model(
-        ready.source if source is None else source,
-        ready.dataset.labels,
-        seed=wanted.seed,
-        loading=loading,
-        remote_code=wanted.trust_remote_code,
-    )
-    if not loading.fresh:
-        ready.task.calibrate(model, ready.train)
-    model.module.to(device)
-    return model
+    own = checkpoints / WITHOUT_ADAPT
+    return WithoutAdapt(other, trained, refit(other, trained, own, references, listen), own)

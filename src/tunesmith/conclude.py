@@ -18,7 +18,7 @@ import pyarrow.parquet
 import tunesmith
 from tunesmith import adaptation
 from tunesmith import run as runs
-from tunesmith.beside import WITHOUT_ADAPT, Beside, WithoutAdapt, fresh_copy
+from tunesmith.beside import WITHOUT_ADAPT, Beside, WithoutAdapt
 from tunesmith.contracts import Array, Model, Task
 from tunesmith.errors import ModelError
 from tunesmith.evaluate import baselines, retention, wise_ft
@@ -30,7 +30,7 @@ from tunesmith.models import adapters, probes, save
 from tunesmith.models.forward import answers, device_of, logits
 from tunesmith.models.reopening import Reopening
 from tunesmith.plans import Plan
-from tunesmith.prepare import Prepared
+from tunesmith.prepare import Prepared, fresh_copy
 from tunesmith.record import carried_out
 from tunesmith.refit import Refitted
 from tunesmith.report.card import model_card
@@ -200,7 +200,8 @@ def _finished(
     """The model whole, with validation as it reads it, or as did what it is refitted from; and sections: what it kept, …"""
     trained, validation, sections = _whole(ready, trained, checkpoints, references, listen)
     if refitted is not None:
-        trained = dataclasses.replace(trained, model=refitted.model)
+        peak = max(trained.peak_memory_bytes, refitted.peak_memory_bytes)
+        trained = dataclasses.replace(trained, model=refitted.model, peak_memory_bytes=peak)
         sections["refit"] = refitted.as_dict()
     kept = [retention.measure(one, trained.model).as_dict() for one in references]
     return trained, validation, sections | {"retention": kept}
@@ -227,7 +228,7 @@ def _whole(
 def _without_adapt(without: WithoutAdapt, references: Sequence[Reference], listen: Listener) -> Model:
     """What was trained from the weights as they came, made whole in the same way."""
     trained, _, _ = _whole(without.ready, without.trained, without.checkpoints, references, listen)
-    return trained.model
+    return trained.model if without.refitted is None else without.refitted.model
 
 
 def _start(trained: Trained, checkpoints: Path) -> Tensors | None:

@@ -64,6 +64,7 @@ def _one_cycle(step: int, steps: int, rising: float = 0.3, first: float = 1 / 25
     return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (step - top) / max(1.0, steps - top)))
 
 
+Refit = Literal["no", "best", "whole"]
 AdapterKind = Literal["lora", "dora", "rslora", "pissa", "ia3", "adalora", "vera", "prompt", "prefix"]
 Part = Literal["all", "biases", "norms", "adapter"]
 """Which of a stage's parameters train."""
@@ -250,8 +251,9 @@ class Plan:
     """Variants of each training row that epochs go through in turn; the first is the row as it is."""
     share_of_epoch: float = 1.0
     """The share of the rows that makes an epoch, where time does not allow for all; each epoch draws others."""
-    refit: bool = False
-    """Whether all is trained once more, on the rows of training and validation together, when nothing is left to choose."""
+    refit: Refit = "no"
+    """Whether all is trained once more, on the rows of training and validation together, when nothing is left to choose: for
+    as many epochs as the best one took, or, where validation is too small to tell epochs apart, for the whole of them."""
 
     def __post_init__(self) -> None:
         tables = [tuple(row.stage for row in phase.rows) for phase in self.phases]

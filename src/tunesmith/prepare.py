@@ -133,6 +133,26 @@ def prepare(
     return Prepared(**vars(dataclasses.replace(found, model=model)), frontier=frontier)
 
 
+def fresh_copy(ready: Prepared, device: torch.device, loading: Loading, source: str | UserModel | None = None) -> Model:
+    """The network once more, as `loading` wants it and nothing trained.
+
+    Args:
+        source: where its weights are, if not where the run's own come from.
+    """
+    wanted = ready.settings
+    model = ready.task.load_model(
+        ready.source if source is None else source,
+        ready.dataset.labels,
+        seed=wanted.seed,
+        loading=loading,
+        remote_code=wanted.trust_remote_code,
+    )
+    if not loading.fresh:
+        ready.task.calibrate(model, ready.train)
+    model.module.to(device)
+    return model
+
+
 def network(ready: Prepared, plan: Plan) -> Model:
     """The network that `plan` trains: a copy of its own where several plans start from the same one."""
     return ready.model if len(ready.frontier.candidates) == 1 else _copied(ready, plan)

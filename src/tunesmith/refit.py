@@ -16,13 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith import prepare
-from tunesmith.beside import fresh_copy
 from tunesmith.contracts import Head, Model
 from tunesmith.evaluate import baselines
 from tunesmith.evaluate.retention import Reference
 from tunesmith.models import probes
 from tunesmith.plans import Frontier, Plan
-from tunesmith.prepare import Prepared
+from tunesmith.prepare import Prepared, fresh_copy
 from tunesmith.train.cache import Store
 from tunesmith.train.events import EpochDone, HeadSolved, StartMeasured, Trained
 from tunesmith.train.loop import PROBE_HEAD
@@ -41,9 +40,10 @@ class Refitted:
     rows: int
     epochs: int
     seconds: float
+    peak_memory_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As the report has it."""
+        """As the report has it, which has the peak of both trainings."""
         return {"rows": self.rows, "epochs": self.epochs, "seconds": round(self.seconds, 3)}
 
 
@@ -60,7 +60,7 @@ def refit(
     Args:
         checkpoints: of the training before; those of this one lie in a folder in it.
     """
-    if not trained.plan.refit or not trained.best_epoch:
+    if trained.plan.refit == "no" or not trained.best_epoch:
         return None
     listen("Training once more, on the rows of training and validation together.")
     probe = probes.read(checkpoints / PROBE_HEAD)
@@ -79,7 +79,7 @@ def refit(
     again = baselines.beside(dataclasses.replace(job, settled=True), FOLDER, heard)
     # What this network calls its own pooling is the one that was chosen for it.
     solved = dataclasses.replace(probes.read(checkpoints / FOLDER / PROBE_HEAD), pooling=probe.pooling)
-    return Refitted(again.model, solved, rows.num_rows, again.epochs, again.seconds)
+    return Refitted(again.model, solved, rows.num_rows, again.epochs, again.seconds, again.peak_memory_bytes)
 
 
 def settled(trained: Trained, strength: float | None) -> Plan:
@@ -89,11 +89,10 @@ def settled(trained: Trained, strength: float | None) -> Plan:
         strength: penalty of the head on frozen features.
     """
     plan = trained.plan
-    assert trained.best_epoch
-    # Where no epoch may be left out, validation was too small to tell one from another.
-    epochs = plan.epochs if plan.patience >= plan.epochs else trained.best_epoch
+    epochs = trained.epochs if plan.refit == "whole" else trained.best_epoch
+    assert epochs
     solving, phase = plan.phases
-    chosen = trained.curve[trained.best_epoch - 1]["strength"]
+    chosen = trained.curve[epochs - 1]["strength"]
     phases = (
         dataclasses.replace(solving, strength=strength),
         dataclasses.replace(phase, epochs=epochs, strength=chosen),

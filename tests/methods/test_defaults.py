@@ -39,6 +39,7 @@ def test_under_a_head_that_cannot_be_solved_for_they_go_by_the_width() -> None:
     ]
     assert found[0].learning_rate == found[1].learning_rate
     assert found[0].epochs == found[1].epochs
+    assert bearable(1, 12, dataclasses.replace(IMAGES, linear_blocks=False, head="new")) == 4
     assert (
         new_rate(dataclasses.replace(IMAGES, linear_blocks=False, head="new", head_hidden=128)) > found[1].learning_rate
     )

@@ -25,8 +25,10 @@ from tunesmith.models.heads import last_layer
 from tunesmith.models.pooling import OWN
 from tunesmith.models.probes import with_head
 from tunesmith.plans import Phase
+from tunesmith.refit import settled
 from tunesmith.settings import TrainSettings
 from tunesmith.train.checkpoint import Progress
+from tunesmith.train.events import Trained
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
@@ -145,19 +147,61 @@ def facts(rows_a_class: float, kept_apart: str | None = None, **more: Any) -> Fa
 @pytest.mark.parametrize(
     ("wanted", "made"),
     [
-        (facts(FEW), True),
-        (facts(FEW + 1), False),
-        (facts(8, kept_apart="budget.time is for all"), False),
-        (facts(8, wise_ft=True), False),
+        (facts(FEW), "whole"),
+        (facts(FEW + 1), "no"),
+        (facts(8, kept_apart="budget.time is for all"), "no"),
+        (facts(8, wise_ft=True), "no"),
+        (facts(8, retain=0.9), "no"),
     ],
 )
 def test_it_is_done_unasked_where_rows_are_few_and_nothing_forbids_it(
-    given: dict[str, Any], tmp_path: Path, wanted: Facts, made: bool
+    given: dict[str, Any], tmp_path: Path, wanted: Facts, made: str
 ) -> None:
     stages = prepared(given, tmp_path).model.stages
     plan = Contrastive(Contrastive.Settings()).plan(stages, wanted)
     assert plan.refit == made
-    assert made == any("trained once more" in reason for reason in plan.reasons)
+    assert (made != "no") == any("trained once more" in reason for reason in plan.reasons)
+
+
+def test_where_validation_can_tell_epochs_apart_the_best_number_of_them_is_taken(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    stages = prepared(given, tmp_path).model.stages
+    assert Contrastive(Contrastive.Settings(refit="on")).plan(stages, facts(FEW + 1)).refit == "best"
+    curve = tuple({"epoch": epoch, "strength": epoch / 10} for epoch in (1, 2, 3, 4))
+    for kept, epochs in (("best", 2), ("whole", 4)):
+        ready = prepared(given, tmp_path)
+        plan = dataclasses.replace(ready.frontier.candidates[0], refit=kept)
+        trained = Trained(plan, ready.model, 8, 4, 2, 0.1, False, 100, curve, 1.0, 1, None)
+        again = settled(trained, 5.0)
+        assert [(phase.epochs, phase.strength) for phase in again.phases] == [(0, 5.0), (epochs, epochs / 10)]
+
+
+def test_with_a_known_penalty_no_other_pooling_is_looked_at(given: dict[str, Any], tmp_path: Path) -> None:
+    """Which is better cannot be told on rows that train."""
+    ready = prepared(given, tmp_path)
+    plan = dataclasses.replace(ready.frontier.candidates[0], standard_head=True)
+    phase = dataclasses.replace(plan.phases[0], strength=1.0)
+    train = Batched(ready.train, partial(ready.task.inputs, ready.train, model=ready.model))
+    found = ready.task.solve_head(ready.model, train, train, plan, phase, 0, Features())
+    assert set(found.tried) == {OWN}
+    assert found.probe.pooling == found.start.pooling == OWN
+    np.testing.assert_array_equal(found.probe.weight, found.start.weight)
+
+
+def test_the_run_without_an_adaptation_has_the_same_rows(given: dict[str, Any], tmp_path: Path) -> None:
+    said: list[Any] = []
+    adapted = {**given, "adapt": {"epochs": 1, "batch_size": 16}}
+    report = json.loads(tunesmith.finetune(adapted, run=tmp_path / "run", listen=said.append).report.read_text())
+    assert "without_adapt" in report["baselines"]
+    assert sum(isinstance(one, str) and one.startswith("Training once more") for one in said) == 2
+
+
+def test_a_choice_is_followed_by_it_where_its_winner_asks(given: dict[str, Any], tmp_path: Path) -> None:
+    choice = {"name": "auto", "candidates": [{"name": "contrastive", "refit": True, "together": two} for two in (2, 4)]}
+    report = json.loads(tunesmith.finetune({**given, "method": choice}, run=tmp_path / "run").report.read_text())
+    assert report["method"] == "contrastive"
+    assert report["refit"]["rows"] == report["data"]["train"] + report["data"]["validation"]
 
 
 @pytest.mark.parametrize("more", [{"budget": "10min"}, {"train": TRAIN | {"wise_ft": True}}])

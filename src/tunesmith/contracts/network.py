@@ -95,6 +95,8 @@ class Model:
     """How a row becomes one vector: "own" is the way of the model's own class."""
     opens: str
     """transformers' class that opens it once it is saved, such as "AutoModelForSequenceClassification"."""
+    taught: str | None = None
+    """The pooling that the files name as the one that the weights were taught with."""
     remote_code: bool = False
     """Whether Python code that lies beside the weights may run; it was allowed for all of them or for none."""
     adapter: Adapter | None = None

@@ -19,7 +19,7 @@ from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.errors import SettingsError
 from tunesmith.methods.defaults import Choices, choose
 from tunesmith.methods.phases import assemble, solved_head, trained
-from tunesmith.plans import HEAD, Comparison, Plan
+from tunesmith.plans import HEAD, Comparison, Plan, Refit
 from tunesmith.settings import Strict
 
 STEPS = 60
@@ -50,7 +50,7 @@ class Contrastive:
         @pydantic.field_validator("refit", mode="before")
         @classmethod
         def _switched(cls, value: Any) -> Any:
-            return {True: "on", False: "off"}.get(value, value)  # YAML reads plain on and off so
+            return ("on" if value else "off") if isinstance(value, bool) else value  # as YAML reads plain on and off
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -76,20 +76,24 @@ class Contrastive:
         phase = dataclasses.replace(phase, gentle=False, compares=Comparison(own.together, own.scale))
         phases = [*solved_head(stages, facts, gentle=False), phase]
         refit = self._refit(facts)
-        if refit:
+        if refit != "no":
             reasons.append(
                 "When all is chosen, the same is trained once more on the rows of training and validation together, which "
                 "takes as long again, and that is kept."
             )
         return assemble(self.name, phases, choices, facts, reasons, standard_head=False, refit=refit)
 
-    def _refit(self, facts: Facts) -> bool:
+    def _refit(self, facts: Facts) -> Refit:
         wanted, why = self.settings.refit, facts.kept_apart
         if facts.settings.wise_ft:
             why = "train.wise_ft chooses by validation when training is over"
+        if facts.settings.retain is not None:
+            why = "what is kept of the reference, which train.retain asks for, would not be known before it"
         if wanted == "on" and why:
             raise SettingsError(f"method.refit is on, but {why}.", "Leave method.refit away.")
-        return wanted == "on" or (wanted == "auto" and not why and _few(facts))
+        if wanted == "on" or (wanted == "auto" and not why and _few(facts)):
+            return "whole" if _few(facts) else "best"
+        return "no"
 
 
 def _choices(facts: Facts) -> Choices:

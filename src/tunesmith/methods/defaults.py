@@ -63,7 +63,7 @@ def choose(
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    convolutions = not facts.linear_blocks and facts.head == "linear"
+    convolutions = convolutional(facts)
     times = CONVOLUTIONS_TIMES if convolutions else HEAD_TIMES[facts.head]
     width = width or (min(CONVOLUTIONS_WIDE, facts.hidden) if convolutions else facts.hidden)
     epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
@@ -94,12 +94,17 @@ def choose(
             else f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for."
         )
         reasons.append(
-            f"Learning rate {bearable:.2g}, as the network {'is' if facts.linear_blocks else 'counts as'} {width} wide"
-            f"{'' if facts.linear_blocks else ', being made of convolutions,'} and batches have {batch} rows.{slower}"
+            f"Learning rate {bearable:.2g}, as the network {'counts as' if convolutions else 'is'} {width} wide"
+            f"{', being made of convolutions,' if convolutions else ''} and batches have {batch} rows.{slower}"
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     patience = max(PATIENCE, epochs // TIRED) if wanted.patience == "auto" else wanted.patience
     return Choices(epochs, bearable, BatchShape(batch, tokens), patience, _precision(facts, reasons), tuple(reasons))
+
+
+def convolutional(facts: Facts) -> bool:
+    """Whether the rules for convolutions hold: there are no linear layers in the blocks, and the head is solved for."""
+    return not facts.linear_blocks and facts.head == "linear"
 
 
 def new_rate(facts: Facts) -> float:

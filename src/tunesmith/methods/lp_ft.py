@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
-from tunesmith.methods.defaults import choose
+from tunesmith.methods.defaults import choose, convolutional
 from tunesmith.methods.phases import assemble, head_first, trained
 from tunesmith.plans import Plan
 from tunesmith.settings import Strict
@@ -32,7 +32,7 @@ class LpFt:
         self.settings = settings
 
     def plan(self, stages: Sequence[Stage], facts: Facts) -> Plan:
-        share = SHARE if facts.linear_blocks else SHARE_OF_CONVOLUTIONS
+        share = SHARE_OF_CONVOLUTIONS if convolutional(facts) else SHARE
         choices = choose(facts, rate=share)
         rates = {stage.name: choices.learning_rate for stage in stages}
         reasons = [

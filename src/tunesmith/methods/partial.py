@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tunesmith.contracts import Facts, Loading, Stage
-from tunesmith.methods.defaults import choose
+from tunesmith.methods.defaults import choose, convolutional
 from tunesmith.methods.phases import assemble, from_top, named, solved_head, trained
 from tunesmith.plans import Plan
 from tunesmith.settings import Strict
@@ -56,6 +56,6 @@ def by_all(times: int) -> str:
 def bearable(blocks: int, stages: int, facts: Facts) -> int:
     """Few blocks bear more: 4e-4 was as good as 1e-4 or better on three data sets (docs/benchmarks.md). Convolutions do not:
     all together they bear so much already."""
-    if not facts.linear_blocks:
+    if convolutional(facts):
         return 1
     return 4 if 3 * blocks <= stages else 2 if 3 * blocks <= 2 * stages else 1

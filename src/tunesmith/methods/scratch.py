@@ -18,7 +18,7 @@ from tunesmith.plans import Plan
 from tunesmith.settings import Strict
 
 PASSES, MOST = 3, 30
-"""Times the epochs of full fine-tuning, and the most."""
+"""Times the epochs of full fine-tuning, and the most before those that convolutions get beside."""
 BLOCKS_WIDE = 192
 """Of a convolutional network, at most: its head reads more channels than its blocks have, and by their number the rate would
 be too low. So wide, random weights get Adam's usual 1e-3 at batches of 64."""

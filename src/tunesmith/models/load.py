@@ -19,6 +19,7 @@ from tunesmith.contracts import Loading, Model
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import pooling, quantised, sources
 from tunesmith.models.blocks import find_blocks
+from tunesmith.models.named_pooling import named
 from tunesmith.models.stages import find_stages
 
 LONGEST_BY_DEFAULT = 512
@@ -79,7 +80,11 @@ def load_classifier(
             torch.manual_seed(seeds.derive(seed, "head"))
             module, absent, _ = network(kind, folder, config, source, loading, remote_code=remote_code)
         model = taken_apart(module, tokenizer, config, loading, kind)
-    return dataclasses.replace(model, source=source, folder=folder, remote_code=remote_code, absent=absent)
+        files = None if loading.fresh else named(folder)
+    taught = files.pooling if files else None
+    return dataclasses.replace(
+        model, source=source, folder=folder, remote_code=remote_code, absent=absent, taught=taught
+    )
 
 
 def taken_apart(module: Any, tokenizer: Any, config: Any, loading: Loading, kind: Any) -> Model:

@@ -1,7 +1,7 @@
 """The linear probe: what a head on frozen features can do, for every pooling that the model allows.
 
-One forward pass gives the features of all poolings; the best one on validation is the probe (a baseline of its own),
-and the solution for the model's own pooling is where fine-tuning starts.
+One forward pass gives the features of all poolings; the one that the files name as that of pre-training, or else the best one
+on validation, is the probe (a baseline of its own), and the solution for the model's own pooling is where fine-tuning starts.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Wanted:
     """Whether that head must be one for the pooling that the model's own class has."""
     score: Callable[[Array], float]
     """Quality of logits (validation pieces, outputs), higher is better."""
-    strengths: tuple[float, ...] = STRENGTHS
-    """Penalties to choose from."""
+    strength: float | None = None
+    """The penalty, where it is known already; then the pooling is too, and is the model's own."""
 
 
 def find(
@@ -72,37 +72,39 @@ def find(
     layer = heads.last_layer(model)
     bias = layer.bias is not None
     every = np.arange(len(validation.examples))
+    strengths = STRENGTHS if wanted.strength is None else (wanted.strength,)
     # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
     if not kept.by_split:
         with prompts.bare(model):
-            others = () if model.pooling != OWN else None  # it was chosen already
+            others = () if model.pooling != OWN or wanted.strength is not None else None  # it was chosen already
             kept.by_split["train"] = _features(model, train, pieces, wanted.precision, others)
             kept.by_split["validation"] = _features(model, validation, every, wanted.precision, others)
     features = found, _ = kept.by_split["train"], kept.by_split["validation"]
     solutions: dict[tuple[str, tuple[float, ...]], Solution] = kept.solved
 
-    def solved(name: str, strengths: tuple[float, ...]) -> Solution:
-        if (name, strengths) in solutions:
-            return solutions[name, strengths]
+    def solved(name: str, tried: tuple[float, ...]) -> Solution:
+        if (name, tried) in solutions:
+            return solutions[name, tried]
         with_bias = bias or name != OWN
         own, others = (one[name] for one in features)
-        solutions[name, strengths] = solve(
-            own, targets, others, wanted.score, heads.outputs_of(model), bias=with_bias, strengths=strengths
+        solutions[name, tried] = solve(
+            own, targets, others, wanted.score, heads.outputs_of(model), bias=with_bias, strengths=tried
         )
-        return solutions[name, strengths]
+        return solutions[name, tried]
 
     tried = {name: solved(name, (COMPARE_STRENGTH,)).score for name in found}
-    # On a tie the model's own pooling wins: it is what the standard class does.
-    chosen = max(tried, key=lambda name: (tried[name], name == OWN))
-    best = solved(chosen, wanted.strengths)
+    # What the weights were taught with needs no proof by a few rows. On a tie the model's own pooling wins: it is what the
+    # standard class does.
+    chosen = model.taught if model.taught in tried else max(tried, key=lambda name: (tried[name], name == OWN))
+    best = solved(chosen, strengths)
     tried[chosen] = best.score
     if prompts.of(model) is not None:
         found = _features(model, train, pieces, wanted.precision, others=())
         features, solutions = (found, _features(model, validation, every, wanted.precision, others=())), {}
-        start = solved(OWN, (START_STRENGTH,) if wanted.gentle else wanted.strengths)
+        start = solved(OWN, (START_STRENGTH,) if wanted.gentle else strengths)
         return _head(chosen, best), _head(OWN, start), tried
     goes_on = OWN if wanted.standard else chosen
-    start = solved(goes_on, (START_STRENGTH,) if wanted.gentle else wanted.strengths)
+    start = solved(goes_on, (START_STRENGTH,) if wanted.gentle else strengths)
     return _head(chosen, best), _head(goes_on, start), tried
 
 

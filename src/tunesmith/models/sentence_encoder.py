@@ -21,7 +21,8 @@ from tunesmith.errors import ModelError
 from tunesmith.models import sources
 from tunesmith.models.heads import Unit
 from tunesmith.models.load import attention, clear_errors, quiet, set_padding, taken_apart
-from tunesmith.models.pooling import MEAN, POOLING_MODES, SENTENCE_TRANSFORMERS, pool
+from tunesmith.models.named_pooling import named
+from tunesmith.models.pooling import MEAN, pool
 
 KIND = transformers.AutoModel
 BACKBONE = "backbone"
@@ -141,29 +142,19 @@ def _pooling_of(folder: str, source: str) -> str | None:
     Raises:
         ModelError: a pooling that is not known, or further layers behind it.
     """
-    root = sources.modules_of(folder)
-    if root is None:
+    found = named(folder)
+    if found is None:
         return None
-    listed = json.loads((root / sources.MODULES).read_text(encoding="utf-8"))
-    places = {str(one["type"]).rpartition(".")[2]: str(one["path"]) for one in listed}
-    if more := [kind for kind in places if kind not in ("Transformer", "Pooling", "Normalize", "Dense")]:
+    if more := [kind for kind in found.kinds if kind not in ("Transformer", "Pooling", "Normalize", "Dense")]:
         raise ModelError(f"{source} has a module of the kind {more[0]}, which cannot be fine-tuned here.")
-    if "Dense" in places:
+    if "Dense" in found.kinds:
         raise ModelError(
             f"{source} passes its pooled vectors through a dense layer, which would be lost.",
             "Give a model that ends in its pooling.",
         )
-    if "Pooling" not in places:
-        return None
-    config = json.loads((root / places["Pooling"] / "config.json").read_text(encoding="utf-8"))
-    if "pooling_mode" in config:
-        named, names = [config["pooling_mode"]], SENTENCE_TRANSFORMERS
-    else:
-        named, names = [key for key, on in config.items() if key.startswith("pooling_mode_") and on], POOLING_MODES
-    known = [how for how, name in names.items() if [name] == named]
-    if not known:
+    if "Pooling" in found.kinds and found.pooling is None:
         raise ModelError(
-            f"{source} pools by {', '.join(map(str, named)) or 'nothing'}, which is not known here.",
+            f"{source} pools by {', '.join(found.told) or 'nothing'}, which is not known here.",
             "Known: first, mean, last.",
         )
-    return known[0]
+    return found.pooling

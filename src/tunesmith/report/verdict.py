@@ -87,7 +87,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"Then all was trained once more on the {again['rows']:,} rows of training and validation together, for "
             f"{again['epochs']} epoch{'' if again['epochs'] == 1 else 's'} and {duration(again['seconds'])}: that is the "
-            "model. Figures on validation are of the one before."
+            "model. Figures on validation are of the one before"
+            f"{', and the network from scratch had training rows alone' if 'scratch' in report['baselines'] else ''}."
         )
     if training.get("best_epoch") == 0:
         sentences.append(f"No epoch was better on validation than the start{_started(report)}, so that was kept.")

@@ -5,7 +5,6 @@ What depends on the kind of target lies in `problems.py`; a task of this family 
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -177,9 +176,7 @@ class Classifying(Separate, ABC):
         def quality(logits: Array) -> float:
             return self.score(validation.examples, self.decode(validation.examples, logits))[self.primary_metric]
 
-        wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality)
-        if phase.strength is not None:
-            wanted = dataclasses.replace(wanted, strengths=(phase.strength,))
+        wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality, phase.strength)
         best, start, tried = probes.find(model, train, validation, wanted, kept)
         return Solved(start, best, tried)
 

@@ -114,8 +114,12 @@ def predict(job: Job, forward: float | None = None, seconds: float = SECONDS) ->
     finally:
         load_into(job.model.module, kept)
         torch.set_rng_state(chance)
-    peak = memory.peak_bytes() + _beside(job, sum(tensor.nbytes for tensor in kept.values())) + sum(cached.values())
-    return Predicted(solving + stepping + validating, peak, solving, stepping, validating, forward, kept_bytes=cached)
+    weights = sum(tensor.nbytes for tensor in kept.values())
+    peak = memory.peak_bytes() + _beside(job, weights) + sum(cached.values())
+    seconds = solving + stepping + validating
+    if job.plan.refit != "no":  # another network, with its best weights, beside the one that is trained already
+        seconds, peak = 2 * seconds, peak + 2 * weights
+    return Predicted(seconds, peak, solving, stepping, validating, forward, kept_bytes=cached)
 
 
 def sharing(options: Sequence[Predicted]) -> list[Predicted]:
@@ -247,8 +251,8 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
         set_dropout(module, job.plan.dropout)
     insist_on_dropout(job.plan, phase, job.model)
     # The first view is the rows as they are; what varies them costs time only where it is not kept.
-    steps = job.steps(0 if cut is not None else 1, phase)
-    order = sorted((_some(job, phase, indices) for indices in steps), key=lambda indices: _size(job, indices))
+    steps = sorted(job.steps(0 if cut is not None else 1, phase), key=lambda indices: _size(job, indices))
+    order = [_some(job, phase, indices) for indices in steps]
     least, most = TIMED_STEPS
     chosen = [order[int(place)] for place in np.linspace(0, len(order) - 1, most + 2)[1:-1]]
     chosen = [*chosen[::2], *reversed(chosen[1::2])]  # any first few of them are short and long ones
@@ -279,11 +283,13 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
 
 
 def _some(job: Job, phase: Phase, indices: Indices) -> Indices:
-    """Those rows of a step that take its time and memory by the token: all where they belong together."""
-    if phase.compares or job.together > 1:
+    """Those rows of a step that show its time and memory by the token: all where they belong together, or where others come
+    with each step."""
+    if phase.compares or job.together > 1 or job.plan.guards.replay:
         return indices
     parts = batches.micro_batches(indices, job.seen.lengths, job.plan.batch.micro_batch_tokens)
-    places = np.linspace(0, len(parts) - 1, min(MOST_PARTS, len(parts)))  # the longest among them
+    most = MOST_PARTS * processes.state().num_processes  # each takes its share of a step
+    places = np.linspace(0, len(parts) - 1, min(most, len(parts)))  # the longest among them
     return np.concatenate([parts[int(place)] for place in places])
 
 
