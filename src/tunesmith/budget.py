@@ -62,6 +62,7 @@ def limits_of(
         ready.settings.train.retain,
         judging if several else 0.0,
         direction.sign(ready.task.primary_metric),
+        ready.frontier.preferred,
     )
 
 

@@ -356,7 +356,8 @@ def _frontier(trained: Trained) -> list[dict[str, Any]]:
     """All that was tried, and what was not; a cell that has nothing in it is absent."""
     entries = []
     for one in trained.frontier:
-        plain = {key: value for key, value in dataclasses.asdict(one).items() if value not in (None, ())}
+        cells = dataclasses.asdict(one)
+        plain = {key: cell for key, cell in cells.items() if cell not in (None, ()) and cell is not False}
         entries.append(plain | {"chosen": one.label == trained.plan.label})
     return entries
 

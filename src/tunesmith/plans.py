@@ -287,6 +287,9 @@ class Frontier:
 
     candidates: tuple[Plan, ...]
     reasons: tuple[str, ...] = ()
+    preferred: str | None = None
+    """The label of the plan that is kept unless another is better beyond its interval, where validation is too small to say
+    which is best."""
 
     def __post_init__(self) -> None:
         labels = [plan.label for plan in self.candidates]

@@ -18,7 +18,7 @@ from steps import prepared
 from tiny import write_model, write_rows
 from tunesmith.contracts import Batched, Facts, Features
 from tunesmith.errors import SettingsError
-from tunesmith.methods.auto import usual
+from tunesmith.methods.auto import Auto, usual
 from tunesmith.methods.contrastive import FEW, STEPS, Contrastive
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
@@ -176,3 +176,15 @@ def test_it_is_tried_unasked_where_a_class_has_few_rows(
     stages = prepared(given, tmp_path).model.stages
     names = [one.name for one in usual(stages, facts(rows_a_class))]
     assert ("contrastive" in names) == offered
+
+
+@pytest.mark.parametrize(("rows_a_class", "preferred"), [(8, "contrastive"), (FEW + 1, None)])
+def test_it_is_kept_unless_another_is_clearly_better_where_a_class_has_few_rows(
+    given: dict[str, Any], tmp_path: Path, rows_a_class: float, preferred: str | None
+) -> None:
+    stages = prepared(given, tmp_path).model.stages
+    found = Auto(Auto.Settings()).plan(stages, facts(rows_a_class))
+    assert found.preferred == preferred
+    assert any("beyond its interval" in reason for reason in found.reasons) == (preferred is not None)
+    asked = Auto(Auto.Settings(candidates=["probe", "contrastive"])).plan(stages, facts(rows_a_class))
+    assert asked.preferred is None

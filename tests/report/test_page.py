@@ -96,6 +96,14 @@ def test_a_winner_within_the_intervals_of_the_next_is_called_so(value: float, cl
     assert ("intervals overlap on 100 rows" in said) == close
 
 
+def test_a_preferred_plan_that_is_not_the_best_on_a_few_rows_says_so() -> None:
+    kept = tried("contrastive", 0.8, chosen=True) | {"preferred": True}
+    found = report((0.1, 0.05, 0.2), frontier=[tried("probe", 0.9), kept])
+    (said,) = [one for one in verdict(found) if one.startswith("Of 2 methods")]
+    assert "probe reached 90.0 %, but on 100 rows that says little" in said
+    assert "The best on validation was kept" not in page(found, AUDIT, [])
+
+
 def calibrated(temperature: float) -> dict[str, Any]:
     bins = [{"confidence": 0.9, "accuracy": 0.8, "low": 0.7, "high": 0.9, "count": 50.0}]
     return {"ece": 0.1, "brier": 0.2, "temperature": temperature, "ece_scaled": 0.04, "brier_scaled": 0.15, "bins": bins,

@@ -80,6 +80,17 @@ def test_the_best_on_validation_wins_and_of_equals_the_cheaper() -> None:
     assert winner([], Limits()) is None
 
 
+def test_who_is_preferred_gives_way_only_to_what_is_better_beyond_its_interval() -> None:
+    tried = [entry("probe", 0.8), entry("contrastive", 0.79), entry("full", 0.805)]
+    low, high = tried[1].metric["low"], tried[1].metric["high"]
+    assert high > 0.805
+    assert winner(tried, Limits(preferred="contrastive")) is tried[1]
+    assert winner([*tried, entry("large", high + 0.01)], Limits(preferred="contrastive")).label == "large"  # type: ignore[union-attr]
+    assert winner(tried[:1], Limits(preferred="contrastive")) is tried[0]
+    assert winner(tried, Limits(preferred="contrastive", sign=-1)) is tried[1]  # less is better
+    assert winner([*tried, entry("small", low - 0.01)], Limits(preferred="contrastive", sign=-1)).label == "small"  # type: ignore[union-attr]
+
+
 def test_who_forgets_too_much_does_not_win() -> None:
     tried = [entry("probe", 0.8, 1.0), entry("small", 0.85, 0.96), entry("large", 0.9, 0.7)]
     assert winner(tried, Limits(retention=0.95)) is tried[1]

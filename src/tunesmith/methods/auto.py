@@ -13,7 +13,7 @@ from typing import Any
 from tunesmith import methods
 from tunesmith.contracts import Facts, Loading, Method, Stage
 from tunesmith.errors import SettingsError
-from tunesmith.methods.contrastive import FEW
+from tunesmith.methods.contrastive import FEW, Contrastive
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
 from tunesmith.settings import Named, Strict, check
@@ -61,7 +61,13 @@ class Auto:
                 plans.append(_plan(one, stages, facts))
             except SettingsError as error:  # the user named a guard, and not this method, which cannot go with it
                 reasons.append(f"{one.name} is not tried: {error.what}")
-        return Frontier(tuple(plans), tuple(reasons))
+        preferred = next((plan.label for plan in plans if plan.method == Contrastive.name), None)
+        if preferred:
+            reasons.append(
+                f"As a class has {facts.rows_a_class:.3g} rows on average, validation is too small to say which is best: "
+                f"{preferred} is kept unless another is better beyond its interval."
+            )
+        return Frontier(tuple(plans), tuple(reasons), preferred)
 
 
 def usual(stages: Sequence[Stage], facts: Facts) -> list[Named]:

@@ -41,6 +41,12 @@ def why(report: Mapping[str, Any]) -> str:
     by = "more" if better > 0 else "less"
     next_best = max(keeping, key=lambda entry: better * entry["metric"]["value"])
     ahead = better * (chosen["metric"]["value"] - next_best["metric"]["value"])
+    if ahead < 0 and chosen.get("preferred"):
+        return (
+            f"{start}: {reached}. {next_best['label']} reached {value(metric, next_best['metric']['value'])}, but on "
+            f"{report['data']['validation']:,} rows that says little, and where classes have so few rows comparing them "
+            f"has been worth more.{lost}"
+        )
     if ahead <= 0:
         return f"{start}: {reached}, which {next_best['label']} reached too, at a higher cost.{lost}"
     near = ""

@@ -70,6 +70,8 @@ class Limits:
     """Seconds that judging one plan takes once it is trained."""
     sign: int = 1
     """-1 where less of the metric that plans are judged by is better."""
+    preferred: str | None = None
+    """The label of the plan that is kept unless another is better beyond its interval."""
 
     def exceeded(self, option: Option) -> str | None:
         """Why `option` is not within the limits, or None."""
@@ -129,11 +131,15 @@ def expected(options: Sequence[Option], limits: Limits) -> dict[str, float]:
 def winner(tried: Iterable[Tried], limits: Limits) -> Tried | None:
     """The best by validation, the cheapest of equals; who keeps too little of the reference is out.
 
-    Where nobody keeps enough, the one that keeps most.
+    Where nobody keeps enough, the one that keeps most. A preferred plan gives way only to what is better beyond its interval.
     """
     entries = list(tried)
     if entries:
         entries = keeping(entries, limits) or [max(entries, key=lambda entry: entry.retention or 0.0)]
+    for entry in entries:
+        reach = entry.metric["high"] if limits.sign > 0 else -entry.metric["low"]
+        if entry.label == limits.preferred and all(limits.sign * one.metric["value"] <= reach for one in entries):
+            return entry
     return max(entries, key=lambda entry: (limits.sign * entry.metric["value"], -entry.predicted_seconds), default=None)
 
 

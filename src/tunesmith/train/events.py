@@ -123,6 +123,8 @@ class Tried:
     curve: tuple[Mapping[str, Any], ...] = ()
     retention: float | None = None
     """The share of the reference score that is kept, where one is measured."""
+    preferred: bool = False
+    """Whether it is kept unless another is better beyond its interval."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
         job = dataclasses.replace(
             _decided(means, option.plan, notes),
             watch=Watch(
-                choice.keeping(notes.tried.values(), limits),
+                # Who is preferred need not reach the others on so few rows.
+                [] if label == limits.preferred else choice.keeping(notes.tried.values(), limits),
                 math.inf if limits.seconds is None else until + GRACE * total,
                 limits.sign,
             ),
@@ -259,7 +260,8 @@ def _final(
     if last is None or last.plan.label != best.label:
         plan = next(option.plan for option in options if option.label == best.label)
         last = next(event for event in train(_decided(means, plan, notes)) if isinstance(event, Trained))
-    entries = tuple(notes.tried.get(option.label) or out[option.label] for option in options)
+    known = {label: dataclasses.replace(one, preferred=label == limits.preferred) for label, one in notes.tried.items()}
+    entries = tuple(known.get(option.label) or out[option.label] for option in options)
     test = notes.tests.get(best.label)
     return dataclasses.replace(
         last, seconds=best.seconds, peak_memory_bytes=best.peak_memory_bytes, frontier=entries, range_test=test
