@@ -17,7 +17,7 @@ from tunesmith import api, budget, prepare, record, run, settings, settings_file
 from tunesmith.errors import SettingsError
 from tunesmith.plans import BatchShape, Frontier, Phase, Plan, Row
 from tunesmith.train import choice, frontier
-from tunesmith.train.choice import LEAST_SHARE, SLACK, Limits, Option, following, winner
+from tunesmith.train.choice import LEAST_SHARE, SLACK, Limits, Option, expected, following, time_of, winner
 from tunesmith.train.events import Event, LeftOut, StepDone, Trained, Tried, Trying
 from tunesmith.train.frontier import Means, Watch, alone, explore
 from tunesmith.train.trial import Predicted
@@ -60,6 +60,23 @@ OPTIONS = [option("probe", 0.0), option("small", 20.0), option("middle", 40.0), 
 def test_time_is_kept_for_the_fullest_plan_that_fits(done: Sequence[str], left: float, expected: str | None) -> None:
     found = following(OPTIONS, done, left)
     assert (found.label if found else None) == expected
+
+
+def test_time_is_kept_for_who_is_preferred_and_there_is_enough_of_it() -> None:
+    """Of few rows all others are quick, and time that goes by what they take would leave none for it."""
+    options = [
+        option("probe", 0.0),
+        option("small", 20.0),
+        option("long", 300.0, trained=1),
+        option("full", 40.0, trained=9),
+    ]
+    assert time_of(options, Limits()) == 2 * 40.0
+    wanted = Limits(preferred="long")
+    assert time_of(options, wanted) == 2 * 300.0
+    assert set(expected(options, wanted)) == {"probe", "small", "long", "full"}
+    assert "long" not in expected(options, Limits())
+    chosen = following(options, ("probe",), 1.3 * 310, "long")
+    assert chosen is options[2]  # nothing else fits beside it
 
 
 @given(strategies.lists(strategies.floats(0.1, 100), min_size=1, max_size=6, unique=True), strategies.floats(0, 400))

@@ -21,7 +21,7 @@ LEAST_SHARE = 0.3
 LEAST = 0.01
 """Share of an epoch that a plan gets at least, whatever the budget."""
 UNLIMITED = 2.0
-"""Times what the plan of which most trains takes alone, where no time is set."""
+"""Times what the plan of which most trains takes alone, or the preferred one where that is longer; where no time is set."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,14 @@ class Limits:
         return None
 
 
-def following(options: Sequence[Option], done: Collection[str], left: float) -> Option | None:
+def following(
+    options: Sequence[Option], done: Collection[str], left: float, preferred: str | None = None
+) -> Option | None:
     """What to try next in the `left` seconds, or None at the end.
 
-    Time is kept for the plan of which most trains among those that it suffices for, as more is mostly better; what then
-    remains goes to the others, cheapest first. The first option is always tried: it comes with the features.
+    Time is kept for the plan that is preferred, or else for the one of which most trains among those that it suffices for, as
+    more is mostly better; what then remains goes to the others, cheapest first. The first option is always tried: it comes
+    with the features.
 
     Args:
         done: labels of plans that were tried, or that may not be.
@@ -95,7 +98,7 @@ def following(options: Sequence[Option], done: Collection[str], left: float) -> 
     if not waiting or waiting[0] is options[0]:
         return waiting[0] if waiting else None
     within = [option for option in waiting if option.share(left) >= LEAST_SHARE]
-    fullest = max(within, key=lambda option: (option.trained, option.seconds), default=None)
+    fullest = max(within, key=lambda option: (option.label == preferred, option.trained, option.seconds), default=None)
     for option in sorted(within, key=lambda option: option.seconds):
         if fullest is not None and SLACK * (option.seconds + fullest.seconds) <= left:
             return option
@@ -108,7 +111,9 @@ def time_of(options: Sequence[Option], limits: Limits) -> float:
         return limits.seconds - limits.judging
     if len(options) == 1:
         return math.inf
-    return UNLIMITED * max(options, key=lambda option: option.trained).predicted.seconds
+    fullest = max(options, key=lambda option: option.trained)
+    kept_for = [fullest, *(option for option in options if option.label == limits.preferred)]
+    return UNLIMITED * max(option.predicted.seconds for option in kept_for)
 
 
 def expected(options: Sequence[Option], limits: Limits) -> dict[str, float]:
@@ -121,7 +126,7 @@ def expected(options: Sequence[Option], limits: Limits) -> dict[str, float]:
         return {options[0].label: max(LEAST, options[0].share(left))}
     found: dict[str, float] = {}
     out = {option.label for option in options if limits.exceeded(option)}
-    while (option := following(options, {*found, *out}, left)) is not None:
+    while (option := following(options, {*found, *out}, left, limits.preferred)) is not None:
         share = 1.0 if option is options[0] else option.share(left)
         found[option.label] = share
         left -= option.predicted.validating + share * option.predicted.stepping + limits.judging

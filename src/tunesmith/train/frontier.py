@@ -69,7 +69,9 @@ def explore(options: Sequence[Option], limits: Limits, means: Means) -> Iterator
     last: Trained | None = None
     while True:
         left = until - time.perf_counter()
-        found = by_label.get(notes.trying or "") or choice.following(options, {*notes.tried, *out}, left)
+        found = by_label.get(notes.trying or "") or choice.following(
+            options, {*notes.tried, *out}, left, limits.preferred
+        )
         label = processes.agree(found.label if found else None)
         if label is None:
             break
