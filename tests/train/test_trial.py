@@ -74,3 +74,13 @@ def test_what_one_plan_keeps_counts_for_all_that_are_tried_beside_it() -> None:
 
 
 parse = settings.parse
+
+
+def test_what_is_kept_of_few_steps_is_counted_once(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Some of them are timed twice."""
+    more = {"train": settings["train"] | {"batch_size": 32, "epochs": 3}, "method": {"name": "partial", "last": 1}}
+    ready = prepare.prepare(parse(settings | more), tmp_path / "cache", torch.device("cpu"), lambda _: None)
+    job = prepare.job(ready, ready.model, ready.frontier.candidates[0], tmp_path / "checkpoints")
+    assert len(job.steps(0, job.plan.phases[-1])) < max(trial.TIMED_STEPS)
+    (found,) = trial.predict(job).kept_bytes.values()
+    assert found == 32 * trial.KEPT_BYTES[job.plan.precision] * trial._tokens(job)  # the tiny network is 32 wide

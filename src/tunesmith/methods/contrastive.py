@@ -69,8 +69,8 @@ class Contrastive:
         reasons = [
             "Every stage of the backbone trains by comparing the rows of a step: those of one class are brought together, "
             f"others apart (supervised contrastive); up to {own.together} rows of one class stand in a step.",
-            "After each epoch the head is solved for on what the backbone then gives, with the pooling that is best before "
-            "training and the penalty that is best on validation.",
+            "After each epoch the head is solved for on what the backbone then gives, with the pooling that the files "
+            "of the model name, or that is best before training, and the penalty that is best on validation.",
         ]
         phase = trained("comparing", stages, rates, choices.epochs, facts)
         phase = dataclasses.replace(phase, gentle=False, compares=Comparison(own.together, own.scale))

@@ -195,7 +195,7 @@ def _forward(job: Job) -> float:
             if number:
                 spent += time.perf_counter() - begun
                 tokens += len(indices) * int(lengths[indices].max())
-    return spent / tokens
+    return spent / max(1, tokens)
 
 
 def _beside(job: Job, weights: int) -> int:
@@ -300,11 +300,14 @@ def _entering(
     how many numbers a padded token that is."""
     device = device_of(job.model.module)
     kept: dict[bytes, torch.Tensor] = {}
+    tokens = 0
     with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
         for indices in chosen:
             own = processes.share(indices)
             for part in batches.micro_batches(own, job.train.lengths, job.plan.batch.micro_batch_tokens):
-                kept[part.tobytes()] = passing(to(collate(part), device))[count]
+                if part.tobytes() not in kept:  # of few steps some are taken twice
+                    kept[part.tobytes()] = passing(to(collate(part), device))[count]
+                    tokens += len(part) * int(job.train.lengths[part].max())
     hand = stack.enter_context(entered(job.model, way, count))
 
     def handing(indices: Indices) -> Batch:
@@ -312,4 +315,4 @@ def _entering(
             hand(found)
         return collate(indices)
 
-    return handing, sum(found.numel() for found in kept.values()) / sum(_size(job, indices) for indices in chosen)
+    return handing, sum(found.numel() for found in kept.values()) / max(1, tokens)
