@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 
-@pytest.mark.parametrize("method", ["full", {"name": "partial", "last": 1}])
+@pytest.mark.parametrize("method", ["full", {"name": "partial", "last": 1}, {"name": "contrastive", "refit": "on"}])
 def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_path: Path, method: object) -> None:
     settings["method"] = method
     settings["train"] = {**settings["train"], "batch_size": 17, "log_steps": 1}  # type: ignore[dict-item]
@@ -47,3 +47,7 @@ def test_two_processes_have_the_losses_of_one(settings: dict[str, object], tmp_p
     assert [set(report["baselines"]) for report in found] == [{"majority", "probe", "scratch"}] * 2
     assert [line["step"] for line in one] == [line["step"] for line in two]
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-3)
+    again = [report.get("refit", {}).get("rows") for report in found]
+    assert again == [108 if isinstance(method, dict) and "refit" in method else None] * 2
+    losses = [report["metrics"]["test"]["log_loss"]["value"] for report in found]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
