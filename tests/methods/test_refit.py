@@ -201,6 +201,7 @@ def test_a_choice_is_followed_by_it_where_its_winner_asks(given: dict[str, Any],
     choice = {"name": "auto", "candidates": [{"name": "contrastive", "refit": True, "together": two} for two in (2, 4)]}
     report = json.loads(tunesmith.finetune({**given, "method": choice}, run=tmp_path / "run").report.read_text())
     assert report["method"] == "contrastive"
+    assert {one["label"] for one in report["frontier"]} == {f"contrastive, refit on, together {two}" for two in (2, 4)}
     assert report["refit"]["rows"] == report["data"]["train"] + report["data"]["validation"]
 
 

@@ -98,5 +98,9 @@ def _method(named: Named) -> Method:
 def _plan(named: Named, stages: Sequence[Stage], facts: Facts) -> Plan:
     plan = _method(named).plan(stages, facts)
     assert isinstance(plan, Plan)
-    variant = ", ".join(f"{key} {value}" for key, value in named.own.items())
+    variant = ", ".join(f"{key} {_told(value)}" for key, value in named.own.items())
     return dataclasses.replace(plan, variant=variant)
+
+
+def _told(value: Any) -> Any:
+    return ("on" if value else "off") if isinstance(value, bool) else value  # as the user wrote it, and YAML read it
