@@ -39,6 +39,11 @@ class Named(BaseModel):
         return dict(self.model_extra or {})
 
 
+def switch(value: Any) -> Any:
+    """`value`, or "on" and "off" for what YAML reads those plain words as."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
 class DataSettings(Strict):
     """Where the rows are and which column plays which part."""
 
@@ -137,7 +142,7 @@ class TrainSettings(Strict):
     @pydantic.field_validator("cache", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a plain off as false
+        return switch(value)
 
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Least time between two checkpoints inside an epoch; one is written at each epoch's end anyway."""

@@ -16,7 +16,7 @@ from tunesmith.errors import SettingsError
 from tunesmith.methods.contrastive import FEW, Contrastive
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
-from tunesmith.settings import Named, Strict, check
+from tunesmith.settings import Named, Strict, check, switch
 
 
 class Auto:
@@ -98,9 +98,5 @@ def _method(named: Named) -> Method:
 def _plan(named: Named, stages: Sequence[Stage], facts: Facts) -> Plan:
     plan = _method(named).plan(stages, facts)
     assert isinstance(plan, Plan)
-    variant = ", ".join(f"{key} {_told(value)}" for key, value in named.own.items())
+    variant = ", ".join(f"{key} {switch(value)}" for key, value in named.own.items())
     return dataclasses.replace(plan, variant=variant)
-
-
-def _told(value: Any) -> Any:
-    return ("on" if value else "off") if isinstance(value, bool) else value  # as the user wrote it, and YAML read it

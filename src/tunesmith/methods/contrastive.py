@@ -20,7 +20,7 @@ from tunesmith.errors import SettingsError
 from tunesmith.methods.defaults import Choices, choose
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import HEAD, Comparison, Plan, Refit
-from tunesmith.settings import Strict
+from tunesmith.settings import Strict, switch
 
 STEPS = 60
 """At least so many, also where the epochs that full fine-tuning takes would be fewer."""
@@ -50,7 +50,7 @@ class Contrastive:
         @pydantic.field_validator("refit", mode="before")
         @classmethod
         def _switched(cls, value: Any) -> Any:
-            return ("on" if value else "off") if isinstance(value, bool) else value  # as YAML reads plain on and off
+            return switch(value)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
