@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import side_by_side
 from trainer_setup import faster, schedule
 
 from tunesmith.metrics import answers
@@ -33,15 +31,19 @@ MOST, BEST, LONGEST = 384, 20, 30
 Row = dict[str, Any]
 
 
-def split(data: Path) -> dict[str, list[Row]]:
+def split(data: Path, most: int | None) -> dict[str, list[Row]]:
+    """Rows by split, `most` of train at most, drawn once for all seeds."""
+
     def read(name: str) -> list[Row]:
         return [json.loads(line) for line in (data / name).read_text(encoding="utf-8").splitlines()]
 
     rows = read("train.jsonl")
     contexts = {context: number for number, context in enumerate(dict.fromkeys(row["context"] for row in rows))}
     held = [contexts[row["context"]] % 10 == 0 for row in rows]
+    train = [row for row, out in zip(rows, held, strict=True) if not out]
+    kept = np.random.default_rng(0).permutation(len(train))[:most]
     return {
-        "train": [row for row, out in zip(rows, held, strict=True) if not out],
+        "train": [train[place] for place in sorted(kept)],
         "validation": [row for row, out in zip(rows, held, strict=True) if out],
         "test": read("test.jsonl"),
     }
@@ -56,7 +58,7 @@ def run_trainer(given: argparse.Namespace) -> Row:
     started = time.perf_counter()
     folder = locate("builtin:minilm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    rows = split(given.data)
+    rows = split(given.data, given.rows)
 
     def encoded(name: str) -> tuple[list[Row], list[list[Any]]]:
         """Features, and where each token stands in its context (None outside)."""
@@ -112,7 +114,7 @@ def run_trainer(given: argparse.Namespace) -> Row:
 
     fitted = max(margins[:: max(1, len(margins) // 50)], key=lambda one: f1(held, "validation", one).mean())
     scores = f1(found("test"), "test", fitted)
-    return {"train": trained, "whole": time.perf_counter() - started, "f1": scores.tolist()}
+    return {"train": trained, "whole": time.perf_counter() - started, "f1": scores.mean(), "rows": scores.tolist()}
 
 
 def best(context: str, offsets: list[Any], starts: Any, ends: Any) -> tuple[str, float]:
@@ -132,7 +134,7 @@ def run_tunesmith(given: argparse.Namespace) -> Row:
     import tunesmith  # noqa: PLC0415
 
     started = time.perf_counter()
-    rows = split(given.data)
+    rows = split(given.data, given.rows)
     with tempfile.TemporaryDirectory() as name:
         for part, own in rows.items():
             (Path(name) / f"{part}.jsonl").write_text("\n".join(map(json.dumps, own)), encoding="utf-8")
@@ -152,43 +154,23 @@ def run_tunesmith(given: argparse.Namespace) -> Row:
         raise SystemExit(f"{len(missing)} test questions were not answered, such as {missing[0]}")
     found = [table[row["id"]] or "" for row in rows["test"]]
     scores = answers.scored(found, [row["answers"]["text"] for row in rows["test"]])[:, 1]
-    return {"train": report["training"]["seconds"], "whole": whole, "f1": scores.tolist()}
+    return {"train": report["training"]["seconds"], "whole": whole, "f1": scores.mean(), "rows": scores.tolist()}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", type=Path)
-    options.add_argument("--epochs", type=int, default=3)
-    options.add_argument("--batch", type=int, default=32)
-    options.add_argument("--rate", type=float, default=7.1e-5)
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--only", choices=["trainer", "tunesmith"])
-    options.add_argument("--seed", type=int, default=0)
+    options = side_by_side.options(__doc__, ["tunesmith", "trainer"], epochs=3, rate=7.1e-5)
+    options.add_argument("--rows", type=int, help="of train at most; absent, all")
     given = options.parse_args()
-    if given.only:
-        print(json.dumps((run_trainer if given.only == "trainer" else run_tunesmith)(given)))
-        return
-    found: dict[str, list[Row]] = {"tunesmith": [], "trainer": []}
-    own = ["--epochs", str(given.epochs), "--batch", str(given.batch), "--rate", str(given.rate)]
-    for seed in range(given.seeds):
-        for name, runs in found.items():
-            command = [sys.executable, __file__, str(given.data), *own, "--only", name, "--seed", str(seed)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
-            shown = {key: value for key, value in runs[-1].items() if key != "f1"}
-            print(name, seed, statistics.mean(runs[-1]["f1"]), shown, file=sys.stderr, flush=True)
-    print("| contestant | F1 of each seed | mean | training | whole |\n| --- | --- | --- | --- | --- |")
-    for name, runs in found.items():
-        means = [statistics.mean(one["f1"]) for one in runs]
-        took = {key: statistics.mean(one[key] for one in runs) for key in ("train", "whole")}
-        each = ", ".join(f"{100 * one:.1f}" for one in means)
-        print(
-            f"| {name} | {each} | {100 * statistics.mean(means):.1f} % | {took['train']:.0f} s | {took['whole']:.0f} s |"
-        )
-    gains = np.mean([one["f1"] for one in found["tunesmith"]], 0) - np.mean([one["f1"] for one in found["trainer"]], 0)
-    drawn = np.random.default_rng(0).choice(gains, (2000, len(gains))).mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    print(f"\nTunesmith above the Trainer by {100 * gains.mean():+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}).")
+    contests = {"tunesmith": run_tunesmith, "trainer": run_trainer}
+    found = side_by_side.run(given, lambda given, name: contests[name](given))
+    columns = {
+        "F1 of each seed": side_by_side.each("f1", scale=100),
+        "mean": side_by_side.mean("f1", "{:.1f} %", 100),
+        "training": side_by_side.mean("train"),
+        "whole": side_by_side.mean("whole"),
+    }
+    side_by_side.table(found, columns)
+    side_by_side.told(found, np.mean)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ import argparse
 import csv
 import json
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import side_by_side
 from trainer_setup import faster, schedule
 
 
@@ -36,12 +35,9 @@ def rows_of(data: Path) -> dict[str, list[tuple[Path, str]]]:
 
 
 def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
-    import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
-
-    from tunesmith.metrics.classification import single_label  # noqa: PLC0415
 
     started = time.perf_counter()
     splits = rows_of(given.data)
@@ -79,25 +75,29 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
     more = faster() if best else {"dataloader_num_workers": 1}
     arguments = transformers.TrainingArguments(**schedule(given), **more, metric_for_best_model="macro_f1")
 
-    def measured(found: Any) -> dict[str, float]:
-        shares = torch.from_numpy(found[0]).softmax(-1).numpy()
-        return {"macro_f1": single_label(np.asarray(found[1]), shares)["macro_f1"]}
-
     trainer = transformers.Trainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],
         eval_dataset=data["validation"],
-        compute_metrics=measured,
+        compute_metrics=lambda found: {"macro_f1": macro_f1(np.stack([found[1], found[0].argmax(-1)], 1))},
     )
     begun = time.perf_counter()
     trainer.train()
     trained = time.perf_counter() - begun
-    score = trainer.evaluate(data["test"])["eval_macro_f1"]
-    return {"train": trained, "whole": time.perf_counter() - started, "score": score, "images": len(data["train"])}
+    found = trainer.predict(data["test"])
+    return {
+        "train": trained,
+        "whole": time.perf_counter() - started,
+        "rows": np.stack([found.label_ids, found.predictions.argmax(-1)], 1).tolist(),
+        "images": given.epochs * len(data["train"]) / trained,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
+    import pyarrow.parquet  # noqa: PLC0415
+
     import tunesmith  # noqa: PLC0415
 
     started = time.perf_counter()
@@ -114,57 +114,52 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = tunesmith.finetune(settings, run=Path(folder) / "run")
         report = json.loads(run.report.read_text())
-    score = report["metrics"]["test"]["macro_f1"]["value"]
-    seconds, images = report["training"]["seconds"], report["data"]["train"]
-    return {"train": seconds, "whole": time.perf_counter() - started, "score": score, "images": images}
+        table = pyarrow.parquet.read_table(run.predictions).to_pylist()
+    table.sort(key=lambda row: int(row["id"].split(":")[1]))
+    labels = sorted({label for _, label in rows_of(given.data)["train"]})
+    seconds = report["training"]["seconds"]
+    rows = [[labels.index(row["truth"]), labels.index(row["prediction"])] for row in table]
+    if abs(macro_f1(rows) - report["metrics"]["test"]["macro_f1"]["value"]) > 1e-9:
+        raise SystemExit("the figure of the report is not that of its predictions")
+    return {
+        "train": seconds,
+        "whole": time.perf_counter() - started,
+        "rows": rows,
+        "images": report["training"]["epochs"] * report["data"]["train"] / seconds,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
-def contest(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """One contestant in a fresh process."""
-    fixed = ["--epochs", str(given.epochs), "--batch", str(given.batch), "--rate", str(given.rate)]
-    fixed += ["--size", str(given.size)] if given.size else []
-    command = [sys.executable, __file__, str(given.data), "--model", str(given.model), *fixed]
-    done = subprocess.run([*command, "--only", name, "--seed", str(seed)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
+def macro_f1(rows: Any) -> float:
+    """Of (rows, 2) true and found classes; a class that no row has and none was told does not count."""
+    truth, told = np.asarray(rows).T
+    right = [2 * ((truth == one) & (told == one)).sum() for one in np.union1d(truth, told)]
+    either = [(truth == one).sum() + (told == one).sum() for one in np.union1d(truth, told)]
+    return float(np.mean(np.divide(right, either)))
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", type=Path)
+    names = ["tunesmith", "best", "tutorial"]
+    options = side_by_side.options(__doc__, names, epochs=5, rate=1e-4, batch=16)
     options.add_argument("--model", type=Path, required=True)
-    options.add_argument("--epochs", type=int, default=5)
-    options.add_argument("--batch", type=int, default=16)
-    options.add_argument("--rate", type=float, default=1e-4)
     options.add_argument("--size", type=int, help="of the images, in pixels; absent, as the weights come")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--contestants", nargs="+", default=["tunesmith", "best", "tutorial"])
-    options.add_argument("--only")
-    options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
-    if given.only:
-        found = run_tunesmith(given) if given.only == "tunesmith" else run_trainer(given, given.only)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(found | {"peak": peak}))
-        return
-    print("| contestant | macro-F1 of each seed | mean | training | images a second | whole | peak memory |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in given.contestants:
-        runs = [contest(given, name, seed) for seed in range(given.seeds)]
-        train, whole = (statistics.mean(run[key] for run in runs) for key in ("train", "whole"))
-        speed = given.epochs * runs[0]["images"] / train
-        scores = [run["score"] for run in runs]
-        told = ", ".join(f"{score:.3f}" for score in scores)
-        peak = max(run["peak"] for run in runs) / 1e9
-        cells = [
-            name,
-            told,
-            f"{statistics.mean(scores):.3f}",
-            f"{train:.1f} s",
-            f"{speed:.0f}",
-            f"{whole:.0f} s",
-            f"{peak:.2f} GB",
-        ]
-        print(f"| {' | '.join(cells)} |", flush=True)
+    found = side_by_side.run(
+        given, lambda given, name: run_tunesmith(given) if name == "tunesmith" else run_trainer(given, name)
+    )
+    for runs in found.values():
+        for run in runs:
+            run["score"] = macro_f1(run["rows"])
+    columns = {
+        "macro-F1 of each seed": side_by_side.each("score", "{:.3f}"),
+        "mean": side_by_side.mean("score", "{:.3f}"),
+        "training": side_by_side.mean("train"),
+        "images a second": side_by_side.mean("images", "{:.0f}"),
+        "whole": side_by_side.mean("whole"),
+        "peak memory": side_by_side.mean("peak", "{:.2f} GB", 1e-9),
+    }
+    side_by_side.table(found, columns)
+    side_by_side.told(found, macro_f1, scale=1)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import side_by_side
 from trainer_setup import faster, schedule
 
 CONTESTANTS = ("tunesmith", "tunesmith-packed", "trainer", "sft", "sft-packed")
@@ -38,19 +38,51 @@ def settings_of(given: argparse.Namespace, *, packed: bool) -> dict[str, Any]:
 
 
 def run_tunesmith(given: argparse.Namespace, *, packed: bool) -> dict[str, Any]:
+    import transformers  # noqa: PLC0415
+
     import tunesmith  # noqa: PLC0415
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         run = tunesmith.finetune(settings_of(given, packed=packed), run=Path(name) / "run")
         report = json.loads(run.report.read_text())
+        whole = time.perf_counter() - started
+        ready = prepared(given)
+        rows = measured(ready, transformers.AutoModelForCausalLM.from_pretrained(run.model).state_dict())
+    told = report["metrics"]["test"]["perplexity"]["value"]
+    if abs(perplexity(rows) / told - 1) > 1e-2:  # bf16 is not the same in batches of other lengths
+        raise SystemExit(f"the report says {told}, the saved model has {perplexity(rows)}")
     return {
-        "tokens": report["training"]["epochs"] * tokens_of(given) / report["training"]["seconds"],
+        "tokens": report["training"]["epochs"] * len(ready.train.ids) / report["training"]["seconds"],
         "train": report["training"]["seconds"],
-        "whole": time.perf_counter() - started,
-        "perplexity": report["metrics"]["test"]["perplexity"]["value"],
+        "whole": whole,
+        "rows": rows,
         "memory": report["training"]["peak_memory_bytes"],
     }
+
+
+def prepared(given: argparse.Namespace) -> Any:
+    import torch  # noqa: PLC0415
+
+    from tunesmith import prepare, settings  # noqa: PLC0415
+
+    wanted = settings.parse(settings_of(given, packed=False))
+    return prepare.prepare(wanted, Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None)
+
+
+def measured(ready: Any, weights: Any) -> list[list[float]]:
+    """(test rows, 2): the summed loss of each row's answer, and its tokens."""
+    from tunesmith.models.forward import logits  # noqa: PLC0415
+
+    ready.model.module.load_state_dict(weights)
+    test = ready.task.encode(ready.dataset.splits["test"], ready.model)
+    losses = logits(ready.task, ready.model, test, "bf16" if faster()["bf16"] else "fp32")[:, 0]
+    return np.stack([losses, test.by_row], 1).tolist()  # type: ignore[no-any-return]
+
+
+def perplexity(rows: Any) -> float:
+    loss, tokens = np.asarray(rows).sum(0)
+    return float(np.exp(loss / tokens))
 
 
 def rows_of(examples: Any) -> list[dict[str, list[int]]]:
@@ -63,17 +95,6 @@ def rows_of(examples: Any) -> list[dict[str, list[int]]]:
     return rows
 
 
-def tokens_of(given: argparse.Namespace) -> int:
-    """Of all training rows."""
-    import torch  # noqa: PLC0415
-
-    from tunesmith import prepare, settings  # noqa: PLC0415
-
-    wanted = settings.parse(settings_of(given, packed=False))
-    ready = prepare.prepare(wanted, Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None)
-    return len(ready.train.ids)  # type: ignore[attr-defined]
-
-
 def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     import resource  # noqa: PLC0415
 
@@ -81,13 +102,8 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    from tunesmith import prepare, settings  # noqa: PLC0415
-    from tunesmith.models.forward import logits  # noqa: PLC0415
-
     started = time.perf_counter()
-    ready = prepare.prepare(
-        settings.parse(settings_of(given, packed=False)), Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None
-    )
+    ready = prepared(given)
     model = transformers.AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
     tokenizer = ready.model.processor
     shared = schedule(given) | faster() | {"per_device_eval_batch_size": 32}
@@ -119,59 +135,38 @@ def run_other(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     trainer.train()
     trained = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    ready.model.module.load_state_dict(trainer.model.state_dict())
-    test = ready.task.encode(ready.dataset.splits["test"], ready.model)
-    scores = ready.task.score(test, logits(ready.task, ready.model, test, "bf16" if shared["bf16"] else "fp32"))
     return {
         "tokens": given.epochs * len(train.ids) / trained,
         "train": trained,
         "whole": time.perf_counter() - started,
-        "perplexity": scores["perplexity"],
+        "rows": measured(ready, trainer.model.state_dict()),
         "memory": peak,
     }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", type=Path)
+    options = side_by_side.options(__doc__, CONTESTANTS, epochs=3, rate=5e-4, batch=16)
     options.add_argument("--model", type=Path, required=True)
-    options.add_argument("--seeds", type=int, default=1)
-    options.add_argument("--epochs", type=int, default=3)
-    options.add_argument("--batch", type=int, default=16)
-    options.add_argument("--rate", type=float, default=5e-4)
-    options.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
-    options.add_argument("--seed", type=int, help=argparse.SUPPRESS)
-    options.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.one:
-        own = given.one.startswith("tunesmith")
-        packed = given.one.endswith("packed")
-        print(json.dumps(run_tunesmith(given, packed=packed) if own else run_other(given, given.one)))
-        return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in given.contestants}
-    for seed in range(given.seeds):
-        for name in given.contestants:
-            done = subprocess.run(
-                [sys.executable, *sys.argv, "--one", name, "--seed", str(seed)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise SystemExit(
-                    f"{name}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no message'}"
-                )
-            found[name].append(json.loads(done.stdout.strip().splitlines()[-1]))
-            print(name, seed, found[name][-1], file=sys.stderr, flush=True)
-    print("| contestant | perplexity of each seed | mean | training | whole | peak memory |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, runs in found.items():
-        each = ", ".join(f"{run['perplexity']:.1f}" for run in runs)
-        mean = {key: statistics.mean(run[key] for run in runs) for key in ("perplexity", "train", "whole", "memory")}
-        print(
-            f"| {name} | {each} | {mean['perplexity']:.1f} | {mean['train']:.0f} s | {mean['whole']:.0f} s "
-            f"| {mean['memory'] / 1e9:.2f} GB |"
-        )
+
+    def contest(given: argparse.Namespace, name: str) -> dict[str, Any]:
+        if side_by_side.ours(name):
+            return run_tunesmith(given, packed=name.endswith("packed"))
+        return run_other(given, name)
+
+    found = side_by_side.run(options.parse_args(), contest)
+    for runs in found.values():
+        for run in runs:
+            run["perplexity"] = perplexity(run["rows"])
+    columns = {
+        "perplexity of each seed": side_by_side.each("perplexity"),
+        "mean": side_by_side.mean("perplexity", "{:.1f}"),
+        "training": side_by_side.mean("train"),
+        "tokens a second": side_by_side.mean("tokens", "{:,.0f}"),
+        "whole": side_by_side.mean("whole"),
+        "peak memory": side_by_side.mean("memory", "{:.2f} GB", 1e-9),
+    }
+    side_by_side.table(found, columns)
+    side_by_side.told(found, perplexity, scale=1)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import side_by_side
 from trainer_setup import faster, schedule
 
 Texts = tuple[list[list[str]], list[list[str]]]
@@ -42,15 +41,24 @@ def read(path: Path) -> Texts:
     return [one for one in words if one], [one for one in tags if one]
 
 
-def scored(truth: list[list[str]], found: list[list[str]]) -> float:
+def entities(tags: list[str]) -> set[tuple[str, int, int]]:
     """As run_ner has it: a stray I begins an entity, which is kinder than the strict reading."""
-    from seqeval.metrics import f1_score  # type: ignore[import-untyped]  # noqa: PLC0415
+    from seqeval.metrics.sequence_labeling import get_entities  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    return float(f1_score(truth, found))
+    return set(get_entities(tags))
+
+
+def counted(truth: list[set[Any]], found: list[set[Any]]) -> list[list[int]]:
+    """(texts, 3): entities found rightly, found, and there."""
+    return [[len(one & other), len(other), len(one)] for one, other in zip(truth, found, strict=True)]
+
+
+def f1_of(rows: Any) -> float:
+    right, found, there = np.asarray(rows).sum(0)
+    return float(2 * right / (found + there))
 
 
 def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
-    import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
@@ -76,13 +84,12 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
             rows.append({"input_ids": batch["input_ids"][row], "labels": labels})
         return rows
 
-    def f1(found: Any) -> dict[str, float]:
-        best = np.argmax(found[0], axis=2)
+    def judged(labels: Any, values: Any) -> list[list[int]]:
         pairs = [
             ([names[one] for one in truth[truth != -100]], [names[one] for one in row[truth != -100]])
-            for truth, row in zip(found[1], best, strict=True)
+            for truth, row in zip(labels, np.argmax(values, axis=2), strict=True)
         ]
-        return {"f1": scored([one for one, _ in pairs], [other for _, other in pairs])}
+        return counted([entities(one) for one, _ in pairs], [entities(other) for _, other in pairs])
 
     rows = {split: encoded(split) for split in SPLITS}
     torch.manual_seed(given.seed)
@@ -96,13 +103,14 @@ def run_trainer(given: argparse.Namespace) -> dict[str, Any]:
         train_dataset=rows["train"],
         eval_dataset=rows["validation"],
         data_collator=transformers.DataCollatorForTokenClassification(tokenizer),
-        compute_metrics=f1,
+        compute_metrics=lambda found: {"f1": f1_of(judged(found[1], found[0]))},
     )
     begun = time.perf_counter()
     trainer.train()
     trained = time.perf_counter() - begun
-    found = trainer.evaluate(rows["test"])["eval_f1"]
-    return {"train": trained, "whole": time.perf_counter() - started, "f1": found}
+    found = trainer.predict(rows["test"])
+    scores = judged(found.label_ids, found.predictions)
+    return {"train": trained, "whole": time.perf_counter() - started, "f1": f1_of(scores), "rows": scores}
 
 
 def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
@@ -123,48 +131,30 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
         report = json.loads(run.report.read_text())
         table = pyarrow.parquet.read_table(run.predictions).to_pylist()
     whole = time.perf_counter() - started
+    table.sort(key=lambda row: int(row["id"].split(":")[1]))
     truth, found = ([spelled(row[key]) for row in table] for key in ("truth", "entities"))
-    f1 = report["metrics"]["test"]["entity_f1"]["value"]
-    if abs(overlap(truth, found) - f1) > 1e-9:
+    scores = counted(truth, found)
+    if abs(f1_of(scores) - report["metrics"]["test"]["entity_f1"]["value"]) > 1e-9:
         raise SystemExit("the figure of the report is not that of its predictions")
-    return {"train": report["training"]["seconds"], "whole": whole, "f1": f1}
+    return {"train": report["training"]["seconds"], "whole": whole, "f1": f1_of(scores), "rows": scores}
 
 
 def spelled(entities: list[dict[str, Any]]) -> set[tuple[int, int, str]]:
     return {(one["start"], one["end"], one["label"]) for one in entities}
 
 
-def overlap(truth: list[set[Any]], found: list[set[Any]]) -> float:
-    right = sum(len(one & other) for one, other in zip(truth, found, strict=True))
-    return 2 * right / (sum(map(len, truth)) + sum(map(len, found)))
-
-
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", type=Path)
-    options.add_argument("--epochs", type=int, default=3)
-    options.add_argument("--batch", type=int, default=32)
-    options.add_argument("--rate", type=float, default=7.1e-5)
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--only", choices=["trainer", "tunesmith"])
-    options.add_argument("--seed", type=int, default=0)
-    given = options.parse_args()
-    if given.only:
-        print(json.dumps((run_trainer if given.only == "trainer" else run_tunesmith)(given)))
-        return
-    found: dict[str, list[dict[str, Any]]] = {"tunesmith": [], "trainer": []}
-    own = ["--epochs", str(given.epochs), "--batch", str(given.batch), "--rate", str(given.rate)]
-    for seed in range(given.seeds):
-        for name, runs in found.items():
-            command = [sys.executable, __file__, str(given.data), *own, "--only", name, "--seed", str(seed)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
-            print(name, seed, runs[-1], file=sys.stderr, flush=True)
-    print("| contestant | entity F1 of each seed | mean | training | whole |\n| --- | --- | --- | --- | --- |")
-    for name, runs in found.items():
-        mean = {key: statistics.mean(one[key] for one in runs) for key in runs[0]}
-        each = ", ".join(f"{100 * one['f1']:.1f}" for one in runs)
-        print(f"| {name} | {each} | {100 * mean['f1']:.1f} % | {mean['train']:.0f} s | {mean['whole']:.0f} s |")
+    given = side_by_side.options(__doc__, ["tunesmith", "trainer"], epochs=3, rate=7.1e-5).parse_args()
+    contests = {"tunesmith": run_tunesmith, "trainer": run_trainer}
+    found = side_by_side.run(given, lambda given, name: contests[name](given))
+    columns = {
+        "entity F1 of each seed": side_by_side.each("f1", scale=100),
+        "mean": side_by_side.mean("f1", "{:.1f} %", 100),
+        "training": side_by_side.mean("train"),
+        "whole": side_by_side.mean("whole"),
+    }
+    side_by_side.table(found, columns)
+    side_by_side.told(found, f1_of)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ NEW_RATE = 5
 """Times the rate that pre-trained weights bear."""
 HEAD_TIMES = {"linear": 1, "none": 1, "kept": 1, "replaced": 2, "new": 5}
 """Times the epochs, by what there is of the head at the start: one that is solved for is learned already."""
-PATIENCE, TIRED = 2, 5
-"""Epochs without a gain after which training stops; or a part of the epochs, where these are many."""
+PATIENCE, TIRED, CONVOLUTIONS_TIRED = 2, 5, 2
+"""Epochs without a gain after which training stops; or a part of the epochs, where these are many. At the rate that convolutions
+bear, validation falls at first and swings until the rate is low, so that they are given half of their epochs."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def choose(
             f"{', being made of convolutions,' if convolutions else ''} and batches have {batch} rows.{slower}"
         )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
-    patience = max(PATIENCE, epochs // TIRED) if wanted.patience == "auto" else wanted.patience
+    patience = max(PATIENCE, epochs // (CONVOLUTIONS_TIRED if convolutions else TIRED))
+    if wanted.patience != "auto":
+        patience = wanted.patience
     return Choices(epochs, bearable, BatchShape(batch, tokens), patience, _precision(facts, reasons), tuple(reasons))
 
 

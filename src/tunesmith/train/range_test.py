@@ -7,6 +7,7 @@ choose by width and batch are mostly well below; for a network that bears less t
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 
@@ -53,6 +54,9 @@ def affordable(job: Job) -> int:
 def range_test(job: Job) -> RangeTest | None:
     """Try the rates of the plan's last training phase; None where the run is too short for a
     test, or compares rows, of which a few have no loss like that of a whole step.
+
+    A step of fewer rows than the plan's is noisier, and bears less, by the root of the rows (Malladi et al. 2022, section 4):
+    so much lower are the rates that it tries, and what it finds is told for steps as the plan has them.
 
     The head is solved for first, on features that the run itself will use again. Weights and chance are afterwards what they
     were.
@@ -115,8 +119,9 @@ def _losses(
     ]
     losses: list[float] = []
     before = [_mean_loss(job, given, part) for part in parts]
+    bears = math.sqrt(min(1.0, rows / job.plan.batch.rows))
     for number, (factor, part) in enumerate(zip(factors, parts, strict=True)):
-        optimiser.set_rates(adamw, factor)
+        optimiser.set_rates(adamw, bears * factor)
         try:
             done = stepper.step(part, number)
         except TrainingError:
