@@ -236,6 +236,8 @@ class Plan:
     batch: BatchShape
     clip_norm: float = 1.0
     patience: int = 2
+    tests_rates: bool = True
+    """Whether a range test may lower the rates: what convolutions lose at first, they win back."""
     dropout: float | None = 0.0
     """None keeps what the model's configuration says."""
     adapter: Adapter | None = None

@@ -214,6 +214,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
         pace=found.task.pace,
         kept_apart=_kept_apart(found),
+        normalised=any(stage.chosen("norms") for stage in model.stages if stage.name.startswith("block ")),
     )
 
 

@@ -25,6 +25,19 @@ def test_convolutions_bear_more_and_get_longer() -> None:
     assert not any("made of convolutions" in reason for reason in blocks.reasons)
 
 
+def test_validation_of_convolutions_has_time_to_come_back() -> None:
+    """It falls at first at the rate that they bear, which a range test would take for a rate that is too high."""
+    blocks, convolutions = choose(IMAGES), choose(dataclasses.replace(IMAGES, linear_blocks=False))
+    assert (blocks.patience, convolutions.patience) == (2, 9)
+    assert (blocks.tests_rates, convolutions.tests_rates) == (True, False)
+    assert any("No range test" in reason for reason in convolutions.reasons)
+
+
+def test_convolutions_that_do_not_normalise_have_the_usual_rate_and_its_test() -> None:
+    plain = choose(dataclasses.replace(IMAGES, linear_blocks=False, normalised=False))
+    assert plain == choose(IMAGES)
+
+
 def test_what_the_head_reads_does_not_slow_convolutions_down() -> None:
     rates = {
         choose(dataclasses.replace(IMAGES, linear_blocks=False, hidden=hidden)).learning_rate for hidden in (64, 1_280)

@@ -90,6 +90,33 @@ def test_a_rate_that_tears_the_network_up_is_lowered(settings: dict[str, Any]) -
     assert "range test" in plan["reasons"][-1]
 
 
+def test_few_rows_a_step_are_no_reason_for_a_lower_rate(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The test's steps have fewer rows than the plan's, and bear less by the root of that: so it tries lower rates than it
+    tells."""
+    job = begin(settings | {"train": LONG}, tmp_path)
+    rates: list[float] = []
+    tried = range_test.optimiser.set_rates
+
+    def noted(adamw: Any, factor: float) -> None:
+        rates.append(factor)
+        tried(adamw, factor)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(range_test.optimiser, "set_rates", noted)
+        found = range_test.range_test(job)
+    assert found is not None
+    rows = affordable(job)
+    assert rows < job.plan.batch.rows
+    assert rates[0] == pytest.approx(range_test.LOWEST * (rows / job.plan.batch.rows) ** 0.5)
+
+
+def test_a_plan_may_want_no_test(settings: dict[str, Any], tmp_path: Path) -> None:
+    job = begin(settings | {"train": LONG}, tmp_path)
+    assert (
+        range_test.range_test(dataclasses.replace(job, plan=dataclasses.replace(job.plan, tests_rates=False))) is None
+    )
+
+
 def test_guards_that_look_back_do_not_hide_a_rate_that_is_too_high(settings: dict[str, Any], tmp_path: Path) -> None:
     found = []
     for guard in ({}, {"distil": 1.0, "l2_sp": 1.0}):

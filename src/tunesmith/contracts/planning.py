@@ -67,6 +67,8 @@ class Facts:
     """Times the usual learning rate that the loss of the task bears."""
     kept_apart: str | None = None
     """Why rows of validation cannot train too, even when nothing is left to choose by them; None where they can."""
+    normalised: bool = True
+    """Whether the blocks normalise what they put out."""
 
 
 class Method(Protocol):

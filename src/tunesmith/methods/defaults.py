@@ -27,8 +27,8 @@ NEW_RATE = 5
 HEAD_TIMES = {"linear": 1, "none": 1, "kept": 1, "replaced": 2, "new": 5}
 """Times the epochs, by what there is of the head at the start: one that is solved for is learned already."""
 PATIENCE, TIRED, CONVOLUTIONS_TIRED = 2, 5, 2
-"""Epochs without a gain after which training stops; or a part of the epochs, where these are many. At the rate that convolutions
-bear, validation falls at first and swings until the rate is low, so that they are given half of their epochs."""
+"""Epochs without a gain after which training stops; or a part of the epochs, where these are many. At the rate that
+convolutions bear, validation falls at first and swings until the rate is low, so that they are given half of theirs."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Choices:
     patience: int
     precision: Literal["bf16", "fp32"]
     reasons: tuple[str, ...]
+    tests_rates: bool = True
+    """Whether a range test may lower the rate."""
 
 
 def choose(
@@ -98,16 +100,24 @@ def choose(
             f"Learning rate {bearable:.2g}, as the network {'counts as' if convolutions else 'is'} {width} wide"
             f"{', being made of convolutions,' if convolutions else ''} and batches have {batch} rows.{slower}"
         )
+        if convolutions:
+            reasons.append(
+                "No range test lowers it: the loss of convolutions may go up at first, and comes down again."
+            )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     patience = max(PATIENCE, epochs // (CONVOLUTIONS_TIRED if convolutions else TIRED))
     if wanted.patience != "auto":
         patience = wanted.patience
-    return Choices(epochs, bearable, BatchShape(batch, tokens), patience, _precision(facts, reasons), tuple(reasons))
+    precision = _precision(facts, reasons)
+    return Choices(
+        epochs, bearable, BatchShape(batch, tokens), patience, precision, tuple(reasons), tests_rates=not convolutions
+    )
 
 
 def convolutional(facts: Facts) -> bool:
-    """Whether the rules for convolutions hold: there are no linear layers in the blocks, and the head is solved for."""
-    return not facts.linear_blocks and facts.head == "linear"
+    """Whether the rules for convolutions hold: there are no linear layers in the blocks, which normalise what they put out,
+    and the head is solved for."""
+    return not facts.linear_blocks and facts.normalised and facts.head == "linear"
 
 
 def new_rate(facts: Facts) -> float:

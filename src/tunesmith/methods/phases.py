@@ -101,6 +101,7 @@ def assemble(
         batch=batch,
         clip_norm=wanted.clip_norm,
         patience=choices.patience,
+        tests_rates=choices.tests_rates,
         dropout=None if wanted.dropout == "model" else wanted.dropout,
         cache=cache,
         views=views,

@@ -52,8 +52,8 @@ def affordable(job: Job) -> int:
 
 
 def range_test(job: Job) -> RangeTest | None:
-    """Try the rates of the plan's last training phase; None where the run is too short for a
-    test, or compares rows, of which a few have no loss like that of a whole step.
+    """Try the rates of the plan's last training phase; None where the plan wants no test, the run is too short for one, or
+    rows are compared, of which a few have no loss like that of a whole step.
 
     A step of fewer rows than the plan's is noisier, and bears less, by the root of the rows (Malladi et al. 2022, section 4):
     so much lower are the rates that it tries, and what it finds is told for steps as the plan has them.
@@ -62,7 +62,7 @@ def range_test(job: Job) -> RangeTest | None:
     were.
     """
     rows = affordable(job)
-    if not rows or job.plan.phases[-1].head != "train" or job.plan.phases[-1].compares:
+    if not rows or not job.plan.tests_rates or job.plan.phases[-1].head != "train" or job.plan.phases[-1].compares:
         return None
     began = time.perf_counter()
     kept, chance = copy_of(of(job.model.module)), torch.get_rng_state()
