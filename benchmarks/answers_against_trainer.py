@@ -1,5 +1,5 @@
 """Answers in passages: Tunesmith's `full` against transformers' Trainer as its run_qa example sets it up; same weights,
-questions, epochs, batches and rate, one run.
+questions, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
 
     python benchmarks/answers_against_trainer.py ../shared/data/restaurant8k --seeds 3
 
@@ -99,6 +99,8 @@ def run_trainer(given: argparse.Namespace) -> Row:
     trainer.train()
     trained = time.perf_counter() - begun
 
+    trainer.args.train_sampling_strategy = "sequential"  # grouped by length, rows would be told in another order
+
     def found(name: str) -> list[tuple[str, float]]:
         """The best span of each question, and by how much no answer is likelier."""
         starts, ends = trainer.predict(features[name][0]).predictions[:2]
@@ -114,7 +116,12 @@ def run_trainer(given: argparse.Namespace) -> Row:
 
     fitted = max(margins[:: max(1, len(margins) // 50)], key=lambda one: f1(held, "validation", one).mean())
     scores = f1(found("test"), "test", fitted)
-    return {"train": trained, "whole": time.perf_counter() - started, "f1": scores.mean(), "rows": scores.tolist()}
+    return {
+        "train": trained,
+        "whole": time.perf_counter() - started,
+        "f1": scores.mean(),
+        "rows": told(scores, rows["test"]),
+    }
 
 
 def best(context: str, offsets: list[Any], starts: Any, ends: Any) -> tuple[str, float]:
@@ -154,7 +161,17 @@ def run_tunesmith(given: argparse.Namespace) -> Row:
         raise SystemExit(f"{len(missing)} test questions were not answered, such as {missing[0]}")
     found = [table[row["id"]] or "" for row in rows["test"]]
     scores = answers.scored(found, [row["answers"]["text"] for row in rows["test"]])[:, 1]
-    return {"train": report["training"]["seconds"], "whole": whole, "f1": scores.mean(), "rows": scores.tolist()}
+    return {
+        "train": report["training"]["seconds"],
+        "whole": whole,
+        "f1": scores.mean(),
+        "rows": told(scores, rows["test"]),
+    }
+
+
+def told(scores: np.ndarray[Any, Any], rows: list[Row]) -> list[list[float]]:
+    """(rows, 2): F1, and how long the true answer is."""
+    return [[float(one), len("".join(row["answers"]["text"][:1]))] for one, row in zip(scores, rows, strict=True)]
 
 
 def main() -> None:
@@ -170,7 +187,7 @@ def main() -> None:
         "whole": side_by_side.mean("whole"),
     }
     side_by_side.table(found, columns)
-    side_by_side.told(found, np.mean)
+    side_by_side.told(found, lambda rows: float(rows[:, 0].mean()), truth=1)
 
 
 if __name__ == "__main__":

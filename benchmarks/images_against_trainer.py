@@ -1,10 +1,11 @@
-"""Image classification: Tunesmith's `full` against transformers' Trainer; same weights, images, epochs, batches, one run.
+"""Image classification: Tunesmith's `full` against transformers' Trainer; same weights, images, batches, one run.
 
     python benchmarks/images_against_trainer.py DATA/magnetic-tile --model WEIGHTS/mobilenet-v2-1.0-224 --seeds 3
 
 DATA holds splits.csv with the columns file, label and split. Each contestant runs in a process of its own. The Trainer has
 two set-ups: *tutorial* (fp32, images read and processed when needed, as tutorials do) and *best* (native bf16, images
-processed once and kept as tensors, warm-up). Both take the rate at which Tunesmith trains, and keep the best epoch.
+processed once and kept as tensors, warm-up). Both take the rate and the
+number of epochs that Tunesmith has, unless --trainer-rate and --trainer-epochs say others, and keep the best epoch.
 Batch normalisation of *best* takes a tenth of each batch into its statistics, as torch does by itself; some networks come
 with another share from transformers, MobileNet with 0.997, and what is then measured has the statistics of the last batch.
 """
@@ -61,10 +62,11 @@ def run_trainer(given: argparse.Namespace, setup: str) -> dict[str, Any]:
         def __getitem__(self, place: int) -> dict[str, Any]:
             return self.kept[place] if self.kept else self.read(place)
 
-    data = {name: Images(rows) for name, rows in splits.items()}
     if given.size:
         processor.size = {"height": given.size, "width": given.size}
         processor.do_center_crop = False
+    data = {name: Images(rows) for name, rows in splits.items()}
+    torch.manual_seed(given.seed)
     model = transformers.AutoModelForImageClassification.from_pretrained(
         given.model, num_labels=len(labels), ignore_mismatched_sizes=True
     )
@@ -156,10 +158,10 @@ def main() -> None:
         "training": side_by_side.mean("train"),
         "images a second": side_by_side.mean("images", "{:.0f}"),
         "whole": side_by_side.mean("whole"),
-        "peak memory": side_by_side.mean("peak", "{:.2f} GB", 1e-9),
+        "peak memory": side_by_side.most("peak", "{:.2f} GB", 1e-9),
     }
     side_by_side.table(found, columns)
-    side_by_side.told(found, macro_f1, scale=1)
+    side_by_side.told(found, macro_f1, truth=0, form="{:+.3f}", scale=1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import random
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +63,20 @@ def one(given: argparse.Namespace, model: Path, method: str, count: int, seed: i
     return report
 
 
-def plot(points: dict[tuple[str, str], dict[int, list[float]]], counts: list[int]) -> str:
+def plot(points: Mapping[tuple[str, str], Mapping[int, list[float]]], counts: list[int]) -> str:
     """An SVG: macro-F1 over images a class; each line a network and where it began, the seeds as dots."""
-    width, height, left, bottom = 640, 340, 50, 44
+    width, height, left, bottom = 700, 340, 50, 44
     shades = ["#0b6e5f", "#b4432f", "#2b5797", "#a3761d"]
 
     def across(place: int) -> float:
-        return left + 40 + place * (width - left - 260) / max(1, len(counts) - 1)
+        return left + 40 + place * (width - left - 320) / max(1, len(counts) - 1)
 
     def up(value: float) -> float:
         return height - bottom - value * (height - bottom - 14)
 
-    middle = (width - 180 + left) / 2
+    middle = (width - 240 + left) / 2
     parts = [
-        f'<path d="M{left} 10V{height - bottom}H{width - 180}" fill="none" stroke="#888"/>',
+        f'<path d="M{left} 10V{height - bottom}H{width - 240}" fill="none" stroke="#888"/>',
         f'<text x="{middle:.0f}" y="{height - 6}" text-anchor="middle">training images a class, at most</text>',
         *(
             f'<text x="{across(place):.0f}" y="{height - bottom + 16}" text-anchor="middle">{count or "all"}</text>'
@@ -83,10 +84,11 @@ def plot(points: dict[tuple[str, str], dict[int, list[float]]], counts: list[int
         ),
         *(
             f'<text x="{left - 6}" y="{up(tick) + 4:.0f}" text-anchor="end">{tick:g}</text>'
-            f'<path d="M{left} {up(tick):.0f}H{width - 180}" stroke="#ddd"/>'
+            f'<path d="M{left} {up(tick):.0f}H{width - 240}" stroke="#ddd"/>'
             for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
         ),
     ]
+    names: list[tuple[float, str]] = []
     for number, ((model, method), found) in enumerate(points.items()):
         shade = shades[number % len(shades)]
         means = [(across(place), up(statistics.mean(found[count]))) for place, count in enumerate(counts)]
@@ -99,9 +101,11 @@ def plot(points: dict[tuple[str, str], dict[int, list[float]]], counts: list[int
             for value in found[count]
         ]
         what = "from scratch" if method == "scratch" else "fine-tuned"
-        parts.append(
-            f'<text x="{means[-1][0] + 10:.0f}" y="{means[-1][1] + 4:.0f}" fill="{shade}">{model}, {what}</text>'
-        )
+        names.append((means[-1][1] + 4, f'fill="{shade}">{model}, {what}</text>'))
+    below = -float("inf")
+    for level, name in sorted(names):  # from the top down, none on top of another
+        below = max(level, below + 15)
+        parts.append(f'<text x="{across(len(counts) - 1) + 12:.0f}" y="{below:.0f}" {name}')
     style = 'font-family="sans-serif" font-size="12" fill="#333"'
     body = f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {style}>{body}</svg>\n'

@@ -42,7 +42,7 @@ def run(given: argparse.Namespace, contest: Callable[[argparse.Namespace, str], 
         if not ours(given.only):
             given.epochs = given.trainer_epochs or given.epochs
             given.rate = given.trainer_rate or given.rate
-        print(json.dumps(contest(given, given.only)))
+        print(json.dumps(contest(given, given.only) | {"epochs": given.epochs, "rate": given.rate}))
         raise SystemExit
     found: dict[str, list[Found]] = {name: [] for name in given.contestants}
     for seed in range(given.seeds):
@@ -62,47 +62,67 @@ def ours(name: str) -> bool:
 
 
 def table(found: Mapping[str, list[Found]], columns: Mapping[str, Callable[[list[Found]], str]]) -> None:
-    print(f"| contestant | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 1)}")
+    print(f"| contestant | epochs | rate | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 3)}")
     for name, runs in found.items():
-        print(f"| {name} | {' | '.join(column(runs) for column in columns.values())} |")
+        cells = [name, f"{runs[0]['epochs']}", f"{runs[0]['rate']:g}", *(column(runs) for column in columns.values())]
+        print(f"| {' | '.join(cells)} |")
 
 
 def mean(key: str, form: str = "{:.0f} s", scale: float = 1) -> Callable[[list[Found]], str]:
     return lambda runs: form.format(scale * statistics.mean(run[key] for run in runs))
 
 
+def most(key: str, form: str, scale: float = 1) -> Callable[[list[Found]], str]:
+    return lambda runs: form.format(scale * max(run[key] for run in runs))
+
+
 def each(key: str, form: str = "{:.1f}", scale: float = 1) -> Callable[[list[Found]], str]:
     return lambda runs: ", ".join(form.format(scale * run[key]) for run in runs)
 
 
-def apart(ours: Sequence[Rows], theirs: Sequence[Rows], figure: Callable[[Any], float]) -> tuple[float, float, float]:
+def apart(
+    ours: Sequence[Rows], theirs: Sequence[Rows], figure: Callable[[Any], float], truth: int
+) -> tuple[float, float, float]:
     """The difference of two contestants' mean figures over seeds, and the 95 % interval of it by test row: every resample
-    draws the same rows for both contestants and for all seeds."""
-    own, other = ([np.asarray(rows) for rows in runs] for runs in (ours, theirs))
-    count = len(own[0])
-    assert all(len(rows) == count for rows in (*own, *other)), "contestants have other test rows"
+    draws the same rows for both contestants and for all seeds.
+
+    Args:
+        ours: by seed, (test rows, numbers).
+        truth: the column that says what is true of a row, by which rows of all runs must agree.
+    """
+    own, other = ([np.asarray(rows, dtype=float) for rows in runs] for runs in (ours, theirs))
+    if any(not np.array_equal(rows[:, truth], own[0][:, truth]) for rows in (*own, *other)):
+        raise SystemExit("The contestants' rows are not the same, or not in the same order.")
 
     def gain(places: Any) -> float:
         return statistics.mean(figure(rows[places]) for rows in own) - statistics.mean(
             figure(rows[places]) for rows in other
         )
 
-    drawn = np.random.default_rng(0)
+    drawn, count = np.random.default_rng(0), len(own[0])
     low, high = np.percentile([gain(drawn.integers(count, size=count)) for _ in range(RESAMPLES)], [2.5, 97.5])
     return gain(np.arange(count)), float(low), float(high)
 
 
-def told(found: Mapping[str, list[Found]], figure: Callable[[Any], float], *, scale: float = 100) -> None:
-    """How far the first contestant is above each other one, and which share of its time it took."""
+def told(
+    found: Mapping[str, list[Found]],
+    figure: Callable[[Any], float],
+    *,
+    truth: int,
+    form: str = "{:+.1f}",
+    scale: float = 100,
+    less: bool = False,
+) -> None:
+    """How far the first contestant is from each other one, and which share of its time it took."""
     first, *others = found
     for name in others:
         own, other = ([run["rows"] for run in found[one]] for one in (first, name))
-        gain, low, high = (scale * value for value in apart(own, other, figure))
+        gain, low, high = (form.format(scale * value) for value in apart(own, other, figure, truth))
         share = {
             key: statistics.mean(run[key] for run in found[first]) / statistics.mean(run[key] for run in found[name])
             for key in ("train", "whole")
         }
         print(
-            f"\n{first} against {name}: {gain:+.2f} ({low:+.2f} to {high:+.2f}), {share['train']:.2f} of its training time,"
-            f" {share['whole']:.2f} of the whole."
+            f"\n{first} against {name}: {gain} ({low} to {high}{', less is better' if less else ''}), "
+            f"{share['train']:.2f} of its training time, {share['whole']:.2f} of the whole."
         )

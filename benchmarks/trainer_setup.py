@@ -8,8 +8,8 @@ from typing import Any
 
 
 def schedule(given: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of TrainingArguments: the same epochs, batches, rate and seed as ours; the epoch that is best on validation
-    is kept."""
+    """Arguments of TrainingArguments: batches and seed as ours, epochs and rate as side_by_side gives them; the epoch that is
+    best on validation is kept."""
     return {
         "output_dir": tempfile.mkdtemp(),
         "num_train_epochs": given.epochs,
