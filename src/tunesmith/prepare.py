@@ -19,7 +19,7 @@ from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
 from tunesmith.methods.changes import changed
 from tunesmith.methods.defaults import precision_for
-from tunesmith.models import adapters, heads, precision
+from tunesmith.models import adapters, blocks, heads, precision
 from tunesmith.plans import Frontier, Plan
 from tunesmith.registry import make
 from tunesmith.run import scratch
@@ -214,7 +214,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),
         pace=found.task.pace,
         kept_apart=_kept_apart(found),
-        normalised=any(stage.chosen("norms") for stage in model.stages if stage.name.startswith("block ")),
+        normalised=blocks.normalise(model.module, model.blocks),
     )
 
 

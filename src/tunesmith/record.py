@@ -76,7 +76,7 @@ def tried_out(
 
 
 def tests_rates(ready: Prepared) -> bool:
-    """Whether learning rates are checked by a range test: those that the user sets are not."""
+    """Whether learning rates are checked by a range test, where the plan wants one: those that the user sets are not."""
     return ready.settings.train.learning_rate == "auto"
 
 

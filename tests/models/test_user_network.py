@@ -118,6 +118,24 @@ def given(nets: str, folder: Path, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def test_whether_its_convolutions_normalise_decides_what_they_bear(nets: str, tmp_path: Path) -> None:
+    more = {"train": {"precision": "fp32"}, "data": str(write_images(tmp_path / "many", 450))}  # enough for a test
+    small, fresh, few = (
+        tunesmith.plan(given(nets, tmp_path, method=method, **more)) for method in ("full", "scratch", "norm-only")
+    )
+    plain = tunesmith.plan(given(nets, tmp_path, method="full", model={"python": f"{nets}:plain", "size": 16}, **more))
+    assert small["patience"] == small["phases"][-1]["epochs"] // 2
+    assert "range_test" not in small
+    assert any("made of convolutions" in reason for reason in small["reasons"])
+    assert plain["patience"] < plain["phases"][-1]["epochs"] // 2
+    assert "range_test" in plain
+    assert not any("made of convolutions" in reason for reason in plain["reasons"])
+    assert fresh["patience"] == fresh["phases"][-1]["epochs"]
+    assert all(
+        "range_test" in one and not any("No range" in reason for reason in one["reasons"]) for one in (fresh, few)
+    )
+
+
 @pytest.mark.reopens
 def test_a_run_leaves_a_state_dict_that_the_users_own_module_takes(nets: str, tmp_path: Path) -> None:
     done = tunesmith.finetune(given(nets, tmp_path, method="full"), run=tmp_path / "run")

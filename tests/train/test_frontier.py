@@ -155,6 +155,10 @@ def test_a_curve_that_fell_below_the_probe_climbs_from_where_it_fell_to() -> Non
     watch = Watch([entry("probe", 0.65, epochs=0), entry("full", 0.8)], until=float("inf"))
     assert watch.after_epoch(curve(0.42, 0.52, 0.6), 5) is None
     assert watch.after_epoch(curve(0.42, 0.52, 0.6), 1) is not None
+    sank = curve(0.6, 0.48, 0.4, 0.45, 0.5, 0.53)  # convolutions may fall for longer
+    assert watch.after_epoch(sank, 12) is None
+    assert watch.after_epoch(sank, 4) is not None
+    assert watch.after_epoch(curve(0.6, 0.55, 0.5), 6) is not None  # nothing climbs yet
 
 
 def test_plans_that_cannot_fit_are_spared_their_trials(several: dict[str, Any], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tunesmith.contracts import Facts, Loading, Stage
 from tunesmith.errors import SettingsError
-from tunesmith.methods.defaults import Choices, choose
+from tunesmith.methods.defaults import Choices, choose, patience
 from tunesmith.methods.phases import assemble, solved_head, trained
 from tunesmith.plans import HEAD, Comparison, Plan, Refit
 from tunesmith.settings import Strict, switch
@@ -108,11 +108,14 @@ def _choices(facts: Facts) -> Choices:
     if wanted.epochs == "auto" and (least := math.ceil(STEPS / math.ceil(facts.pieces / choices.batch.rows))) > epochs:
         reasons.append(f"{least} epochs instead, so that there are {STEPS} steps.")
         epochs = least
-    patience = choices.patience
-    if wanted.patience == "auto" and _few(facts):
+    if wanted.patience != "auto":
+        waits = wanted.patience
+    elif _few(facts):
         reasons.append("No epoch is left out, as so few rows a class leave few to validate by; the best one is kept.")
-        patience = epochs
-    return dataclasses.replace(choices, epochs=epochs, patience=patience, reasons=tuple(reasons))
+        waits = epochs
+    else:
+        waits = patience(facts, epochs)
+    return dataclasses.replace(choices, epochs=epochs, patience=waits, reasons=tuple(reasons))
 
 
 def _few(facts: Facts) -> bool:

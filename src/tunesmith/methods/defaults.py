@@ -20,6 +20,9 @@ CONVOLUTIONS_WIDE = 64
 """What convolutions that were trained before count as, where their head is solved for: their blocks are narrower than what it
 reads, and with normalisation of their own they bear more than attention does. Chosen on defects, clothes and digits with
 two networks, see docs/benchmarks.md."""
+FRESH_CONVOLUTIONS_WIDE = 192
+"""What convolutions of random weights count as, at most: the head reads more channels than blocks have, and by their number
+the rate would be too low. So wide, they get Adam's usual 1e-3 at batches of 64."""
 CONVOLUTIONS_TIMES = 2
 """Times the epochs, for the same reason."""
 NEW_RATE = 5
@@ -46,7 +49,7 @@ class Choices:
 
 
 def choose(
-    facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST_EPOCHS, width: int | None = None
+    facts: Facts, *, passes: float = 1, rate: float = 1, most: int = MOST_EPOCHS, fresh: bool = False
 ) -> Choices:
     """Resolve every `auto` of the training settings from the facts of the job.
 
@@ -54,7 +57,7 @@ def choose(
         passes: times the epochs that full fine-tuning takes: fewer parameters need more steps.
         rate: times the rate that all weights bear: fewer parameters bear more.
         most: epochs, however few the rows are.
-        width: of the network, where that is not to be found out from the facts.
+        fresh: whether the weights are random ones at the start.
 
     Raises:
         SettingsError: bf16 is asked for on a processor that only emulates it.
@@ -68,7 +71,7 @@ def choose(
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
     convolutions = convolutional(facts)
     times = CONVOLUTIONS_TIMES if convolutions else HEAD_TIMES[facts.head]
-    width = width or (min(CONVOLUTIONS_WIDE, facts.hidden) if convolutions else facts.hidden)
+    width = _width(facts, fresh=fresh)
     epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
     if wanted.epochs != "auto":
         epochs = wanted.epochs
@@ -86,6 +89,8 @@ def choose(
             f"{f', each a choice among {facts.choices:,}' if facts.choices > 1 else ''}; training stops earlier when "
             "validation no longer improves."
         )
+    # Ten times the rate, as the fewest weights get it, was tried with the test only; random weights have nothing to win back.
+    tests_rates = fresh or not convolutions or rate > 1
     # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
     bearable = facts.pace * rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / width) * math.sqrt(batch / 64))
     if wanted.learning_rate != "auto":
@@ -97,21 +102,33 @@ def choose(
             else f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for."
         )
         reasons.append(
-            f"Learning rate {bearable:.2g}, as the network {'counts as' if convolutions else 'is'} {width} wide"
+            f"Learning rate {bearable:.2g}, as the network {'is' if width == facts.hidden else 'counts as'} {width} wide"
             f"{', being made of convolutions,' if convolutions else ''} and batches have {batch} rows.{slower}"
         )
-        if convolutions:
+        if not tests_rates:
             reasons.append(
                 "No range test lowers it: the loss of convolutions may go up at first, and comes down again."
             )
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
-    patience = max(PATIENCE, epochs // (CONVOLUTIONS_TIRED if convolutions else TIRED))
+    found = epochs if fresh else patience(facts, epochs)
     if wanted.patience != "auto":
-        patience = wanted.patience
+        found = wanted.patience
+    elif fresh:
+        reasons.append("No epoch is left out, as random weights show nothing for some time; the best one is kept.")
     precision = _precision(facts, reasons)
-    return Choices(
-        epochs, bearable, BatchShape(batch, tokens), patience, precision, tuple(reasons), tests_rates=not convolutions
-    )
+    return Choices(epochs, bearable, BatchShape(batch, tokens), found, precision, tuple(reasons), tests_rates)
+
+
+def patience(facts: Facts, epochs: int) -> int:
+    """Epochs without a gain that are waited for, of so many."""
+    return max(PATIENCE, epochs // (CONVOLUTIONS_TIRED if convolutional(facts) else TIRED))
+
+
+def _width(facts: Facts, *, fresh: bool) -> int:
+    """What the network counts as."""
+    if fresh:
+        return facts.hidden if facts.linear_blocks else min(facts.hidden, FRESH_CONVOLUTIONS_WIDE)
+    return min(facts.hidden, CONVOLUTIONS_WIDE) if convolutional(facts) else facts.hidden
 
 
 def convolutional(facts: Facts) -> bool:

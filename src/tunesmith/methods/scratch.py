@@ -7,7 +7,6 @@ training from scratch may take longer.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from tunesmith.contracts import Facts, Loading, Stage
@@ -19,9 +18,6 @@ from tunesmith.settings import Strict
 
 PASSES, MOST = 3, 30
 """Times the epochs of full fine-tuning, and the most before those that convolutions get beside."""
-BLOCKS_WIDE = 192
-"""Of a convolutional network, at most: its head reads more channels than its blocks have, and by their number the rate would
-be too low. So wide, random weights get Adam's usual 1e-3 at batches of 64."""
 
 
 class Scratch:
@@ -45,11 +41,7 @@ class Scratch:
                 "Leave it away.",
             )
         reasons = ["Every weight is new and trains from the first step; nothing of the pre-trained network is used."]
-        width = facts.hidden if facts.linear_blocks else min(facts.hidden, BLOCKS_WIDE)
-        choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST, width=width)
-        if wanted.patience == "auto":
-            why = "No epoch is left out, as random weights show nothing for some time; the best one is kept."
-            choices = dataclasses.replace(choices, patience=choices.epochs, reasons=(*choices.reasons, why))
+        choices = choose(facts, passes=PASSES, rate=NEW_RATE, most=MOST, fresh=True)
         rates = {stage.name: choices.learning_rate for stage in stages}
         phase = trained("all weights", stages, rates, choices.epochs, facts, pretrained=False)
         return assemble(self.name, [phase], choices, facts, reasons)

@@ -41,6 +41,12 @@ def find_blocks(module: nn.Module, backbone_name: str, example: Mapping[str, tor
     return tuple(blocks)
 
 
+def normalise(module: nn.Module, blocks: Sequence[str]) -> bool:
+    """Whether anything in `blocks` normalises what it puts out, with parameters or without."""
+    inside = (child for name in blocks for child in module.get_submodule(name).modules())
+    return any("norm" in type(child).__name__.lower() for child in inside)
+
+
 def outermost(backbone: nn.Module, backbone_name: str) -> list[str]:
     """Full names of the members of the backbone's longest outermost list of modules; nothing where it has none."""
     lists: list[tuple[str, nn.ModuleList]] = []

@@ -132,11 +132,11 @@ class RangeTest:
     """What was tried, and what follows for the plan."""
 
     rates: Sequence[float]
-    """The highest rate of any stage at each step."""
+    """The highest rate of any stage at each step, by what steps of as many rows as the plan's would bear."""
     losses: Sequence[float]
     """Moving averages; shorter than `rates` where the loss was no number any more."""
     too_high: float | None
-    """The rate at which the loss went up; None where it never did."""
+    """The one at which the loss went up; None where it never did."""
     factor: float
     """By which the plan's rates are multiplied."""
     seconds: float

@@ -135,7 +135,7 @@ class Notes:
     shares: dict[str, float] = field(default_factory=dict)
     """Of an epoch, by plan."""
     tests: dict[str, RangeTest | None] = field(default_factory=dict)
-    """Of the learning rate, by plan; None where the plan was too short for one."""
+    """Of the learning rate, by plan; None where the plan was too short for one, or wants none."""
 
     @classmethod
     def read(cls, folder: Path) -> Notes:
@@ -193,7 +193,7 @@ class Watch:
         """Learning curves bend down, so that epochs to come gain no more, on average, than those so far (Domhan et al. 2015).
 
         The average is less noisy than the last epoch's gain. That holds once the first third, in which the rate climbs, is
-        over. A curve that fell below the probe, from whose head training starts, climbs from where it fell to.
+        over. A curve that fell, below the probe from whose head training starts or further, climbs from where it fell to.
         """
         if 3 * len(curve) < len(curve) + left:
             return None
@@ -201,7 +201,8 @@ class Watch:
         known = reached if self.start is None or reached[0] < self.start else [self.start, *reached]
         if len(known) < 2:
             return None
-        gain = max(0.0, max(known[1:]) - known[0]) / (len(known) - 1)
+        since = known[known.index(min(known)) :]
+        gain = (max(since) - since[0]) / max(1, len(since) - 1)
         return "it could not reach the best any more" if max(reached) + left * gain < self.least else None
 
 

@@ -38,6 +38,8 @@ FEWEST_ROWS, MOST_ROWS = 4, 16
 """Of a step."""
 MARGIN = 4.0
 """A rate this much below the one at which the loss goes up is safe to stay at."""
+LEAST_BORNE = 0.5
+"""By how much the rates of a test are lowered at most, as its steps have fewer rows: not all of a rise is noise."""
 MEMORY = 0.8
 """Of the moving average over losses, which undoes the noise of small steps; it looks back over about five of them."""
 
@@ -56,7 +58,7 @@ def range_test(job: Job) -> RangeTest | None:
     rows are compared, of which a few have no loss like that of a whole step.
 
     A step of fewer rows than the plan's is noisier, and bears less, by the root of the rows (Malladi et al. 2022, section 4):
-    so much lower are the rates that it tries, and what it finds is told for steps as the plan has them.
+    so much lower are the rates that it tries, down to half; what it finds is told for steps as the plan has them.
 
     The head is solved for first, on features that the run itself will use again. Weights and chance are afterwards what they
     were.
@@ -119,7 +121,8 @@ def _losses(
     ]
     losses: list[float] = []
     before = [_mean_loss(job, given, part) for part in parts]
-    bears = math.sqrt(min(1.0, rows / job.plan.batch.rows))
+    whole = min(job.plan.batch.rows, len(job.train) // job.together)
+    bears = max(LEAST_BORNE, math.sqrt(min(1.0, rows / whole)))
     for number, (factor, part) in enumerate(zip(factors, parts, strict=True)):
         optimiser.set_rates(adamw, bears * factor)
         try:
@@ -185,5 +188,5 @@ def scaled(plan: Plan, found: RangeTest | None) -> Plan:
         )
         for phase in plan.phases
     )
-    told = f"All rates are {found.factor:.2g} of that, as the range test saw the loss go up at {found.too_high:.2g}."
+    told = f"All rates are {found.factor:.2g} of that, as by the range test the loss goes up at {found.too_high:.2g}."
     return dataclasses.replace(plan, phases=phases, reasons=(*plan.reasons, told))
