@@ -42,6 +42,8 @@ SECONDS = 2.0
 FISHER_ROWS = 8
 PASSES = 3
 """Batches of the timed forward pass."""
+LEAST_PARTS = 32
+"""Into which all rows are parted for it, so that of few rows no more than an eighth is passed."""
 SOLVER_PASSES = 400
 """Over all features: kinds of pooling, strengths of the penalty, and steps of each solution."""
 SOLVER_BYTES = 32
@@ -182,7 +184,7 @@ def _size(job: Job, indices: Indices) -> int:
 def _forward(job: Job) -> float:
     """Seconds a padded token of a pass that trains nothing."""
     lengths = job.train.lengths
-    parts = batches.in_length_order(lengths, INFERENCE_TOKENS)
+    parts = batches.in_length_order(lengths, min(INFERENCE_TOKENS, int(lengths.sum()) // LEAST_PARTS))
     places = np.linspace(0, len(parts) - 1, min(PASSES, len(parts)) + 2)[1:-1]
     chosen = [parts[int(place)] for place in places]
     device, spent, tokens = device_of(job.model.module), 0.0, 0
