@@ -40,3 +40,8 @@ def test_help_comes_at_once_and_without_torch() -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, tunesmith; assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_most_runs_do_not_need_is_not_imported() -> None:
+    code = "import sys, tunesmith.api; assert not {'peft', 'datasets', 'kornia', 'sentence_transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -40,13 +40,13 @@ PROMPT_KEY = "prompt_embeddings"
 PROMPTS = ("prompt", "prefix")
 """Kinds that add tokens instead of changing layers, and cannot be folded into the weights."""
 TASK_TYPES = {
-    "AutoModelForSequenceClassification": peft.TaskType.SEQ_CLS,
-    "AutoModelForTokenClassification": peft.TaskType.TOKEN_CLS,
-    "AutoModelForQuestionAnswering": peft.TaskType.QUESTION_ANS,
-    "AutoModelForCausalLM": peft.TaskType.CAUSAL_LM,
-    "AutoModelForSeq2SeqLM": peft.TaskType.SEQ_2_SEQ_LM,
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
 }
-"""By transformers' class, PEFT's name for what it does; it has none for images."""
+"""By transformers' class, PEFT's name for what it does, its `TaskType`; it has none for images."""
 _KEYS_AND_VALUES = (
     "key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj",
     "c_attn", "Wqkv", "qkv", "qkv_proj", "query_key_value",
