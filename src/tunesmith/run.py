@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,6 +182,20 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}{room}.",
             "Nothing that was saved before is lost; make room or choose another folder with --run.",
         ) from error
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make `path` a file of so many bytes, which the disk has from then on: a disk that is full only when a mapped file is
+    written to ends the process without a word.
+
+    Raises:
+        OSError: the disk is too small, or cannot be written to.
+    """
+    with open(path, "wb") as handle:
+        if sys.platform.startswith("linux"):
+            os.posix_fallocate(handle.fileno(), 0, size)
+        else:
+            handle.truncate(size)
 
 
 def _free_bytes(path: Path) -> int | None:

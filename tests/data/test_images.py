@@ -207,3 +207,37 @@ def test_a_wrong_column_of_splits_is_refused_in_words(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             load(DataSettings(train=rows, **settings), tmp_path / "cache", 0)
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
+    write_images(tmp_path / "vehicles", 40)
+    for old, new in (("across", "train"), ("down", "bus")):
+        (tmp_path / "vehicles" / old).rename(tmp_path / "vehicles" / new)
+    assert read(tmp_path / "cache", train=str(tmp_path / "vehicles")).labels == ("bus", "train")
+    (tmp_path / "vehicles" / "train" / "fast").mkdir()
+    with pytest.raises(DataError, match=r"a folder train with folders in it, and beside it others: bus") as refused:
+        read(tmp_path / "cache", train=str(tmp_path / "vehicles"))
+    assert "another name" in str(refused.value.mend)
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_list_beside_images_says_their_targets(images: Path, tmp_path: Path, *, splits: bool) -> None:
+    """As `datasets` lays out folders of images."""
+    files = sorted(images.rglob("*.png"))
+    for number, file in enumerate(files):
+        folder = tmp_path / "listed" / ("test" if splits and number % 4 == 0 else "train" if splits else "")
+        (folder / "more").mkdir(parents=True, exist_ok=True)
+        (folder / "more" / f"{number}.png").write_bytes(file.read_bytes())
+        with open(folder / "metadata.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"file_name": f"more/{number}.png", "kind": file.parent.name}) + "\n")
+    found = read(tmp_path / "cache", train=str(tmp_path / "listed"), target="kind")
+    assert found.labels == ("across", "down")
+    assert not found.rejected
+    assert sum(found.audit["rows"].values()) == len(files)
+    assert not splits or found.audit["rows"]["test"] == len(files) // 4
+
+
+def test_a_list_without_names_of_files_is_refused(images: Path) -> None:
+    (images / "metadata.csv").write_text("name,label\nacross/0.png,a\n")
+    with pytest.raises(DataError, match="has no column file_name"):
+        read(images.parent / "cache", train=str(images))

@@ -241,3 +241,22 @@ def test_a_wrong_file_of_classes_is_one_sentence(tmp_path: Path, text: str | Non
 def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="only the class '4'"):
         read(draw(tmp_path / "rows", plain(4)))
+
+
+def as_jpeg(folder: Path) -> Path:
+    for file in sorted((folder / "masks").glob("*.png")):
+        Image.open(file).convert("L").save(file.with_suffix(".jpg"), quality=80)
+        file.unlink()
+    return folder
+
+
+def test_a_jpeg_holds_black_and_white_and_no_numbers(tmp_path: Path) -> None:
+    """Its values are not those that were saved: of two there would be a dozen, each of them a class."""
+    folder = as_jpeg(draw(tmp_path / "rows", plain(0, 255)))
+    assert len(np.unique(np.asarray(Image.open(folder / "masks" / "00.jpg")))) > 2
+    found = read(folder)
+    assert found.labels == ("background", "object")
+    assert values(found) == {0, 1}
+    assert any("black (0) and white (255)" in guess for guess in found.columns.guesses)
+    with pytest.raises(DataError, match="save masks as PNG"):
+        read(as_jpeg(draw(tmp_path / "more", plain(3, 90, 150))))

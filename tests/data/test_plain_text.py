@@ -37,7 +37,7 @@ def test_every_word_stands_in_one_passage_and_none_is_long(
     starts = [line for line, _ in found]
     assert starts == sorted(set(starts))
     whole = [*lines, "end"]
-    assert all(text.startswith(whole[line - 1].strip()) for line, text in found)
+    assert all(text.startswith(whole[line - 1].rstrip()) for line, text in found)
 
 
 def test_lines_that_do_not_decode_are_set_aside_with_their_number(tmp_path: Path) -> None:
@@ -102,3 +102,11 @@ def test_a_file_of_nothing_is_refused(tmp_path: Path, content: str, why: str) ->
     path.write_text(content)
     with pytest.raises(DataError, match=why):
         load_unlabelled(DataSettings(train=str(path)), tmp_path / "cache", 0)
+
+
+def test_passages_keep_their_indentation(tmp_path: Path) -> None:
+    """Code is learned as it stands, wherever a passage begins."""
+    (tmp_path / "code.txt").write_text("def f(value):\n" + "    value = value + 1  # indented\n" * 200)
+    found = [text for _, text in passages(tmp_path / "code.txt")]
+    assert len(found) > 2
+    assert all(text.startswith("    value") for text in found[1:])

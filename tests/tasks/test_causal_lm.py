@@ -27,7 +27,7 @@ from tunesmith.data.asked import NOTHING
 from tunesmith.data.dialogue import Dialogue, together
 from tunesmith.errors import CutWarning, DataError, ModelError, SettingsError
 from tunesmith.models import dialogues
-from tunesmith.models.dialogues import Part, Shape
+from tunesmith.models.dialogues import CHATML, Part, Shape, chat_parts, stops
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
 from tunesmith.tasks import written_outcomes
@@ -147,10 +147,35 @@ def test_the_end_of_an_answer_is_learned_where_the_template_writes_none(gpt2: Pa
 
 def test_where_a_template_ends_turns_with_words_the_end_of_text_is_learned_instead(gpt2: Path, tmp_path: Path) -> None:
     """The tokenizer knows no <|im_end|>: it is several tokens, at none of which writing could stop."""
-    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template="chatml")
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template=CHATML)
     table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2", "word3", "word4"))]})
     _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
     assert learned == ["word2", "word4", "[SEP]"]
+
+
+def test_chatml_ends_every_turn_with_what_the_tokenizer_ends_texts_with(gpt2: Path, tmp_path: Path) -> None:
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template="chatml")
+    table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "word2", "word3", "word4"))]})
+    _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
+    assert learned == ["word2", "[SEP]", "word4", "[SEP]"]
+
+
+def test_a_mark_within_an_answer_does_not_end_it(gpt2: Path, tmp_path: Path) -> None:
+    """Such as <think>: where the template ends turns with words, the end of the text is learned all the same."""
+    ready = ready_of(gpt2, write_chats(tmp_path / "chats.jsonl", chats_of(50)), tmp_path, chat_template=CHATML)
+    table = pa.table({"id": ["a"], "input": [json.dumps(talk("word1", "[SEP] word2"))]})
+    _, learned = told(ready.task.encode(table, ready.model), ready.model.processor)
+    assert learned == ["[SEP]", "word2", "[SEP]"]
+
+
+def test_what_ends_a_turn_is_found_whatever_letters_it_has(gpt2: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2)
+    tokenizer.add_tokens(["</bot>"], special_tokens=True)
+    tokenizer.chat_template = "{% for m in messages %}<b>{{ m['content'] }}</bot>{% endfor %}"
+    config = transformers.AutoConfig.from_pretrained(gpt2)
+    assert tokenizer.convert_tokens_to_ids("</bot>") in stops(tokenizer, config, templated=True)
+    opened, told_ = chat_parts([{"role": "assistant", "content": "b"}], tokenizer, "it")
+    assert (opened.text, told_.text) == ("<b>", "b</bot>")
 
 
 def test_of_a_prompt_nothing_is_learned_and_an_instruction_gets_a_template(gpt2: Path, tmp_path: Path) -> None:

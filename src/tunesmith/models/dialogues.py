@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,8 @@ from tunesmith.errors import DataError, ModelError
 
 CHUNK = 1_000
 """Rows given to the tokenizer at once."""
+SENTINEL = "THE ANSWER STANDS HERE"
+"""Stands for the words of a turn, to find what a template writes around them."""
 KEPT = 4
 """Of a prompt that is too long together with its answer at least this part of the limit is kept."""
 TooLong = Literal["cut-prompt", "cut-answer", "leave-out"]
@@ -130,7 +132,8 @@ def ended(parts: Sequence[Part], tokenizer: Any, source: str) -> list[Part]:
 
 
 def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> list[Part]:
-    """A chat as the tokenizer's template writes it, the turns of the assistant told, with what closes them.
+    """A chat as the tokenizer's template writes it, the turns of the assistant told, with what closes them where a special
+    token stands in it. What stands in the answer itself, of the kind of <think>, ends nothing.
 
     Args:
         first: the turn from which on they are.
@@ -141,15 +144,14 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
     whole = written(turns, tokenizer)
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     parts: list[Part] = []
-    done = 0
+    done, closed = 0, True
     for number, turn in enumerate(turns):
         if turn["role"] != ASSISTANT or number < first:
             continue
         after = written(turns[: number + 1], tokenizer)
         # Templates write no chat without a turn: of one that the assistant begins, what precedes its words is its opening.
-        before = (
-            written(turns[:number], tokenizer, open_=True) if number else after.partition(turn["content"].strip())[0]
-        )
+        opening, _, closing = written([*turns[:number], {**turn, "content": SENTINEL}], tokenizer).partition(SENTINEL)
+        before = written(turns[:number], tokenizer, open_=True) if number else opening
         if not (whole.startswith(after) and after.startswith(before) and len(before) >= done):
             raise DataError(
                 f"The chat template of {source} writes earlier turns otherwise once later ones follow, so that it cannot be "
@@ -158,28 +160,20 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
             )
         if done < len(before):
             parts.append(Part(whole[done : len(before)], told=False))
-        told, closing = _closed(whole[len(before) : len(after)], turn["content"], special)
-        parts.append(Part(told, told=True))
-        if closing:  # written with many tokens, none of which could end an answer
+        closing = closing if after.endswith(closing) else ""
+        closed = any(mark in closing for mark in special)
+        end = len(after) if closed else len(after) - len(closing)  # many tokens, none of which could end an answer
+        parts.append(Part(whole[len(before) : end], told=True))
+        if end < len(after):
             parts.append(Part(closing, told=False))
         done = len(after)
     if parts and done == len(whole):
         parts = parts if parts[-1].told else parts[:-1]  # nothing follows that a closing would part it from
-        if not any(mark in parts[-1].text for mark in special):
+        if not closed:
             parts = ended(parts, tokenizer, source)
     if done < len(whole):
         parts.append(Part(whole[done:], told=False))
     return parts
-
-
-def _closed(answer: str, content: str, special: Collection[str]) -> tuple[str, str]:
-    """An answer as the template writes it, parted into what is learned and the closing, which is learned too where a special
-    token stands in it."""
-    place = answer.rfind(content.strip())
-    end = place + len(content.strip())
-    if place < 0 or any(mark in answer[end:] for mark in special):
-        return answer, ""
-    return answer[:end], answer[end:]
 
 
 def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:
@@ -207,10 +201,18 @@ def insist_on_template(tokenizer: Any, source: str) -> None:
         )
 
 
+TURN_END = "<|im_end|>"
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def chatml(tokenizer: Any) -> str:
+    """ChatML; with the tokenizer's end of text at the end of each turn, where it knows no <|im_end|>: as several tokens, this
+    could end nothing."""
+    known = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return CHATML if TURN_END in known or not tokenizer.eos_token else CHATML.replace(TURN_END, tokenizer.eos_token)
 
 
 def loaded_turns(chat: str) -> Turns:
@@ -224,8 +226,8 @@ def stops(tokenizer: Any, config: Any, *, templated: bool) -> list[int]:
     known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     found = {*known, tokenizer.eos_token_id}
     if templated:
-        turns = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
-        closing = written(turns, tokenizer).rpartition("b")[2]
+        turns = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": SENTINEL}]
+        closing = written(turns, tokenizer).rpartition(SENTINEL)[2]
         ids = tokenizer.backend_tokenizer.encode(closing, add_special_tokens=False).ids if closing else []
         special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
         found.update(next(([one] for one in ids if one in special), []))

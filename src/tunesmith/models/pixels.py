@@ -24,7 +24,7 @@ from tunesmith.data.parallel import ordered
 from tunesmith.data.pixels import Pixels
 from tunesmith.data.segments import Segments
 from tunesmith.errors import DataError, ModelError
-from tunesmith.run import writing
+from tunesmith.run import reserve, writing
 
 TRIED_SIDE = 300
 """Pixels of the images that a processor is tried on."""
@@ -146,7 +146,8 @@ def _mapped(file: Path, shape: tuple[int, ...], kind: np.dtype[Any], fill: Calla
         part = file.with_suffix(".part")
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            values = np.memmap(part, dtype=kind, mode="w+", shape=shape)
+            reserve(part, int(np.prod(shape)) * kind.itemsize)
+            values = np.memmap(part, dtype=kind, mode="r+", shape=shape)
         fill(values)
         with writing(file):
             values.flush()

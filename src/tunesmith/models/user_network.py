@@ -139,6 +139,7 @@ def loading_code(model: Model, folder: str) -> str:
     place, _, function = source.python.partition(":")
     head = f"{module.head.in_features}, {module.head.out_features}"
     head += "" if module.head.bias is not None else ", bias=False"
+    grey = "" if source.channels != 1 else '.convert("L")'
     return (
         f"import torch\nfrom {place} import {function}\nfrom safetensors.torch import load_file\n"
         "from transformers import AutoImageProcessor\nfrom transformers.image_utils import load_image\n\n"
@@ -146,7 +147,7 @@ def loading_code(model: Model, folder: str) -> str:
         f'network.set_submodule("{module.layer}", torch.nn.Linear({head}))\n'
         f'network.load_state_dict(load_file("{folder}/{WEIGHTS}"))\n'
         f'processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil")\n'
-        'image = processor(load_image("your image.jpg"), return_tensors="pt")["pixel_values"]\n'
+        f'image = processor(load_image("your image.jpg"){grey}, return_tensors="pt")["pixel_values"]\n'
         "logits = network.eval()(image)[0].detach().numpy()\n"
     )
 

@@ -45,7 +45,16 @@ from tunesmith.tasks.generation import usual_length
 from tunesmith.tasks.language import Language, compared, last_logits, to_the_end
 from tunesmith.tasks.packing import keeps_apart, padding
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.prompted import LEARNS, READS, WritingSettings, answers_of, parts_of, template_of, told_by
+from tunesmith.tasks.prompted import (
+    LEARNS,
+    READS,
+    WritingSettings,
+    answers_of,
+    parts_of,
+    template_for,
+    template_of,
+    told_by,
+)
 from tunesmith.tasks.separate import Separate
 from tunesmith.tasks.written_outcomes import COUNT, FIRST, LOSS, SAMPLES, UNWRITTEN, before, texts
 
@@ -163,7 +172,7 @@ class CausalLm(Separate, Language):
     def _set_up(self, model: Model) -> Model:
         self._tokenizer, self._limit = model.processor, model.limit
         if self._template is not None:
-            model.processor.chat_template = self._template
+            model.processor.chat_template = template_for(model.processor, self._template)
         network: Any = model.module
         templated = self._templated(model) and bool(model.processor.chat_template)
         ends = stops(model.processor, network.generation_config, templated=templated) if self._problem != "text" else []

@@ -16,10 +16,10 @@ from tunesmith.data.cells.prompts import PROMPTS
 from tunesmith.data.cells.text import ONE_TEXT
 from tunesmith.errors import SettingsError
 from tunesmith.models.dialogues import (
-    CHATML,
     Part,
     TooLong,
     chat_parts,
+    chatml,
     ended,
     insist_on_template,
     loaded_turns,
@@ -30,6 +30,7 @@ from tunesmith.settings import Auto
 from tunesmith.tasks.language import LanguageSettings
 
 Problem = Literal["text", "completion", "instruction", "chat"]
+CHATML_NAME = "chatml"
 
 
 class WritingSettings(LanguageSettings):
@@ -70,15 +71,19 @@ def told_by(columns: Sequence[str], target: str | None) -> Problem:
     return "text"
 
 
+def template_for(tokenizer: Any, template: str) -> str:
+    """What `template_of` found, as `tokenizer` can end a turn."""
+    return chatml(tokenizer) if template == CHATML_NAME else template
+
+
 def template_of(wanted: str) -> str:
-    """The Jinja template that task.chat_template names: "chatml", a file, or the template itself.
+    """The Jinja template that task.chat_template names: a file, or the template itself; "chatml" stays a name, as how its
+    turns end is up to the tokenizer.
 
     Raises:
         SettingsError: there is no such file.
     """
-    if wanted == "chatml":
-        return CHATML
-    if "{" in wanted:
+    if wanted == CHATML_NAME or "{" in wanted:
         return wanted
     path = path_of(wanted)
     if not path.is_file():

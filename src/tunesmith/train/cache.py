@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +29,7 @@ from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, pre
 from tunesmith.models.layout import LAYOUT
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.stages import FINAL
-from tunesmith.run import writing
+from tunesmith.run import reserve, writing
 from tunesmith.train import memory
 from tunesmith.train.events import CacheFilled
 
@@ -104,11 +102,7 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
             if size > shutil.disk_usage(file.parent).free - ROOM_LEFT:
                 return None
-            with open(file, "wb") as handle:
-                if sys.platform.startswith("linux"):  # blocks of the disk now, not a full disk in the middle of a pass
-                    os.posix_fallocate(handle.fileno(), 0, size)
-                else:
-                    handle.truncate(size)
+            reserve(file, size)
             return torch.from_file(str(file), shared=True, size=count, dtype=dtype).view(shape)
 
     def decided(self, key: str) -> bool | None:

@@ -33,6 +33,7 @@ TABLE = {
     ".txt": "tunesmith.data.readers.plain_text:read",
     "folder": "tunesmith.data.readers.split_files:read",
     "classes": "tunesmith.data.readers.class_folders:read",
+    "listed": "tunesmith.data.readers.listed_images:read",
     "masks": "tunesmith.data.readers.image_masks:read",
     "boxes": "tunesmith.data.readers.box_folders:read",
     "dataset": "tunesmith.data.readers.dataset_folder:read",
@@ -114,9 +115,9 @@ def open_source(where: str, encoding: str, others: Mapping[str, str] = {}) -> di
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Which of TABLE's kinds a folder is: written by `datasets`, images and boxes or masks, folders of classes, or a file a
-    split."""
-    from tunesmith.data.readers import box_folders  # it reads this file first
+    """Which of TABLE's kinds a folder is: written by `datasets`, images and boxes or masks, a list beside images, folders of
+    classes, or a file a split."""
+    from tunesmith.data.readers import box_folders, listed_images  # they read this file first
 
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "dataset"
@@ -125,6 +126,8 @@ def _kind_of_folder(path: Path) -> str:
         return "boxes"
     if any(pair_in(one) for one in (path, *path.iterdir()) if one is path or one.name.lower() in SPLITS):
         return "masks"
+    if not tables and listed_images.lists_images(path):
+        return "listed"
     folders = any(file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
     return "classes" if folders and not tables else "folder"
 

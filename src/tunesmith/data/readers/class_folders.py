@@ -18,7 +18,8 @@ def read(where: str, encoding: str) -> dict[str, Source]:
     """Paths from `where` on, and labels; `encoding` is for text files.
 
     Raises:
-        DataError: two folders stand for one split, or there are splits without one for training.
+        DataError: two folders stand for one split, there are splits without one for training, or it cannot be told whether
+            folders are splits or classes.
     """
     root = path_of(where)
     folders = _folders(root)
@@ -32,8 +33,16 @@ def read(where: str, encoding: str) -> dict[str, Source]:
             )
         if split:
             splits[split] = folder
-    if not splits:
+    others = [folder.name for folder in folders if folder.name.lower() not in SPLITS]
+    if others and not any(map(_folders, splits.values())):  # a class may be called train, or test
         splits = {"train": root}
+    elif others and list(splits) == ["train"]:
+        raise DataError(
+            f"The folder {where} has a folder {splits['train'].name} with folders in it, and beside it others: "
+            f"{', '.join(others[:5])}.",
+            f"Are these classes, give {splits['train'].name} another name; are they splits, name them by data.validation and "
+            "data.test; or take them out.",
+        )
     elif "train" not in splits:
         raise DataError(f"The folder {where} has a folder {', '.join(splits)} but none named train.", "Add it.")
     for folder in splits.values():

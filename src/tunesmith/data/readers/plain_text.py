@@ -47,7 +47,7 @@ def _passages(path: Path, encoding: str) -> Iterator[Record | Rejected]:
         held.append(line)
         size += len(line)
         if size >= PASSAGE:
-            yield first, ["".join(held).strip()]
+            yield first, ["".join(held).rstrip()]
             held, size = [], 0
     if held:
-        yield first, ["".join(held).strip()]
+        yield first, ["".join(held).rstrip()]

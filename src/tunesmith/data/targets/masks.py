@@ -54,6 +54,9 @@ HEADER = {
 }
 """Words that the first line of a file of classes may consist of, where it names columns."""
 NO_COLOURS = "mask of colours, and no file says which class each stands for"
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+BLURRED, BETWEEN = 48, 0.05
+"""In a JPEG, pixels of black and white lie so near to these, but for a share at edges."""
 WORKERS = min(8, os.cpu_count() or 1)
 Values = npt.NDArray[Any]
 
@@ -86,6 +89,8 @@ class Masks:
         values, guesses = self._values(raw, coloured=bool(colours)), []
         if where is not None:
             guesses.append(f"The classes are those of {where} (task.classes names others).")
+        if any(str(cell or "").strip().lower().endswith(LOSSY_SUFFIXES) for cell in raw.column.to_pylist()):
+            guesses.append("Masks in JPEGs, which change values, are read as black (0) and white (255).")
         labels, table = tuple(named), {index: index for index in range(len(named))}
         if _two(values) and len(labels) in (0, 2):
             labels, table = labels or BINARY, {0: 0, max(values): 1}
@@ -266,13 +271,15 @@ def _pixels(folder: Path, cell: str | None, *, coloured: bool) -> Values:
         coloured: whether classes have colours, so that grey ones are colours too.
 
     Raises:
-        NotAnImage: there is no such file, it is none, or it holds fractions.
+        NotAnImage: there is no such file, it is none, it holds fractions, or values that its kind of file does not keep.
     """
     if not cell or not cell.strip():
         raise picture.NotAnImage("no file")
     image = picture.read(folder / path_of(cell.strip()))
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
+    if cell.strip().lower().endswith(LOSSY_SUFFIXES):
+        return _black_and_white(np.asarray(image.convert("L")))
     if image.mode in ("L", "P"):
         return np.asarray(image)
     if image.mode in picture.DEEP:
@@ -285,6 +292,17 @@ def _pixels(folder: Path, cell: str | None, *, coloured: bool) -> Values:
     values = np.asarray(image.convert("RGB"))
     grey = not coloured and (values == values[..., :1]).all()
     return values[..., 0] if grey else values
+
+
+def _black_and_white(values: Values) -> Values:
+    """A mask of black and white whose values are nearly these.
+
+    Raises:
+        NotAnImage: it holds others, which may have been any.
+    """
+    if bool(((values > BLURRED) & (values < 255 - BLURRED)).mean() > BETWEEN):
+        raise picture.NotAnImage("mask in a JPEG, which changes the values that stand for classes: save masks as PNG")
+    return np.where(values > 127, 255, 0).astype(np.uint8)
 
 
 def _from_values(
