@@ -328,6 +328,17 @@ def test_chosen_answers_become_likelier_than_rejected_ones(run: Any) -> None:
     assert report["truncation"]["train"]["sides"] == {"chosen": 0, "rejected": 0}
 
 
+def test_the_report_shows_what_is_learned_and_says_what_its_samples_are(run: Any) -> None:
+    """Row 2 of the known failures: what ends an answer is learned in both of a pair."""
+    report = json.loads(run.report.read_text())
+    assert all(row["tokens"][-1][1] for row in report["learned"])
+    assert {row["id"].rpartition(", ")[2] for row in report["learned"]} == {"chosen", "rejected"}
+    page = run.page.read_text()
+    assert "What is learned of a row" in page
+    assert "beside the chosen answer" in page
+    assert "as it stands" not in page
+
+
 def test_predictions_hold_rewards_and_a_prompt_is_answered(run: Any) -> None:
     rows = pyarrow.parquet.read_table(run.predictions)
     assert (np.array(rows["margin"]) > 0).mean() > 0.9

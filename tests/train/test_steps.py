@@ -76,6 +76,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(ready: Prepar
         assert torch.equal(parameter, before[name]), name
 
 
+def test_a_step_of_which_nothing_is_labelled_is_refused(ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 1 of the known failures: its loss would be 0, and the run would seem to succeed."""
+    one = stepper(ready, 10_000)
+    monkeypatch.setattr(type(ready.train), "count", lambda self, indices: 0)
+    with pytest.raises(TrainingError, match="Nothing of the rows of step 4 is labelled"):
+        one.step(np.arange(8), 3)
+
+
 def test_running_out_of_memory_halves_the_parts_and_keeps_the_step(
     ready: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
