@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,23 +100,8 @@ def prepare(
         kept_in = precision_for(wanted.train, precision.native_bf16(device))
         train, validation = (task.anchored(one, model, kept_in) for one in (train, validation))
     truncation = task.truncation(train, model)
-    if truncation and truncation["rows_cut"]:
-        say(
-            f"Note: {truncation['rows_cut']:,} of {dataset.splits['train'].num_rows:,} training rows are longer than "
-            f"{truncation['limit']:,} tokens and are cut at the {where(truncation)}: "
-            f"{100 * truncation['share_of_tokens']:.1f} % of all tokens."
-        )
-    if truncation and truncation.get("rows_left_out"):
-        say(
-            f"Note: {truncation['rows_left_out']:,} of {dataset.splits['train'].num_rows:,} training rows are left out, as "
-            f"nothing that is to be learned of them stands within {truncation['limit']:,} tokens."
-        )
-    targets = truncation.get("targets", {}) if truncation else {}
-    if targets.get("rows_cut"):
-        say(
-            f"Note: the targets of {targets['rows_cut']:,} training rows are longer than {targets['limit']:,} tokens; "
-            f"{targets['tokens_lost']:,} tokens are cut from their ends, where no end is learned."
-        )
+    for note in _lost(truncation or {}, dataset.splits["train"].num_rows):
+        say(f"Note: {note}")
     store = Store(cache / "activations")
     found = Material(wanted, source, task, dataset, model, train, validation, truncation, device, method.loading, store)
     decided = method.plan(model.stages, facts_of(found, model))
@@ -216,6 +201,31 @@ def facts_of(found: Material, model: Model) -> Facts:
         kept_apart=_kept_apart(found),
         normalised=blocks.normalise(model.module, model.blocks),
     )
+
+
+def _lost(truncation: Mapping[str, Any], rows: int) -> Iterator[str]:
+    """What of the training rows is not read, or not learned, as sentences."""
+    if truncation.get("rows_cut"):
+        yield (
+            f"{truncation['rows_cut']:,} of {rows:,} training rows are longer than {truncation['limit']:,} tokens and are "
+            f"cut at the {where(truncation)}: {100 * truncation['share_of_tokens']:.1f} % of all tokens."
+        )
+    if truncation.get("rows_left_out"):
+        yield (
+            f"{truncation['rows_left_out']:,} of {rows:,} training rows are left out, as nothing that is to be learned of "
+            f"them stands within {truncation['limit']:,} tokens."
+        )
+    if truncation.get("rows_refused"):
+        yield (
+            f"{truncation['rows_refused']:,} of {rows:,} training rows are left out, as the chat template refuses them. "
+            f"{truncation['refused']}"
+        )
+    targets = truncation.get("targets", {})
+    if targets.get("rows_cut"):
+        yield (
+            f"the targets of {targets['rows_cut']:,} training rows are longer than {targets['limit']:,} tokens; "
+            f"{targets['tokens_lost']:,} tokens are cut from their ends, where no end is learned."
+        )
 
 
 def _kept_apart(found: Material) -> str | None:

@@ -168,6 +168,38 @@ def test_a_mark_within_an_answer_does_not_end_it(gpt2: Path, tmp_path: Path) -> 
     assert learned == ["[SEP]", "word2", "[SEP]"]
 
 
+STRICT = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    + TEMPLATE.removeprefix("{% for m in messages %}")
+)
+
+
+def test_chats_that_the_template_refuses_are_left_out_and_told(gpt2: Path, tmp_path: Path) -> None:
+    """One in ten thousand must not end the run, nor go unsaid."""
+    chats = chats_of(60)
+    for place in (3, 30, 45):
+        chats[place] = [{"role": "system", "content": "word9"}, *chats[place]]
+    data = write_chats(tmp_path / "chats.jsonl", chats)
+    heard: list[str] = []
+    given_ = {
+        "task": {"name": "causal-lm", "chat_template": STRICT, "written": 0}, "model": str(gpt2), "data": str(data),
+        "method": "full", "train": QUICK,
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run", listen=lambda one: heard.append(str(one)))
+    report = json.loads(run.report.read_text())
+    assert sum(one["rows_refused"] for one in report["truncation"].values()) == 3
+    assert all(one["rows_left_out"] == 0 for one in report["truncation"].values())
+    told_ = [one for one in heard if "left out, as the chat template refuses" in one]
+    assert told_
+    assert "no system here" in told_[0]
+    assert "no system here" in run.page.read_text()
+    every = write_chats(
+        tmp_path / "every.jsonl", [[{"role": "system", "content": "word9"}, *one] for one in chats_of(60)]
+    )
+    with pytest.raises(DataError, match="no system here"):
+        ready_of(gpt2, every, tmp_path / "none", chat_template=STRICT)
+
+
 def test_what_ends_a_turn_is_found_whatever_letters_it_has(gpt2: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2)
     tokenizer.add_tokens(["</bot>"], special_tokens=True)

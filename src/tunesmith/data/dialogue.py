@@ -27,11 +27,13 @@ class Dialogue(Asked):
     """Whether the network is asked for the token after the last one of each piece, and its logits are what is kept."""
     room: int = 0
     """Tokens of a sequence into which pieces are packed; 0 where each is a sequence of its own."""
+    refused: Sequence[str] = ()
+    """Why, of each row that the chat template refuses; such rows have no piece."""
 
     @property
     def left_out(self) -> int:
         """Rows of which nothing that is to be learned is within the limit."""
-        return self.rows - len(np.unique(self.owner))
+        return self.rows - len(np.unique(self.owner)) - len(self.refused)
 
     def piece_of(self, row: int) -> int | None:
         """The first piece of a row; None where it has none."""

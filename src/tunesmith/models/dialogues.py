@@ -252,7 +252,7 @@ def _tokenised(tokenizer: Any, rows: Iterable[Sequence[Part]], lead: list[int]) 
                 ids, told = one.ids, asked
             ids, told = [*lead, *ids], [*([False] * len(lead)), *told]
             if not ids:  # only characters that the tokenizer drops
-                ids, told = [tokenizer.eos_token_id or 0], [False]
+                ids, told = [tokenizer.eos_token_id or 0], [any(part.told for part in parts)]
             yield _Row(np.array(ids, dtype=np.int32), np.array(told, dtype=bool))
 
 

@@ -140,6 +140,11 @@ def lengths(report: Mapping[str, Any]) -> list[str]:
                 f"Of the {name} split, {rows(found['rows_left_out'])} {'has' if found['rows_left_out'] == 1 else 'have'} "
                 f"nothing to learn within {found['limit']:,} tokens, and count for nothing."
             )
+        if refused := found.get("rows_refused"):
+            sentences.append(
+                f"Of the {name} split, {rows(refused)} {'is' if refused == 1 else 'are'} left out, as the chat template "
+                f"refuses {'it' if refused == 1 else 'them'}. {found['refused']}"
+            )
         if found["rows_cut"]:
             sentences.append(
                 f"Of the {name} split, {rows(found['rows_cut'])} of more than {found['limit']:,} tokens "

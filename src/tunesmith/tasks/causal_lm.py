@@ -206,8 +206,12 @@ class CausalLm(Separate, Language):
             return _of_text(next_tokens(model.processor, rows, model.limit))
         room = room_for(self._length(model), model.limit)
         shape = Shape(model.limit, self.settings.too_long, room, starts=not self._templated(model))
-        parts = parts_of(rows, self._problem, model.processor, str(model.source))
+        refused: list[DataError] = []
+        parts = parts_of(rows, self._problem, model.processor, str(model.source), refused)
         found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
+        if refused and len(refused) == rows.num_rows:
+            raise refused[0]
+        found = dataclasses.replace(found, refused=[error.what for error in refused])
         if rows.num_rows and not len(found):
             raise DataError(
                 f"Of none of the {rows.num_rows:,} rows anything that is to be learned stands within {model.limit:,} tokens.",
@@ -246,6 +250,8 @@ class CausalLm(Separate, Language):
             "tokens_cut_from_start": int(examples.cut[:, 0].sum()),
             "tokens_cut_from_end": int(examples.cut[:, 1].sum()),
             "rows_left_out": examples.left_out,
+            "rows_refused": len(examples.refused),
+            "refused": next(iter(examples.refused), None),
         }
 
     def packing(self, examples: Dialogue, model: Model) -> Packing | None:

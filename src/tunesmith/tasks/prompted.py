@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
 from tunesmith.data.cells.preferences import ANSWERS
 from tunesmith.data.cells.prompts import PROMPTS
 from tunesmith.data.cells.text import ONE_TEXT
-from tunesmith.errors import SettingsError
+from tunesmith.errors import DataError, SettingsError
 from tunesmith.models.dialogues import (
     Part,
     TooLong,
@@ -94,23 +95,42 @@ def template_of(wanted: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
-def parts_of(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[list[Part]]:
-    """The parts of each row: what comes before, and the answer, which is told; or what is to be gone on from alone."""
+def parts_of(
+    rows: pa.Table, problem: str, tokenizer: Any, source: str, refused: list[DataError]
+) -> Iterator[list[Part]]:
+    """The parts of each row: what comes before, and the answer, which is told; or what is to be gone on from alone.
+
+    Args:
+        refused: gets what is said against each row that the template refuses; of such a row nothing is left.
+
+    Raises:
+        DataError: the template refuses one of which nothing is told.
+    """
     if problem == "chat":
         insist_on_template(tokenizer, source)
+    for row in _asked(rows, problem, tokenizer, source):
+        try:
+            yield row()
+        except DataError as error:
+            refused.append(error)
+            yield [Part("", told=True)]
+
+
+def _asked(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[Callable[[], list[Part]]]:
+    """For each row what makes its parts."""
+    if problem == "chat":
         for chat in rows.column("input").to_pylist():
             turns = loaded_turns(chat)
-            open_ = turns[-1]["role"] != ASSISTANT
-            yield (
-                [Part(written(turns, tokenizer, open_=True), told=False)]
-                if open_
-                else chat_parts(turns, tokenizer, source)
-            )
+            if turns[-1]["role"] != ASSISTANT:
+                open_ = [Part(written(turns, tokenizer, open_=True), told=False)]
+                yield partial(list, open_)
+            else:
+                yield partial(chat_parts, turns, tokenizer, source)
         return
     names = [name for name in ("input", "pair", "target") if name in rows.column_names]
     for row in rows.select(names).to_pylist():
         answer = row["target"]["texts"][0] if "target" in row else None
-        yield prompted(row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
+        yield partial(prompted, row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
 
 
 def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:
