@@ -143,6 +143,8 @@ def test_boxes_move_with_their_images(seed: int) -> None:
         np.testing.assert_allclose(corners[[1, 0]], bright.min(axis=0), atol=1.5)
         np.testing.assert_allclose(corners[[3, 2]], bright.max(axis=0) + 1, atol=1.5)
     assert seen.truth(np.array([0]))[0][0] == pytest.approx(plain.truth(np.array([0]))[0][0])
+    for asked in (np.array([2, 0, 2]), np.arange(6), np.arange(6)):  # what is known already counts like what is new
+        assert seen.count(asked) == sum(max(1, len(boxes)) for boxes, _ in seen.truth(asked))
 
 
 def test_what_is_found_is_what_transformers_finds(rows: dict[str, Any], tmp_path: Path) -> None:

@@ -71,6 +71,25 @@ class _Views(Pixels):
         return low, np.where(high > low, high - low, np.float32(1))
 
 
+class _Moving(_Views):
+    """Images whose targets move with them, so that how much of them is left is another number in each view."""
+
+    def count(self, indices: Indices) -> float:
+        """Of each view it is found out once: a step asks several times."""
+        unknown = np.unique(indices[np.isnan(self._counts[indices])])
+        if len(unknown):
+            self._counts[unknown] = self._count_each(unknown)
+        return float(self._counts[indices].sum())
+
+    @cached_property
+    def _counts(self) -> npt.NDArray[np.float64]:
+        """(examples,) what is known so far."""
+        return np.full(len(self), np.nan)
+
+    def _count_each(self, indices: Indices) -> Array:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class VariedPixels(_Views):
     """Images in several views."""
@@ -81,7 +100,7 @@ class VariedPixels(_Views):
 
 
 @dataclass(frozen=True)
-class VariedSegments(_Views, Segments):
+class VariedSegments(_Moving, Segments):
     """Images with masks, which move with them."""
 
     how: Augment
@@ -98,12 +117,12 @@ class VariedSegments(_Views, Segments):
             )
         return found
 
-    def count(self, indices: Indices) -> float:
-        return float((self.truth(indices) != VOID).mean(axis=(1, 2)).sum())
+    def _count_each(self, indices: Indices) -> Array:
+        return np.asarray((self.truth(indices) != VOID).mean(axis=(1, 2)))
 
 
 @dataclass(frozen=True)
-class VariedBoxed(_Views, Boxed):
+class VariedBoxed(_Moving, Boxed):
     """Images with boxes, which move with them; one that mostly leaves the image is no longer to be found."""
 
     outside: ClassVar[augment.Outside] = "zeros"
@@ -120,8 +139,8 @@ class VariedBoxed(_Views, Boxed):
             found[place] = _moved(boxes, classes, one.matrix, (size[0], size[1]))
         return found
 
-    def count(self, indices: Indices) -> float:
-        return float(sum(max(1, len(boxes)) for boxes, _ in self.truth(indices)))
+    def _count_each(self, indices: Indices) -> Array:
+        return np.array([max(1, len(boxes)) for boxes, _ in self.truth(indices)])
 
 
 def _moved(boxes: Array, classes: Indices, matrix: augment.Matrix, size: tuple[int, int]) -> tuple[Array, Indices]:
