@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,9 +91,23 @@ def test_every_command_of_the_readme_works(chapter: int, folder: Path) -> None:
     assert ran
 
 
-def test_the_example_can_be_planned(folder: Path) -> None:
-    command = [sys.executable, "-m", "tunesmith.cli", "plan", "examples/text-classification/settings.yaml"]
-    _run(command, ROOT, dict(os.environ))
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").iterdir()))
+def test_an_example_can_be_followed_up_to_its_training(example: str, tmp_path: Path) -> None:
+    """What its README says, in a copy; instead of training, the plan is made."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "src" / "tunesmith" / "demo", tmp_path / "src" / "tunesmith" / "demo")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    folder, planned = tmp_path, False
+    text = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
+    for command in (shlex.split(line) for line in re.findall(r"^    (\S.*)$", text, flags=re.MULTILINE)):
+        if command[0] == "cd":
+            folder = tmp_path / command[1]
+        elif command[:2] == ["tunesmith", "train"]:
+            planned = True
+            _run(["tunesmith", "plan", command[2]], folder, environment)
+        elif command[:2] == ["tunesmith", "check"] or command[1] == "make_images.py":
+            _run(command, folder, environment)
+    assert planned
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
