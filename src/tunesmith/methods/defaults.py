@@ -69,46 +69,10 @@ def choose(
         batch = wanted.batch_size
     else:
         reasons.append(f"Batches of {batch} rows, as the training split has {facts.rows:,} rows.")
-    convolutions = convolutional(facts)
-    times = CONVOLUTIONS_TIMES if convolutions else HEAD_TIMES[facts.head]
-    width = _width(facts, fresh=fresh)
-    epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
-    if wanted.epochs != "auto":
-        epochs = wanted.epochs
-    else:
-        if facts.head in NEW_HEADS:
-            reasons.append(
-                f"{times} times the usual epochs, and for the head {NEW_RATE} times the rate of its width: it is "
-                f"{facts.head}, and cannot be solved for as a linear layer can."
-            )
-        if convolutions:
-            reasons.append(f"{times} times the usual epochs, as the network is made of convolutions.")
-        steps = epochs * math.ceil(facts.pieces / batch)
-        reasons.append(
-            f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows"
-            f"{f', each a choice among {facts.choices:,}' if facts.choices > 1 else ''}; training stops earlier when "
-            "validation no longer improves."
-        )
+    epochs = _how_long(facts, batch, passes, most, reasons)
     # Ten times the rate, as the fewest weights get it, was tried with the test only; random weights have nothing to win back.
-    tests_rates = fresh or not convolutions or rate > 1
-    # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
-    bearable = facts.pace * rate * min(HIGHEST_RATE, RATE_AT_384 * (384 / width) * math.sqrt(batch / 64))
-    if wanted.learning_rate != "auto":
-        bearable = wanted.learning_rate
-    else:
-        slower = (
-            ""
-            if facts.pace == 1
-            else f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for."
-        )
-        reasons.append(
-            f"Learning rate {bearable:.2g}, as the network {'is' if width == facts.hidden else 'counts as'} {width} wide"
-            f"{', being made of convolutions,' if convolutions else ''} and batches have {batch} rows.{slower}"
-        )
-        if not tests_rates:
-            reasons.append(
-                "No range test lowers it: the loss of convolutions may go up at first, and comes down again."
-            )
+    tests_rates = fresh or not convolutional(facts) or rate > 1
+    bearable = _how_fast(facts, batch, rate, _width(facts, fresh=fresh), reasons, tests_rates=tests_rates)
     tokens = 4096 if wanted.micro_batch_tokens == "auto" else wanted.micro_batch_tokens
     found = epochs if fresh else patience(facts, epochs)
     if wanted.patience != "auto":
@@ -117,6 +81,47 @@ def choose(
         reasons.append("No epoch is left out, as random weights show nothing for some time; the best one is kept.")
     precision = _precision(facts, reasons)
     return Choices(epochs, bearable, BatchShape(batch, tokens), found, precision, tuple(reasons), tests_rates)
+
+
+def _how_long(facts: Facts, batch: int, passes: float, most: int, reasons: list[str]) -> int:
+    """Epochs; `reasons` gets why."""
+    if facts.settings.epochs != "auto":
+        return facts.settings.epochs
+    convolutions = convolutional(facts)
+    times = CONVOLUTIONS_TIMES if convolutions else HEAD_TIMES[facts.head]
+    epochs = min(times * most, round(passes * times * _epochs(facts, batch)))
+    if facts.head in NEW_HEADS:
+        reasons.append(
+            f"{times} times the usual epochs, and for the head {NEW_RATE} times the rate of its width: it is "
+            f"{facts.head}, and cannot be solved for as a linear layer can."
+        )
+    if convolutions:
+        reasons.append(f"{times} times the usual epochs, as the network is made of convolutions.")
+    steps = epochs * math.ceil(facts.pieces / batch)
+    reasons.append(
+        f"{epochs} epochs: {steps:,} steps for {facts.rows:,} rows"
+        f"{f', each a choice among {facts.choices:,}' if facts.choices > 1 else ''}; training stops earlier when "
+        "validation no longer improves."
+    )
+    return epochs
+
+
+def _how_fast(facts: Facts, batch: int, times: float, width: int, reasons: list[str], *, tests_rates: bool) -> float:
+    """The learning rate, so many times that of all weights of a network so wide; `reasons` gets why."""
+    if facts.settings.learning_rate != "auto":
+        return facts.settings.learning_rate
+    # Adam's noise is kept by the square root of the batch (Malladi et al. 2022, section 4).
+    bearable = facts.pace * times * min(HIGHEST_RATE, RATE_AT_384 * (384 / width) * math.sqrt(batch / 64))
+    slower = (
+        f" That is {facts.pace:g} times the usual rate, as the loss of the task asks for." if facts.pace != 1 else ""
+    )
+    reasons.append(
+        f"Learning rate {bearable:.2g}, as the network {'is' if width == facts.hidden else 'counts as'} {width} wide"
+        f"{', being made of convolutions,' if convolutional(facts) else ''} and batches have {batch} rows.{slower}"
+    )
+    if not tests_rates:
+        reasons.append("No range test lowers it: the loss of convolutions may go up at first, and comes down again.")
+    return bearable
 
 
 def patience(facts: Facts, epochs: int) -> int:
