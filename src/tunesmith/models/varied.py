@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -86,8 +87,9 @@ class _Moving(_Views):
         """(examples,) what is known so far."""
         return np.full(len(self), np.nan)
 
+    @abstractmethod
     def _count_each(self, indices: Indices) -> Array:
-        raise NotImplementedError
+        """(indices,) how much of the target of each is left."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,29 +107,27 @@ def parts_of(
     """
     if problem == "chat":
         insist_on_template(tokenizer, source)
-    for row in _asked(rows, problem, tokenizer, source):
-        try:
-            yield row()
-        except DataError as error:
-            refused.append(error)
-            yield [Part("", told=True)]
-
-
-def _asked(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[Callable[[], list[Part]]]:
-    """For each row what makes its parts."""
-    if problem == "chat":
         for chat in rows.column("input").to_pylist():
             turns = loaded_turns(chat)
             if turns[-1]["role"] != ASSISTANT:
-                open_ = [Part(written(turns, tokenizer, open_=True), told=False)]
-                yield partial(list, open_)
+                yield [Part(written(turns, tokenizer, open_=True), told=False)]
             else:
-                yield partial(chat_parts, turns, tokenizer, source)
+                yield _unless_refused(refused, chat_parts, turns, tokenizer, source)
         return
     names = [name for name in ("input", "pair", "target") if name in rows.column_names]
     for row in rows.select(names).to_pylist():
         answer = row["target"]["texts"][0] if "target" in row else None
-        yield partial(prompted, row["input"], row.get("pair", ""), answer, problem, tokenizer, source)
+        asked = (row["input"], row.get("pair", ""), answer, problem)
+        yield _unless_refused(refused, prompted, *asked, tokenizer, source)
+
+
+def _unless_refused(refused: list[DataError], parts: Callable[..., list[Part]], *given: Any) -> list[Part]:
+    """The parts; where the template refuses them, one that leaves nothing of the row."""
+    try:
+        return parts(*given)
+    except DataError as error:
+        refused.append(error)
+        return [Part("", told=True)]
 
 
 def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:

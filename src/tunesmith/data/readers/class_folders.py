@@ -34,7 +34,7 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         if split:
             splits[split] = folder
     others = [folder.name for folder in folders if folder.name.lower() not in SPLITS]
-    if others and not any(map(_folders, splits.values())):  # a class may be called train, or test
+    if not splits or (others and not any(map(_folders, splits.values()))):  # a class may be called train, or test
         splits = {"train": root}
     elif others and list(splits) == ["train"]:
         raise DataError(

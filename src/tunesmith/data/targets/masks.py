@@ -89,7 +89,7 @@ class Masks:
         values, guesses = self._values(raw, coloured=bool(colours)), []
         if where is not None:
             guesses.append(f"The classes are those of {where} (task.classes names others).")
-        if any(str(cell or "").strip().lower().endswith(LOSSY_SUFFIXES) for cell in raw.column.to_pylist()):
+        if any(map(_lossy, raw.column.to_pylist())):
             guesses.append("Masks in JPEGs, which change values, are read as black (0) and white (255).")
         labels, table = tuple(named), {index: index for index in range(len(named))}
         if _two(values) and len(labels) in (0, 2):
@@ -278,7 +278,7 @@ def _pixels(folder: Path, cell: str | None, *, coloured: bool) -> Values:
     image = picture.read(folder / path_of(cell.strip()))
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
-    if cell.strip().lower().endswith(LOSSY_SUFFIXES):
+    if _lossy(cell):
         return _black_and_white(np.asarray(image.convert("L")))
     if image.mode in ("L", "P"):
         return np.asarray(image)
@@ -292,6 +292,11 @@ def _pixels(folder: Path, cell: str | None, *, coloured: bool) -> Values:
     values = np.asarray(image.convert("RGB"))
     grey = not coloured and (values == values[..., :1]).all()
     return values[..., 0] if grey else values
+
+
+def _lossy(cell: str | None) -> bool:
+    """Whether a mask's file keeps values only nearly."""
+    return (cell or "").strip().lower().endswith(LOSSY_SUFFIXES)
 
 
 def _black_and_white(values: Values) -> Values:
