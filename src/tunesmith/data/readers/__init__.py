@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,6 +138,34 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
         return None
     images, masks = (folders_in(folder, names) for names in (IMAGES, MASKS))
     return (images[0], masks[0]) if images and masks else None
+
+
+def split_folders(root: Path) -> list[tuple[str, Path]]:
+    """The folders in `root` that are called like a split, each with the split."""
+    folders = [one for one in sorted(root.iterdir()) if one.name.lower() in SPLITS and one.is_dir()]
+    return [(SPLITS[folder.name.lower()], folder) for folder in folders]
+
+
+def one_a_split(where: str, what: str, found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """By split; empty where nothing is found.
+
+    Args:
+        what: is found, as messages name it.
+
+    Raises:
+        DataError: two are of one split, or none is for training.
+    """
+    splits: dict[str, Path] = {}
+    for split, path in found:
+        if split in splits:
+            raise DataError(
+                f"{where} has two of the {split} split: {splits[split]} and {path}.",
+                "Name what is meant by data.train, data.validation and data.test.",
+            )
+        splits[split] = path
+    if splits and "train" not in splits:
+        raise DataError(f"The folder {where} has {what} for {', '.join(splits)} but none for train.", "Add them.")
+    return splits
 
 
 def folders_in(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -9,12 +9,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from tunesmith.data import picture
-from tunesmith.data.readers import IMAGES, SPLITS, Record, Source, coco_file, folders_in, json_file, pair_in, relative
+from tunesmith.data.readers import (
+    IMAGES,
+    SPLITS,
+    Record,
+    Source,
+    coco_file,
+    folders_in,
+    json_file,
+    one_a_split,
+    pair_in,
+    relative,
+    split_folders,
+)
 from tunesmith.data.readers import voc_file as voc
 from tunesmith.data.rejected import Rejected, excerpt
 from tunesmith.errors import DataError
@@ -30,7 +42,7 @@ START = 1_000
 
 def holds_boxes(root: Path) -> bool:
     """Whether a folder is one of those, and no folder of masks is in it."""
-    places = [root, *(folder for _, folder in _split_folders(root))]
+    places = [root, *(folder for _, folder in split_folders(root))]
     if not _coco_files(root) and not any(map(_voc_folder, places)):
         return False
     pairs = [pair for place in places if (pair := pair_in(place))]
@@ -44,37 +56,17 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         DataError: two files or folders stand for one split, or there are splits without one for training.
     """
     root = Path(os.path.abspath(path_of(where)))
-    if files := _one_a_split(where, _coco_files(root)):
+    if files := one_a_split(where, "boxes", _coco_files(root)):
         return {split: _coco(file, encoding, root) for split, file in files.items()}
     whole = _voc_folder(root)
     if whole is not None:
-        sets = _one_a_split(where, _sets(whole))
+        sets = one_a_split(where, "boxes", _sets(whole))
         parts = {split: (whole, _listed(file)) for split, file in sets.items()} or {"train": (whole, _stems(whole))}
     else:
-        found = [(split, inner) for split, folder in _split_folders(root) if (inner := _voc_folder(folder))]
-        parts = {split: (folder, _stems(folder)) for split, folder in _one_a_split(where, found).items()}
+        found = [(split, inner) for split, folder in split_folders(root) if (inner := _voc_folder(folder))]
+        parts = {split: (folder, _stems(folder)) for split, folder in one_a_split(where, "boxes", found).items()}
     names = {split: f"{where} ({split})" if len(parts) > 1 else where for split in parts}
     return {split: Source(names[split], COLUMNS, _records(root, *part), root) for split, part in parts.items()}
-
-
-def _one_a_split(where: str, found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """By split; empty where nothing is found."""
-    splits: dict[str, Path] = {}
-    for split, path in found:
-        if split in splits:
-            raise DataError(
-                f"{where} has two of the {split} split: {splits[split]} and {path}.",
-                "Name what is meant by data.train, data.validation and data.test.",
-            )
-        splits[split] = path
-    if splits and "train" not in splits:
-        raise DataError(f"The folder {where} has boxes for {', '.join(splits)} but none for train.", "Add them.")
-    return splits
-
-
-def _split_folders(root: Path) -> list[tuple[str, Path]]:
-    folders = [one for one in sorted(root.iterdir()) if one.name.lower() in SPLITS and one.is_dir()]
-    return [(SPLITS[folder.name.lower()], folder) for folder in folders]
 
 
 def _coco_files(root: Path) -> list[tuple[str, Path]]:
@@ -83,7 +75,7 @@ def _coco_files(root: Path) -> list[tuple[str, Path]]:
     found = [file for place in places for file in sorted(place.glob(f"{coco_file.PREFIX}*.json"))]
     named = [(file.stem.removeprefix(coco_file.PREFIX).lower(), file) for file in found]
     files = [(next((SPLITS[one] for one in SPLITS if name.startswith(one)), "train"), file) for name, file in named]
-    beside = [("train", root), *_split_folders(root)]
+    beside = [("train", root), *split_folders(root)]
     return files + [(split, folder / ROBOFLOW) for split, folder in beside if (folder / ROBOFLOW).is_file()]
 
 

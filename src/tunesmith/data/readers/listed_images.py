@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tunesmith.data.readers import SPLITS, Record, Source, open_source
+from tunesmith.data.readers import Record, Source, one_a_split, open_source, split_folders
 from tunesmith.data.rejected import Rejected
 from tunesmith.errors import DataError
 from tunesmith.run import path_of
@@ -30,15 +30,9 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         DataError: two folders stand for one split, there are splits without one for training, or a table names no files.
     """
     root = path_of(where)
+    tables = one_a_split(where, "tables", _tables(root))
     found: dict[str, Source] = {}
-    tables = _tables(root)
-    for table in tables:
-        split = "train" if table.parent == root else SPLITS[table.parent.name.lower()]
-        if split in found:
-            raise DataError(
-                f"The folder {where} has two tables for the {split} split, one of them {table}.",
-                "Name the files by data.train, data.validation and data.test.",
-            )
+    for split, table in tables.items():
         source = open_source(str(table), encoding)["train"]
         if FILE not in source.columns:
             raise DataError(f"{table} has no column {FILE}.", f"Its columns are {', '.join(source.columns)}.")
@@ -46,16 +40,14 @@ def read(where: str, encoding: str) -> dict[str, Source]:
         start = table.parent.relative_to(root)
         records = _from_root(source.records, source.columns.index(FILE), start)
         found[split] = replace(source, name=name, records=records, folder=root)
-    if "train" not in found:
-        raise DataError(f"The folder {where} has a table for {', '.join(found)} but none for train.", "Add it.")
     return found
 
 
-def _tables(root: Path) -> list[Path]:
+def _tables(root: Path) -> list[tuple[str, Path]]:
     """The one beside the images; else those of the folders that are splits."""
-    folders = [one for one in sorted(root.iterdir()) if one.is_dir() and one.name.lower() in SPLITS]
-    own = [root / name for name in NAMES if (root / name).is_file()]
-    return own or [folder / name for folder in folders for name in NAMES if (folder / name).is_file()]
+    own = [("train", root / name) for name in NAMES if (root / name).is_file()]
+    inside = [(split, folder / name) for split, folder in split_folders(root) for name in NAMES]
+    return own or [(split, table) for split, table in inside if table.is_file()]
 
 
 def _from_root(records: Iterator[Record | Rejected], place: int, start: Path) -> Iterator[Record | Rejected]:
