@@ -194,6 +194,8 @@ class Guards:
     """Strength that makes two passes of different dropout agree."""
     mixup: float = 0.0
     """Alpha of the Beta distribution from which shares of mixed rows are drawn."""
+    mixup_of: Literal["hidden", "inputs"] = "hidden"
+    """What `mixup` mixes: what the last layer receives, or images."""
     cutmix: float = 0.0
     """Alpha of the Beta distribution from which shares of mixed images are drawn, of which one is pasted into the other."""
     sam: float = 0.0
@@ -205,15 +207,18 @@ class Guards:
         return self.distil > 0 or self.replay > 0
 
     @property
+    def mixes_inputs(self) -> bool:
+        """Whether the network is given images that are made of two, so that what a stage puts out belongs to no row."""
+        return self.cutmix > 0 or (self.mixup > 0 and self.mixup_of == "inputs")
+
+    @property
     def needs_start(self) -> bool:
         """Whether the weights from before training are needed again later."""
         return self.wise_ft or self.ewc > 0 or self.reads_features
 
     def without_origin(self) -> Guards:
         """Those that need no pre-trained network to hold on to."""
-        return Guards(
-            ema=self.ema, swa=self.swa, r_drop=self.r_drop, mixup=self.mixup, cutmix=self.cutmix, sam=self.sam
-        )
+        return dataclasses.replace(self, l2_sp=0.0, ewc=0.0, distil=0.0, replay=0.0, wise_ft=False)
 
 
 @dataclass(frozen=True)

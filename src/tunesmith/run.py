@@ -19,6 +19,9 @@ from typing import Any
 
 from tunesmith.errors import RunError
 
+ROOM_LEFT = 2**30
+"""Bytes of disk that what could be computed anew leaves free."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -196,6 +199,12 @@ def reserve(path: Path, size: int) -> None:
             os.posix_fallocate(handle.fileno(), 0, size)
         else:
             handle.truncate(size)
+
+
+def has_room(path: Path, size: int) -> bool:
+    """Whether the disk of `path` has so many bytes, and as many beside as should be left free."""
+    free = _free_bytes(path)
+    return free is None or size <= free - ROOM_LEFT
 
 
 def _free_bytes(path: Path) -> int | None:

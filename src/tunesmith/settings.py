@@ -129,7 +129,9 @@ class TrainSettings(Strict):
     r_drop: Annotated[float, Field(ge=0)] = 0.0
     """Strength with which two passes of different dropout are made to agree (R-Drop); 0 is none."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of the mixing of rows in what the head's last layer receives (manifold mixup); 0 is none."""
+    """Alpha of the mixing of two rows and of their labels (mixup); 0 is none."""
+    mixup_of: Literal["hidden", "inputs"] = "hidden"
+    """What mixup mixes: `hidden`, what the head's last layer receives (manifold mixup), or `inputs`, images as such."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """Alpha of the mixing of images, a box of one pasted into another (CutMix); 0 is none."""
     sam: Annotated[float, Field(ge=0)] = 0.0

@@ -283,10 +283,10 @@ def test_coco_has_a_row_an_image(tmp_path: Path) -> None:
     annotations += [{"image_id": 77, "category_id": 2, "bbox": [1, 1, 5, 5]}, "no annotation"]
     found = read(coco(tmp_path / "rows" / "all.json", annotations, names))
     assert found.labels == ("cat", "dög")
-    assert sum(found.audit["rows"].values()) == 10
+    assert sum(found.audit["rows"].values()) == 11
+    assert found.audit["boxes"]["train"]["set_aside"] == {"not a number": 1}  # of a sentence, or an outline alone
     assert [(row.line, row.reason) for row in found.rejected] == [
         (3, "annotation of the category 9, which is not listed"),
-        (4, "annotation without a bbox of four numbers"),
         (0, "2 annotations of images that are not listed"),
     ]
     by_name = targets(found)

@@ -130,6 +130,19 @@ def test_pictures_are_turned_and_have_the_channels_that_are_wanted(tmp_path: Pat
     assert picture.converted(Image.new("F", (1, 1), 0.5), 1).getpixel((0, 0)) == 128
 
 
+def test_of_several_frames_or_pages_the_first_is_read_and_told(images: Path, tmp_path: Path) -> None:
+    frames = [Image.new("L", (16, 16), level) for level in (0, 255)]
+    frames[0].save(images / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(images / "pages.tif", save_all=True, append_images=frames[1:])
+    frames[0].save(images / "still.gif")
+    rows = [{"image": path, "label": label} for path, label in listed(images)]
+    rows += [{"image": f"images/{name}", "label": "down"} for name in ("moves.gif", "pages.tif", "still.gif")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read(tmp_path / "cache", train=str(tmp_path / "rows.jsonl"))
+    assert "2 images have several frames or pages, of which the first is read." in data.audit["warnings"]
+    assert np.asarray(picture.converted(picture.read(images / "moves.gif"), 1)).max() == 0
+
+
 def photograph(seed: int) -> Image.Image:
     """Smooth, as photographs are."""
     small = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)

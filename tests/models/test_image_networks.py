@@ -155,6 +155,7 @@ def test_pixels_are_the_processors_own(tmp_path: Path, name: str) -> None:
         assert (found.values.dtype == np.uint8) == compact
         wanted = processor(images=[picture.read(Path(file)) for file in files], return_tensors="np")["pixel_values"]
         assert np.abs(found.batch(np.arange(4)) - wanted).max() < 1e-5
+        assert np.array_equal(found.batch(np.array([2, 0, 2])), found.batch(np.arange(4))[[2, 0, 2]])
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 

@@ -317,6 +317,16 @@ def test_images_under_a_new_head_keep_about_their_shape() -> None:
     assert smaller((3000, 1000)) == (544, 192)
 
 
+def test_a_detector_that_keeps_the_shape_of_images_is_given_them_in_their_shape(tmp_path: Path) -> None:
+    folder = write_detector(tmp_path / "model", "detr")
+    transformers.DetrImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 150}).save_pretrained(folder)
+    for usual, wanted in (((480, 640), (96, 128)), ((64, 64), (96, 96)), ((1000, 200), (160, 64))):
+        model = load_detector(str(folder), ["a"], seed=0, usual=usual)
+        assert model.example["pixel_values"].shape[2:] == wanted
+    model = load_detector(str(folder), ["a"], seed=0, size=(64, 96))
+    assert model.example["pixel_values"].shape[2:] == (64, 96)
+
+
 def coco(folder: Path, images: int, classes: int, boxes: Any) -> Path:
     """Noise, with the boxes that `boxes` gives an image, in a COCO file; a category for each class."""
     draw = np.random.default_rng(0)

@@ -136,6 +136,23 @@ def test_cutmix_pastes_a_box_and_mixes_the_losses_by_its_area(images: Prepared) 
     same(found, by_hand(images, objective))
 
 
+def test_mixup_of_inputs_mixes_images_and_their_losses(images: Prepared) -> None:
+    found = gradients(stepper(images, Guards(mixup=0.4, mixup_of="inputs")))
+    random = seeds.generator(0, "mixup", 3, 0)
+    share = float(random.beta(0.4, 0.4))
+    others = random.permutation(len(ROWS))
+
+    def objective() -> torch.Tensor:
+        pixels = images.task.inputs(images.train, ROWS, images.model)["pixel_values"]
+        logits = images.model.module(pixel_values=share * pixels + (1 - share) * pixels[others]).logits
+        targets = torch.from_numpy(images.train.targets[ROWS])
+        first, second = (functional.cross_entropy(logits, truth) for truth in (targets, targets[others]))
+        return share * first + (1 - share) * second
+
+    assert 0 < share < 1
+    same(found, by_hand(images, objective))
+
+
 def test_boxes_lie_inside_and_have_the_area_that_is_drawn_where_they_fit() -> None:
     random = np.random.default_rng(0)
     areas = []
@@ -165,14 +182,33 @@ def test_the_range_test_does_not_take_mixing_for_a_rise(images: Prepared, monkey
     assert seen == [Guards()]
 
 
-def test_cutmix_leaves_no_features_to_hold(images: Prepared) -> None:
+OF_INPUTS = [Guards(cutmix=1.0), Guards(mixup=0.4, mixup_of="inputs")]
+
+
+@pytest.mark.parametrize("mixing", OF_INPUTS)
+def test_mixed_images_leave_no_features_to_hold(mixing: Guards, images: Prepared) -> None:
     with pytest.raises(SettingsError, match="leaves none whole"):
-        stepper(images, Guards(cutmix=1.0, distil=1.0))
+        stepper(images, dataclasses.replace(mixing, distil=1.0))
 
 
-def test_cutmix_is_for_images(ready: Prepared) -> None:
-    with pytest.raises(SettingsError, match=r"train\.cutmix mixes images"):
-        stepper(ready, Guards(cutmix=1.0))
+@pytest.mark.parametrize("mixing", OF_INPUTS)
+def test_images_alone_can_be_mixed(mixing: Guards, ready: Prepared) -> None:
+    with pytest.raises(SettingsError, match=r"train\.\S+ mixes images"):
+        stepper(ready, mixing)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [({}, True), ({"mixup": 0.4}, True), ({"mixup": 0.4, "mixup_of": "inputs"}, False)]
+)
+def test_nothing_is_kept_of_images_that_are_made_of_two(wanted: dict[str, Any], kept: bool, tmp_path: Path) -> None:
+    given = {
+        "task": "image-classification",
+        "model": str(write_image_model(tmp_path / "vit", "vit")),
+        "data": str(write_images(tmp_path / "images", 60)),
+        "method": {"name": "partial", "last": 1},
+        "train": {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32"} | wanted,
+    }
+    assert prepared(given, tmp_path).frontier.candidates[0].cache is kept
 
 
 def test_disagreement_is_the_mean_of_both_divergences() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -105,3 +105,5 @@ class Batched(NamedTuple):
 
     examples: Any
     collate: Collate
+    expect: Callable[[Sequence[Indices]], None] = lambda parts: None
+    """Told which batches will be asked for next, so that they can be made before."""

@@ -47,6 +47,12 @@ def read(source: Path | bytes) -> Any:
         raise NotAnImage("truncated image" if cut else f"damaged image ({error})") from None
 
 
+def moves(content: bytes) -> bool:
+    """Whether a file that `read` can read holds more than one frame or page."""
+    with Image.open(BytesIO(content)) as found:
+        return bool(getattr(found, "is_animated", False))
+
+
 def converted(image: Any, channels: int) -> Any:
     """`image` with eight bits a channel and 1 (grey) or 3 (red, green, blue) channels.
 

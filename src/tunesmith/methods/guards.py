@@ -37,6 +37,7 @@ def resolve(
         wise_ft=wanted.wise_ft,
         r_drop=wanted.r_drop,
         mixup=wanted.mixup,
+        mixup_of=wanted.mixup_of if wanted.mixup else "hidden",
         cutmix=wanted.cutmix,
         sam=wanted.sam,
     )
@@ -104,7 +105,8 @@ def _passes(guards: Guards) -> list[str]:
             "takes twice as long and twice the memory of activations."
         )
     if guards.mixup:
-        found.append(f"Rows are mixed in what the last layer receives, with the alpha {guards.mixup:g} of train.mixup.")
+        what = "Rows are mixed in what the last layer receives" if guards.mixup_of == "hidden" else "Images are mixed"
+        found.append(f"{what}, with the alpha {guards.mixup:g} of train.mixup.")
     if guards.cutmix:
         found.append(f"A box of one image is pasted into another, with the alpha {guards.cutmix:g} of train.cutmix.")
     if guards.mixup and guards.cutmix:

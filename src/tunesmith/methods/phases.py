@@ -10,7 +10,7 @@ from tunesmith.contracts import NEW_HEADS, UNSOLVED, Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
-from tunesmith.plans import HEAD, BatchShape, Part, Phase, Plan, Row, Schedule, cut_of
+from tunesmith.plans import HEAD, BatchShape, Guards, Part, Phase, Plan, Row, Schedule, cut_of
 
 WORTH_PACKING = 0.1
 """Share of padding from which on rows are packed: attention over a long sequence costs more than over its rows."""
@@ -90,7 +90,7 @@ def assemble(
     """The plan, with what all methods share."""
     wanted = facts.settings
     guards, why = resolve(wanted, phases, more.get("adapter"), facts.head)
-    views, cache, varied = _views(phases, facts)
+    views, cache, varied = _views(phases, facts, guards)
     batch, cache, packed = _packed(phases, choices.batch, facts, cache)
     told = facts.told if any(phase.head == "train" for phase in phases) else ()
     reasons = [*reasons, *choices.reasons, *told, *varied, *packed, *why]
@@ -111,10 +111,9 @@ def assemble(
     )
 
 
-def _views(phases: Sequence[Phase], facts: Facts) -> tuple[int, bool, tuple[str, ...]]:
+def _views(phases: Sequence[Phase], facts: Facts, guards: Guards) -> tuple[int, bool, tuple[str, ...]]:
     """Variants of each row, whether activations are kept, and why: new variants each epoch leave nothing to keep."""
-    # What stages put out of mixed images belongs to no image.
-    variation, cache = facts.variation, facts.settings.cache == "auto" and not facts.settings.cutmix
+    variation, cache = facts.variation, facts.settings.cache == "auto" and not guards.mixes_inputs
     epochs = sum(phase.epochs for phase in phases)
     if variation is None:
         return 1, cache, ()

@@ -72,8 +72,8 @@ def load_detector(
         seed: draws the new weights.
         loading: new weights throughout, perhaps.
         remote_code: whether Python code beside the weights may run.
-        size: (height, width) of what the network is given; when it is None what a detector's processor says, and for a
-            backbone about `usual`, (height, width) of images, made smaller.
+        size: (height, width) of what the network is given; when it is None what a detector's processor makes of `usual`,
+            (height, width) of images, and for a backbone about that shape, made smaller.
         most: boxes in one image.
 
     Raises:
@@ -96,7 +96,7 @@ def load_detector(
             )
         processor = processor_of(folder, remote_code)
         channels = channels_of(config)
-        size = size or (None if trained else smaller(usual))
+        size = size or (_in_shape(processor.size, usual) if trained else smaller(usual))
         processor = whole(processor, channels, size, "post_process_object_detection", RTDetrImageProcessorPil)
         height, width = find_reading(processor, channels).shape[1:]
         if not trained and (height % STRIDE or width % STRIDE):
@@ -165,6 +165,16 @@ def smaller(usual: tuple[int, int]) -> tuple[int, int]:
     height, width = usual
     factor = min(1.0, math.sqrt(AREA / (height * width)))
     return _multiple(height * factor), _multiple(width * factor)
+
+
+def _in_shape(wanted: Any, usual: tuple[int, int]) -> tuple[int, int] | None:
+    """What a processor that keeps the shape of images makes of `usual`, (height, width), in multiples of STRIDE; None for one
+    that makes all of one size."""
+    known = {key: value for key, value in dict(wanted or {}).items() if value}
+    if "shortest_edge" not in known:
+        return None
+    factor = min(known["shortest_edge"] / min(usual), known.get("longest_edge", math.inf) / max(usual))
+    return _multiple(usual[0] * factor), _multiple(usual[1] * factor)
 
 
 def _multiple(side: float) -> int:

@@ -1,4 +1,5 @@
-"""Image files to pixels by a model's own image processor: every file decoded, resized and cropped once, and kept as bytes.
+"""Image files to pixels by a model's own image processor: every file decoded, resized and cropped once, and kept as bytes
+where there is room.
 
 What a processor does to the values after resizing (rescale, normalise) is, a channel, one factor and one summand. They are
 found by trying, and applied a batch at a time, so that a quarter of the memory holds the same numbers. Where trying shows
@@ -24,7 +25,7 @@ from tunesmith.data.parallel import ordered
 from tunesmith.data.pixels import Pixels
 from tunesmith.data.segments import Segments
 from tunesmith.errors import DataError, ModelError
-from tunesmith.run import reserve, writing
+from tunesmith.run import has_room, reserve, writing
 
 TRIED_SIDE = 300
 """Pixels of the images that a processor is tried on."""
@@ -45,6 +46,11 @@ class Reading:
     shift: npt.NDArray[np.float32]
     raw: bool
     """Whether bytes are kept, to be scaled later."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is kept."""
+        return np.dtype(np.uint8 if self.raw else np.float32)
 
     @property
     def key(self) -> str:
@@ -93,6 +99,24 @@ def find_reading(processor: Any, channels: int) -> Reading:
     return Reading(processor, channels, wanted.shape, ones, 0 * ones, False)
 
 
+class Decoded:
+    """(images, channels, height, width), of which those are decoded that an index names: for predictions, which read each
+    image once, and for training where the disk has no room for all."""
+
+    def __init__(self, reading: Reading, files: Sequence[str]) -> None:
+        self.reading, self.files = reading, files
+        self.shape, self.dtype = (len(files), *reading.shape), reading.dtype
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> Values:
+        """Raise DataError where a file has changed or vanished since it was found good."""
+        found = np.empty((len(indices), *self.shape[1:]), dtype=self.dtype)
+        _fill(self.reading, [self.files[place] for place in indices], found)
+        return found
+
+
 def read_files(
     reading: Reading, files: Sequence[str], contents: Sequence[str], targets: Values | None, folder: Path | None
 ) -> Pixels:
@@ -101,15 +125,17 @@ def read_files(
     Args:
         contents: a checksum of each file.
         targets: (files, …), handed on.
-        folder: where they are kept in a mapped file, which is used again for the same files; in memory where it is None.
+        folder: where they are kept in a mapped file, which is used again for the same files. Where it is None, or has no
+            room for them, files are decoded whenever a batch asks for them.
 
     Raises:
         DataError: a file has changed or vanished since it was found good.
     """
     digest = hashlib.blake2b("/".join([reading.key, *contents]).encode(), digest_size=16).hexdigest()
-    shape, kind = (len(files), *reading.shape), np.dtype(np.uint8 if reading.raw else np.float32)
-    fill = partial(_fill, reading, files)
-    values = _filled(folder and folder / f"{digest}.pixels", shape, kind, fill)
+    values: Any = Decoded(reading, files)
+    kept, size = folder and folder / f"{digest}.pixels", int(np.prod(values.shape)) * reading.dtype.itemsize
+    if kept and files and (kept.exists() or has_room(kept, size)):
+        values = _mapped(kept, values.shape, reading.dtype, partial(_fill, reading, files))
     return Pixels(values, reading.scale, reading.shift, targets, digest)
 
 
@@ -127,8 +153,8 @@ def with_masks(
     if masks is None:
         return Segments(*known, pixels.key, None, None, sizes)
     key, shape = segments.key_of(pixels, masks), (len(masks), *pixels.values.shape[2:])
-    fill = partial(segments.resize, masks)
-    resized = _filled(folder and folder / f"{key}.masks", shape, np.dtype(np.uint8), fill)
+    resize = partial(segments.resize, masks)
+    resized = _filled(folder and folder / f"{key}.masks", shape, np.dtype(np.uint8), resize)
     return Segments(*known, key, masks, resized, sizes)
 
 
@@ -156,6 +182,8 @@ def _mapped(file: Path, shape: tuple[int, ...], kind: np.dtype[Any], fill: Calla
 
 
 def _fill(reading: Reading, files: Sequence[str], values: Values) -> None:
+    """Put the pixels of `files` into `values`, by several threads."""
+
     def one(file: str) -> Values:
         try:
             return reading.values(picture.read(Path(file)))

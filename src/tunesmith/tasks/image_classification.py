@@ -47,6 +47,9 @@ class ImageClassification(ReadsImages, Classifying):
         self.kept = cache / "pixels"
         return super().load_data(settings, cache, seed)
 
+    def told(self) -> tuple[str, ...]:
+        return (*Classifying.told(self), *ReadsImages.told(self))
+
     def load_model(
         self,
         source: str | UserModel,

@@ -139,12 +139,8 @@ class ImageSimilarity(ReadsImages):
             f"{measured:,} identities, of which {both:,} {'is' if both == 1 else 'are'} taught" if both else "others"
         )
         told = f"{len(self.taught):,} identities are taught, {how}; figures are about {others}."
-        if not self.compares:
-            return (told,)
-        return (
-            told,
-            f"Up to {self.settings.together} images of one identity stand in a step together (task.together).",
-        )
+        beside = f"Up to {self.settings.together} images of one identity stand in a step together (task.together)."
+        return (told, *[beside] * self.compares, *super().told())
 
     def _margin(self) -> float:
         wanted = self.settings.margin

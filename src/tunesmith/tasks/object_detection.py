@@ -101,7 +101,7 @@ class ObjectDetection(ReadsImages):
         return found
 
     def told(self) -> tuple[str, ...]:
-        return self._told
+        return (*self._told, *super().told())
 
     def load_model(
         self,

@@ -51,11 +51,22 @@ class ReadsImages(Separate):
     settings: Any
     kept: Path | None = None
     """Where pixels are kept while a run lasts; None where they are read for predictions."""
+    _unkept = False
+    """Whether there was no room for them."""
 
     def pixels(self, rows: pa.Table, model: Model, targets: Array | None) -> Pixels:
         """The images of `rows` as the network takes them."""
         files, contents = (rows.column(name).to_pylist() for name in ("file", "content"))
-        return pixels.read_files(reading_of(model), files, contents, targets, self.kept)
+        found = pixels.read_files(reading_of(model), files, contents, targets, self.kept)
+        self._unkept |= self.kept is not None and isinstance(found.values, pixels.Decoded)
+        return found
+
+    def told(self) -> tuple[str, ...]:
+        if not self._unkept:
+            return ()
+        return (
+            "The disk has no room for the pixels of all images, so that each is decoded anew whenever it is passed.",
+        )
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:
         if "file" not in rows.column_names or "file" not in others.column_names:

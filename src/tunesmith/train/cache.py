@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,14 +28,12 @@ from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, pre
 from tunesmith.models.layout import LAYOUT
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.models.stages import FINAL
-from tunesmith.run import reserve, writing
+from tunesmith.run import has_room, reserve, writing
 from tunesmith.train import memory
 from tunesmith.train.events import CacheFilled
 
 SHARE_OF_MEMORY = 0.25
 """Of what is free when a cache is filled; more goes into a file."""
-ROOM_LEFT = 2**30
-"""Bytes of disk that a cache leaves free."""
 TRIED_BATCHES = 20
 SAME = {"fp32": 1e-4, "bf16": 3e-2}
 """How far logits may differ with the cache, as a share of their size: fp32 differs by the order of sums; bf16 keeps eight
@@ -100,7 +97,7 @@ class Store:
         file = self.folder / name
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            if size > shutil.disk_usage(file.parent).free - ROOM_LEFT:
+            if not has_room(file, size):
                 return None
             reserve(file, size)
             return torch.from_file(str(file), shared=True, size=count, dtype=dtype).view(shape)
@@ -133,6 +130,8 @@ class Source(NamedTuple):
     collate: Collate
     rows_each: int = 1
     """Rows of a batch that one example takes."""
+    expect: Callable[[Sequence[Indices]], None] = lambda parts: None
+    """See Batched."""
 
     def rows(self, indices: Indices) -> Indices:
         """The rows of the examples `indices`, of all rows, in the order in which batches have them."""
@@ -168,7 +167,7 @@ def served(
         stages: of this phase and of those to come, an entry an epoch: the first stage that trains, None for the very first.
         sample: a batch of three rows or more, to try the skipping on.
     """
-    plain = Served({source.name: Batched(source.examples, source.collate) for source in sources})
+    plain = Served({source.name: Batched(source.examples, source.collate, source.expect) for source in sources})
     stage = stages[0]
     if stage is None or sum(one is not None for one in stages) < 2:
         yield plain  # what is read once is not worth keeping
@@ -200,7 +199,7 @@ def served(
             return collate
 
         handed = {
-            source.name: Batched(source.examples, handing(source, found))
+            source.name: Batched(source.examples, handing(source, found), source.expect)
             for source in sources
             if (found := kept[source.name])
         }

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from tunesmith.models.running_statistics import reestimate
 from tunesmith.models.unread import unread_skipped
 from tunesmith.plans import Phase, Plan, cut_of
 from tunesmith.train import checkpoint, contrast, optimiser, processes, statistics
+from tunesmith.train.ahead import ahead
 from tunesmith.train.anchors import Anchors
 from tunesmith.train.cache import Served, Source, Store, served
 from tunesmith.train.checkpoint import Checkpoint, Progress
@@ -104,20 +105,26 @@ class Job:
         count = len(self.train) // self.together
         return seeds.generator(self.seed, purpose).permutation(count) if order is None else order
 
-    def served(self, phase: int, sample: Batch) -> AbstractContextManager[Served]:
+    @contextmanager
+    def served(self, phase: int, sample: Batch) -> Iterator[Served]:
         """The batches of a phase, from kept activations where frozen stages come first in it and in those that follow."""
-        sources = [
-            Source(name, examples, partial(self.task.inputs, examples, model=self.model), self.task.rows_each)
-            for name, examples in (("train", self.seen), ("validation", self.validation))
-        ]
+        train = Source("train", self.seen, self._inputs(self.seen), self.task.rows_each)
+        validation = Source("validation", self.validation, self._inputs(self.validation), self.task.rows_each)
         to_come = self.plan.phases[phase:]
         stages = [cut_of(one) for one in to_come for _ in range(one.epochs)]
         if to_come[0].head == "solve":  # one more pass, over all stages, of which the first can be read as well
             stages += [cut for cut in self.cuts for _ in range(2)]  # later plans have epochs
             stages = [*[one for one in stages if one][:1], *stages] or [None]
-        return served(
-            self.model, stages if self.plan.cache else [None], sources, self.store, self.plan.precision, sample
-        )
+        with ExitStack() as stack:
+            if self.model.modality == "image":  # texts are put into batches at once
+                made = stack.enter_context(ahead(train.collate))
+                train = train._replace(collate=made, expect=made.expect)
+            cuts = stages if self.plan.cache else [None]
+            sources = [train, validation]
+            yield stack.enter_context(served(self.model, cuts, sources, self.store, self.plan.precision, sample))
+
+    def _inputs(self, examples: Examples) -> Collate:
+        return partial(self.task.inputs, examples, model=self.model)
 
     def unread_skipped(self, sample: Batch) -> AbstractContextManager[object]:
         """While it lasts, what the loss does not read is not computed."""
@@ -197,7 +204,9 @@ class Course:
             yield self._measure_start(validation.collate)
         while progress.epoch < self.phase.epochs and not progress.stopped_early and not progress.ended:
             epoch = len(progress.curve)
-            for indices in job.steps(epoch, self.phase)[progress.step_in_epoch :]:
+            steps = job.steps(epoch, self.phase)[progress.step_in_epoch :]
+            for place, indices in enumerate(steps):
+                stepper.expect(steps[place : place + 2])
                 rates = optimiser.set_rates(self.adamw, self.phase.schedule.factor(progress.step, own))
                 done = stepper.step(indices, progress.steps_before + progress.step)
                 rows = float(job.seen.weights[indices].sum())  # a loss may count parts of rows

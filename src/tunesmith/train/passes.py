@@ -33,7 +33,19 @@ class Mixed:
     own: float
     others: Array
     box: tuple[int, int, int, int] | None = None
-    """left, top, right, bottom of what is pasted from the other image; None where hidden states are mixed instead."""
+    """left, top, right, bottom of what is pasted from the other image; None where nothing is pasted."""
+    hidden: bool = False
+    """Whether it is what the last layer receives that is mixed, and not what the network is given."""
+
+    def of_images(self, images: torch.Tensor) -> torch.Tensor:
+        """`images`, (rows, channels, height, width), each with its share of another."""
+        others = images[torch.from_numpy(self.others).to(images.device)]
+        if self.box is None:
+            return self.own * images + (1 - self.own) * others
+        left, top, right, bottom = self.box
+        found = images.clone()
+        found[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+        return found
 
 
 class Passes:
@@ -55,8 +67,9 @@ class Passes:
                 "train.mixup mixes one vector a row, but the head of this network reads each token by itself.",
                 "Leave train.mixup away.",
             )
-        if self.guards.cutmix and model.modality != "image":
-            raise SettingsError("train.cutmix mixes images, and this task reads none.", "Leave it away.")
+        if self.guards.mixes_inputs and model.modality != "image":
+            name = "cutmix" if self.guards.cutmix else "mixup_of=inputs"
+            raise SettingsError(f"train.{name} mixes images, and this task reads none.", "Leave it away.")
         if objective.compares and (self.guards.mixup or self.guards.cutmix or self.guards.r_drop):
             raise SettingsError(
                 f"{objective.name} compares the rows of a step, which mixup, cutmix and r_drop leave no room for.",
@@ -68,9 +81,10 @@ class Passes:
                     f"train.{name} is for tasks that give each input one answer, and this one does not.",
                     "Leave it away.",
                 )
-        if self.guards.cutmix and self.guards.distil:
+        if self.guards.mixes_inputs and self.guards.distil:
+            name = "cutmix" if self.guards.cutmix else "mixup_of=inputs"
             raise SettingsError(
-                "train.distil holds the features of each image, and train.cutmix leaves none whole.",
+                f"train.distil holds the features of each image, and train.{name} leaves none whole.",
                 "Take one of them.",
             )
 
@@ -116,7 +130,8 @@ class Passes:
             own = 1 - (right - left) * (bottom - top) / (height * width)
             return Mixed(own, random.permutation(rows), box)
         if mixup:
-            return Mixed(float(random.beta(mixup, mixup)), random.permutation(rows))
+            hidden = self.guards.mixup_of == "hidden"
+            return Mixed(float(random.beta(mixup, mixup)), random.permutation(rows), hidden=hidden)
         return None
 
     def replayed(self, step: int, tokens: int) -> Iterator[torch.Tensor]:
@@ -143,13 +158,8 @@ class Passes:
         """Logits (rows, outputs), fp32, and the pooled features by view where guards read them."""
         module, device = self.model.module, device_of(self.model.module)
         batch = to(collate(part), device)  # anew for each pass: kept activations serve for one
-        if mixed is not None and mixed.box is not None:
-            left, top, right, bottom = mixed.box
-            images = batch["pixel_values"].clone()
-            images[:, :, top:bottom, left:right] = batch["pixel_values"][
-                torch.from_numpy(mixed.others), :, top:bottom, left:right
-            ]
-            batch["pixel_values"] = images
+        if mixed is not None and not mixed.hidden:
+            batch["pixel_values"] = mixed.of_images(batch["pixel_values"])
         views = VIEWS if self.guards.reads_features else ()
         with watched(self.model, views) as found, _mixing(self.model, mixed), precision(device, self.plan.precision):
             try:
@@ -191,7 +201,7 @@ def insist_on_dropout(plan: Plan, phase: Phase, model: Model) -> None:
 @contextmanager
 def _mixing(model: Model, mixed: Mixed | None) -> Iterator[None]:
     """Manifold mixup (Verma et al. 2019, equation 1 with the last hidden layer): what the last layer receives is mixed."""
-    if mixed is None or mixed.box is not None:
+    if mixed is None or not mixed.hidden:
         yield
         return
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Batched, Examples, Indices, Model, Objective
+from tunesmith.contracts import Batched, Indices, Model, Objective
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models import adapters
@@ -47,12 +48,19 @@ class Stepper:
     ) -> None:
         """`steps`: of the optimiser, over the whole plan; `anchors`: what the guards of `plan` hold on to."""
         self.model = model
-        self.examples: Examples = rows.examples
+        self.rows, self.examples = rows, rows.examples
         self.passes = Passes(objective, model, rows, plan, seed, anchors)
         self.pulls = _pulls(model, plan, anchors)
         self.optimiser, self.plan, self.seed, self.steps = optimiser, plan, seed, steps
         self.tokens = plan.batch.micro_batch_tokens
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def expect(self, steps: Sequence[Indices]) -> None:
+        """Let the batches of `steps`, which come next, be made ahead."""
+        self.rows.expect([part for indices in steps for part in self._parts(processes.share(indices))])
+
+    def _parts(self, own: Indices) -> list[Indices]:
+        return batches.micro_batches(own, self.examples.lengths, self.tokens)
 
     def step(self, indices: Indices, number: int) -> Done:
         """One update from the rows `indices` (of all processes).
@@ -127,14 +135,14 @@ class Stepper:
         torch.manual_seed(chance)
         random = seeds.generator(self.seed, "mixup", number, rank)
         loss_sum = torch.zeros((), device=device_of(self.model.module))
-        parts = batches.micro_batches(own, self.examples.lengths, self.tokens)
+        parts = self._parts(own)
         pulls: list[torch.Tensor] | None = None
         if self.passes.objective.compares and (len(parts) != 1 or processes.state().num_processes > 1):
             loss_sum, pulls = compared.pulls(self.passes, parts, whole)
             torch.manual_seed(chance)
         for place, part in enumerate(parts):
             loss, added = self.passes.loss(part, random, pulls[place] if pulls else None)
-            ((loss + added) / count).backward()  # type: ignore[no-untyped-call]
+            ((loss + added) / count).backward()
             if pulls is None:
                 loss_sum += loss.detach()
         for added in self.passes.replayed(number, self.tokens):
@@ -148,10 +156,7 @@ class Stepper:
                 f"One row of {longest:,} tokens alone does not fit into the accelerator's memory.",
                 "Lower task.max_length, or take a smaller model.",
             )
-        largest = max(
-            len(part) * int(self.examples.lengths[part].max())
-            for part in batches.micro_batches(own, self.examples.lengths, self.tokens)
-        )
+        largest = max(len(part) * int(self.examples.lengths[part].max()) for part in self._parts(own))
         return max(longest, largest // 2)
 
 

@@ -54,6 +54,7 @@ class Images:
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("mode", pa.string()),
+            ("moves", pa.bool_()),  # whether there are frames or pages after the first
         ]
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
@@ -75,12 +76,12 @@ class Images:
                 raise picture.NotAnImage("empty file")
             else:
                 file = _kept(content, row, place)
-            image = picture.read(content)
+            image, moves = picture.read(content), picture.moves(content)
             look = lookalikes.look(image)
         except picture.NotAnImage as error:
             return Unusable(0, str(error), excerpt(shown))
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return shown, str(file), digest, look, *image.size, image.mode
+        return shown, str(file), digest, look, *image.size, image.mode, moves
 
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         return lookalikes.clusters(tables, threshold)
@@ -95,7 +96,10 @@ class Images:
             f"{deep:,} image{'' if deep == 1 else 's'} with more than 8 bits a channel: scaled to 8 here, but clipped by "
             "transformers' own pipeline; convert such files before you use the model there."
         )
-        return {"images": found}, [warning] if deep else []
+        moving = sum(one["moving"] for one in found.values())
+        are = "image has" if moving == 1 else "images have"
+        several = f"{moving:,} {are} several frames or pages, of which the first is read."
+        return {"images": found}, [told for told, count in ((warning, deep), (several, moving)) if count]
 
     def expanded(self, inputs: Sequence[str]) -> list[str]:
         """Folders become the images in them."""
@@ -182,8 +186,11 @@ def _kept(content: bytes, row: str, place: Place) -> Path:
 
 
 def _sizes(rows: pa.Table) -> dict[str, Any]:
-    """Width and height as least, median and greatest; how many images are of which mode."""
-    found: dict[str, Any] = {"modes": dict(Counter(rows.column("mode").to_pylist()).most_common())}
+    """Width and height as least, median and greatest; how many images are of which mode, and how many are more than one."""
+    found: dict[str, Any] = {
+        "modes": dict(Counter(rows.column("mode").to_pylist()).most_common()),
+        "moving": rows.column("moves").to_pylist().count(True),
+    }
     for side in ("width", "height"):
         values = np.quantile(rows.column(side).to_numpy(), [0, 0.5, 1])
         found[side] = dict(zip(("min", "median", "max"), map(float, values), strict=True))

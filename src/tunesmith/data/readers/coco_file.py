@@ -89,15 +89,18 @@ def _categories(listed: Any) -> dict[str, str]:
 
 
 def _objects(annotations: Sequence[Mapping[str, Any]], categories: Mapping[str, str]) -> dict[str, list[Any]] | str:
-    """The boxes of one image as lists side by side, or what is wrong with one of them."""
+    """The boxes of one image as lists side by side, or what is wrong with the class of one of them.
+
+    An annotation without a box, such as one of a sentence, has one of no numbers, which is set aside later and told.
+    """
     for one in annotations:
-        box, category = one.get("bbox"), one.get("category_id")
-        if not isinstance(box, list) or len(box) != 4:
-            return "annotation without a bbox of four numbers"
+        category = one.get("category_id")
         if category is None or (categories and str(category) not in categories):
             return f"annotation of the category {category!r}, which is not listed"
     return {
-        "bbox": [one["bbox"] for one in annotations],
+        "bbox": [
+            box if isinstance(box := one.get("bbox"), list) and len(box) == 4 else [None] * 4 for one in annotations
+        ],
         "category": [categories.get(str(one["category_id"]), one["category_id"]) for one in annotations],
         "iscrowd": [one.get("iscrowd") for one in annotations],
     }
