@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from steps import prepared
-from tiny import write_rows
+from tiny import write_masks, write_rows
+from tunesmith.contracts import Batched, Features
 from tunesmith.errors import SettingsError
+from tunesmith.models.solver import solve
 from tunesmith.tasks.classifying import ClassifyingSettings, weights_of
+from tunesmith.tasks.tiny_masks import write_segformer
 
 
 @given(st.lists(st.integers(1, 500), min_size=2, max_size=8), st.sampled_from(["root", "balanced"]))
@@ -93,3 +97,45 @@ def test_scores_have_no_classes(settings: dict[str, Any], tmp_path: Path) -> Non
     task = {"name": "text-classification", "class_weights": "root"}
     with pytest.raises(SettingsError, match="are for single labels"):
         prepared(settings | {"data": str(rows), "task": task}, tmp_path)
+
+
+def test_a_head_is_solved_for_where_the_weighted_loss_is_least() -> None:
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 1, 2], [30, 12, 6])
+    features = random.normal(size=(48, 5)).astype(np.float32) + 0.4 * targets[:, None].astype(np.float32)
+    weights = weights_of("balanced", np.bincount(targets), ["a", "b", "c"])[targets]
+    found = solve(features, targets, features, lambda _: 0.0, 3, strengths=(0.1,), weights=weights)
+    scale = features.std(axis=0)
+    standardised = torch.from_numpy((features - features.mean(axis=0)) / scale)
+    weight = torch.tensor(found.weight * scale, dtype=torch.float32, requires_grad=True)
+    bias = torch.tensor(found.bias + found.weight @ features.mean(axis=0), dtype=torch.float32, requires_grad=True)
+    losses = functional.cross_entropy(standardised @ weight.T + bias, torch.from_numpy(targets), reduction="none")
+    ((losses * torch.from_numpy(weights)).mean() + 0.5 * 0.1 / 5 * weight.square().sum()).backward()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert float(weight.grad.abs().max()) < 1e-3
+    assert float(bias.grad.abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("task", ["text-classification", "semantic-segmentation"])
+def test_the_probe_counts_classes_as_training_does(task: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    """Rows of the rare class are found more often by a head that was solved for with them counting more."""
+    found = {}
+    for how in ("none", "balanced"):
+        given = settings | {"task": {"name": task, "class_weights": how}}
+        if task == "semantic-segmentation":
+            given |= {
+                "model": str(write_segformer(tmp_path / how / "net")),
+                "data": str(write_masks(tmp_path / how / "scans", 30)),
+            }
+        else:
+            given |= {"data": {"train": str(unbalanced(tmp_path)), "input": "text", "target": "label"}}
+        ready = prepared(given | {"method": "probe"}, tmp_path / how / "run")
+        plan = ready.frontier.candidates[0]
+        both = [
+            Batched(rows, partial(ready.task.inputs, rows, model=ready.model))
+            for rows in (ready.train, ready.validation)
+        ]
+        head = ready.task.solve_head(ready.model, *both, plan, plan.phases[0], 0, Features()).probe
+        found[how] = head.weight
+    assert np.abs(found["none"] - found["balanced"]).max() > 1e-3

@@ -178,6 +178,7 @@ def test_a_run_from_a_backbone_to_a_pipeline(rows: dict[str, Any], tmp_path: Pat
     report = json.loads(run.report.read_text())
     assert report["primary_metric"] == "map"
     assert {"map", "map_50", "mar_100"} <= set(report["metrics"]["test"])
+    assert {row["interval"]["of"] for row in report["per_class"] if row["interval"]} == {"ap"}
     assert set(report["baselines"]) == {"majority"}  # a head that is not solved for leaves no probe behind
     assert any("small RT-DETR" in reason for reason in report["plan"]["reasons"])
     assert [phase["head"] for phase in report["plan"]["phases"]] == ["train"]

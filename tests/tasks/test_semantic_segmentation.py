@@ -127,6 +127,8 @@ def test_a_run_leaves_masks_that_the_report_and_other_loaders_show(rows: dict[st
     assert report["primary_metric"] == "mean_iou"
     assert report["metrics"]["test"]["mean_iou"]["value"] > report["baselines"]["majority"]["mean_iou"]["value"]
     assert [row["label"] for row in report["per_class"]] == ["grey", "box", "disc"]
+    for row in report["per_class"]:
+        assert row["interval"]["low"] <= row["iou"] <= row["interval"]["high"]
     assert len(report["mistakes"][0]["panels"]) == 3
     page = done.page.read_text()
     assert "mean IoU" in page

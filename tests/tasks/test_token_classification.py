@@ -110,6 +110,8 @@ def test_a_run_finds_entities_and_pipeline_finds_them_too(texts: dict[str, Any],
     assert report["metrics"]["test"]["entity_f1"]["value"] > 0.6
     assert set(report["baselines"]) == {"majority", "probe"}
     assert [row["label"] for row in report["per_class"]] == ["person", "place"]
+    for row in report["per_class"]:
+        assert row["interval"]["low"] <= row["f1"] <= row["interval"]["high"]
     assert report["labels"] == ["person", "place"]
     table = pyarrow.parquet.read_table(run.predictions).to_pylist()
     assert {"id", "truth", "prediction", "entities"} <= set(table[0])

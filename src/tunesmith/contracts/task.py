@@ -281,6 +281,12 @@ class Task(Scoring, Protocol):
         """Further sections of the report: per-class table, confusion, calibration, …"""
         ...
 
+    def class_intervals(
+        self, examples: Any, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        """The name of the figure of `per_class` in `details` that has intervals, and these; no name where there are none."""
+        ...
+
     def mistakes(
         self, rows: pa.Table, examples: Any, logits: Array, labels: Sequence[str], fitted: float | None, most: int
     ) -> list[dict[str, Any]]:

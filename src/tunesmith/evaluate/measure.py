@@ -43,6 +43,9 @@ def measure(how: Protocol, test: Reading, fitted: float | None) -> dict[str, Any
         "metrics": {"test": intervals(how, test)},
         **task.details(test.examples, test.logits, how.labels, fitted),
     }
+    figure, by_class = task.class_intervals(test.examples, test.logits, how.settings, how.seed, groups_of(test.rows))
+    for row, interval in zip(sections["per_class"] if figure else (), by_class, strict=True):
+        row["interval"] = interval and {"of": figure, "low": interval.low, "high": interval.high}
     mistakes = task.mistakes(test.rows, test.examples, test.logits, how.labels, fitted, how.settings.mistakes)
     if mistakes:
         sections["mistakes"] = mistakes

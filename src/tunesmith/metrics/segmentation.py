@@ -41,6 +41,11 @@ def from_counts(counts: Array) -> dict[str, Array]:
     }
 
 
+def by_class(counts: Array) -> Array:
+    """(images, classes, 3): pixels that truly are of a class, that were found to be, and those of them that are right."""
+    return np.stack([counts.sum(axis=2), counts.sum(axis=1), counts.diagonal(axis1=1, axis2=2)], axis=2)
+
+
 def per_class(counts: Array) -> list[dict[str, Any]]:
     """For each class over all images: IoU, precision, recall, F1 (which is Dice), share of the labelled pixels, images."""
     whole = counts.sum(axis=0).astype(np.float64)

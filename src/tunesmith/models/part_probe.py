@@ -27,6 +27,7 @@ def find(
     *,
     gentle: bool,
     kept: Features,
+    weights: Array | None = None,
 ) -> tuple[Head, Head, dict[str, float]]:
     """Solve for the last layer.
 
@@ -34,6 +35,7 @@ def find(
         score: quality of logits (parts, classes) for the truth (parts,), higher is better.
         gentle: whether training goes on from the head, so that it has a strong penalty.
         kept: features of this very network from before; filled here where they are missing.
+        weights: (classes,) what a part of each class counts; all alike when it is None.
 
     Returns:
         The best head, the head to go on with, and the best one's score.
@@ -55,6 +57,7 @@ def find(
                 heads.outputs_of(model),
                 bias=bias,
                 strengths=strengths,
+                weights=None if weights is None else weights[own[TARGET]],
             )
         return solutions[OWN, strengths]
 

@@ -47,6 +47,8 @@ class Wanted:
     """Whether that head must be one for the pooling that the model's own class has."""
     score: Callable[[Array], float]
     """Quality of logits (validation pieces, outputs), higher is better."""
+    weights: Array | None = None
+    """(classes,) what a row of each class counts, 1 on average; all rows alike when it is None."""
     strength: float | None = None
     """The penalty, where it is known already; then the pooling is too, and is the model's own."""
 
@@ -69,6 +71,7 @@ def find(
         rows = np.sort(seeds.generator(wanted.seed, "probe rows").permutation(examples.rows)[:MOST_ROWS])
     pieces = np.flatnonzero(np.isin(examples.owner, rows))
     targets = examples.targets[examples.owner[pieces]]
+    counts = None if wanted.weights is None else wanted.weights[targets]
     layer = heads.last_layer(model)
     bias = layer.bias is not None
     every = np.arange(len(validation.examples))
@@ -88,7 +91,14 @@ def find(
         with_bias = bias or name != OWN
         own, others = (one[name] for one in features)
         solutions[name, tried] = solve(
-            own, targets, others, wanted.score, heads.outputs_of(model), bias=with_bias, strengths=tried
+            own,
+            targets,
+            others,
+            wanted.score,
+            heads.outputs_of(model),
+            bias=with_bias,
+            strengths=tried,
+            weights=counts,
         )
         return solutions[name, tried]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 Features = npt.NDArray[np.float32]
 Score = Callable[[npt.NDArray[Any]], float]
@@ -50,6 +51,7 @@ def solve(
     *,
     bias: bool = True,
     strengths: tuple[float, ...] = STRENGTHS,
+    weights: npt.NDArray[Any] | None = None,
 ) -> Solution:
     """The best of the solutions over `strengths`, each started from the one before.
 
@@ -61,6 +63,7 @@ def solve(
         outputs: number of logits.
         bias: whether the layer that takes the solution has a bias.
         strengths: penalties, strong to weak.
+        weights: (rows,) what each row counts, 1 on average; all alike when it is None.
 
     Returns:
         The solution with the best score; the stronger penalty where two are equal.
@@ -72,10 +75,11 @@ def solve(
     middle = float(targets.mean()) if scores and bias else 0.0
     spread = float(targets.std()) or 1.0 if scores else 1.0
     goal = torch.from_numpy((targets - middle) / spread if scores else targets)
+    each = None if weights is None else torch.from_numpy(weights.astype(np.float32))
     best: Solution | None = None
     start = torch.zeros(outputs, features.shape[1] + 1)
     for strength in strengths:
-        start = _minimise(x, goal, start, strength / features.shape[1], bias)
+        start = _minimise(x, goal, each, start, strength / features.shape[1], bias)
         weight = spread * start[:, :-1].double().numpy() / scale
         offset = spread * start[:, -1].double().numpy() + middle - weight @ centre
         candidate = Solution(weight, offset, strength, 0.0)
@@ -86,7 +90,14 @@ def solve(
     return best
 
 
-def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, strength: float, bias: bool) -> torch.Tensor:
+def _minimise(
+    x: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None,
+    start: torch.Tensor,
+    strength: float,
+    bias: bool,
+) -> torch.Tensor:
     """Weights and bias, (outputs, width + 1), of least mean loss plus penalty; L-BFGS from `start`."""
     parameters = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -103,7 +114,9 @@ def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, stren
         logits = x @ parameters[:, :-1].T
         if bias:
             logits = logits + parameters[:, -1]
-        value = _mean_loss(logits, targets) + 0.5 * strength * parameters[:, :-1].square().sum()
+        losses = _losses(logits, targets)
+        mean = losses.mean() if weights is None else (losses * weights).mean()
+        value = mean + 0.5 * strength * parameters[:, :-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -111,13 +124,11 @@ def _minimise(x: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, stren
     return parameters.detach()
 
 
-def _mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(rows,)."""
     if targets.ndim == 2:
-        return (
-            torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
-            .sum(1)
-            .mean()
-        )
+        each = functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+        return each.sum(1)
     if targets.is_floating_point():
-        return (logits[:, 0] - targets.float()).square().mean() / 2
-    return torch.nn.functional.cross_entropy(logits, targets.long())
+        return (logits[:, 0] - targets.float()).square() / 2
+    return functional.cross_entropy(logits, targets.long(), reduction="none")

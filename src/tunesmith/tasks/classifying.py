@@ -176,7 +176,10 @@ class Classifying(Separate, ABC):
         def quality(logits: Array) -> float:
             return self.score(validation.examples, self.decode(validation.examples, logits))[self.primary_metric]
 
-        wanted = probes.Wanted(plan.precision, seed, phase.gentle, plan.standard_head, quality, phase.strength)
+        by_class = self._class_weights
+        wanted = probes.Wanted(
+            plan.precision, seed, phase.gentle, plan.standard_head, quality, by_class, phase.strength
+        )
         best, start, tried = probes.find(model, train, validation, wanted, kept)
         return Solved(start, best, tried)
 
@@ -210,6 +213,11 @@ class Classifying(Separate, ABC):
 
     def details(self, examples: Examples, logits: Array, labels: Sequence[str], fitted: float | None) -> dict[str, Any]:
         return self.problem.details(_truth(examples), logits, labels, fitted)
+
+    def class_intervals(
+        self, examples: Examples, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        return self.problem.class_intervals(_truth(examples), logits, settings, seed, groups)
 
     def mistakes(
         self,

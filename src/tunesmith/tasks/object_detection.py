@@ -22,7 +22,7 @@ from tunesmith.data import picture
 from tunesmith.data.boxed import Boxed, boxed
 from tunesmith.data.targets.boxes import PROBLEM, Boxes
 from tunesmith.errors import DataError, ModelError
-from tunesmith.metrics import detection
+from tunesmith.metrics import by_class, detection
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code
 from tunesmith.models.heads import outputs_of
@@ -235,6 +235,16 @@ class ObjectDetection(ReadsImages):
             "threshold": fitted,
             "legend": [{"label": label, "colour": overlays.spelled(index)} for index, label in enumerate(labels)],
         }
+
+    def class_intervals(
+        self, examples: Boxed, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        matched = self._matched(examples, logits, areas=False)
+
+        def measure(weights: Array) -> Array:
+            return np.asarray(detection.average_precision(matched, weights)[:, 0].mean(axis=1))  # over overlaps
+
+        return "ap", by_class.intervals(measure, len(matched), **how(settings, seed, groups))
 
     def mistakes(
         self,

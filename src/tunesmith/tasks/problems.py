@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from tunesmith.contracts import Array
 from tunesmith.errors import DataError
-from tunesmith.metrics import bootstrap, calibration, classification, multilabel, regression
+from tunesmith.metrics import bootstrap, by_class, calibration, classification, multilabel, regression
 from tunesmith.metrics.interval import Interval
 from tunesmith.settings import EvaluateSettings
 
@@ -64,6 +64,12 @@ class Problem(ABC):
     @abstractmethod
     def details(self, truth: Array, logits: Array, labels: Sequence[str], temperature: float | None) -> dict[str, Any]:
         """Sections of the report beside the metrics."""
+
+    def class_intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> tuple[str, Sequence[Interval | None]]:
+        """The name of the figure of each class in `details` that has an interval, and the intervals."""
+        return "", ()
 
     @abstractmethod
     def wrong(self, truth: Array, answers: Array) -> Array:
@@ -196,6 +202,15 @@ class SingleLabel(Problem):
             },
         }
 
+    def class_intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> tuple[str, Sequence[Interval | None]]:
+        def counts(some: Sequence[int]) -> Array:
+            true, found = (one[:, None] == np.array(some) for one in (truth, logits.argmax(axis=1)))
+            return np.stack([true, found, true & found], axis=2)
+
+        return "f1", by_class.counted(by_class.f1, counts, *logits.shape, **how(settings, seed, groups))
+
     def wrong(self, truth: Array, answers: Array) -> Array:
         predicted = answers.argmax(axis=1)
         return np.where(predicted == truth, 0.0, answers.max(axis=1))
@@ -258,6 +273,17 @@ class MultiLabel(Problem):
     def details(self, truth: Array, logits: Array, labels: Sequence[str], temperature: float | None) -> dict[str, Any]:
         rows = multilabel.per_label(truth.astype(bool), self.answers(logits, None))
         return {"per_class": [{"label": label} | row for label, row in zip(labels, rows, strict=True)]}
+
+    def class_intervals(
+        self, truth: Array, logits: Array, settings: EvaluateSettings, seed: int, groups: Groups
+    ) -> tuple[str, Sequence[Interval | None]]:
+        chosen = self.answers(logits, None) >= self.threshold
+
+        def counts(some: Sequence[int]) -> Array:
+            true, found = (one[:, list(some)] for one in (truth.astype(bool), chosen))
+            return np.stack([true, found, true & found], axis=2)
+
+        return "f1", by_class.counted(by_class.f1, counts, *logits.shape, **how(settings, seed, groups))
 
     def wrong(self, truth: Array, answers: Array) -> Array:
         mistaken = (answers >= self.threshold) != truth.astype(bool)

@@ -17,7 +17,7 @@ from tunesmith.data import picture
 from tunesmith.data.segments import Segments
 from tunesmith.data.targets.masks import PROBLEM, VOID, Masks, unpacked
 from tunesmith.errors import ModelError
-from tunesmith.metrics import segmentation
+from tunesmith.metrics import by_class, segmentation
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, pixel_probe
 from tunesmith.models.heads import make_exact, outputs_of
@@ -186,7 +186,10 @@ class SemanticSegmentation(ReadsImages):
         def drawn(given: Batched) -> dict[str, Array]:
             return pixel_probe.drawn(model, given, plan.precision, seed)
 
-        best, start, tried = part_probe.find(model, train, validation, quality, drawn, gentle=phase.gentle, kept=kept)
+        weights = None if self._class_weights is None else self._class_weights.numpy()
+        best, start, tried = part_probe.find(
+            model, train, validation, quality, drawn, gentle=phase.gentle, kept=kept, weights=weights
+        )
         return Solved(start, best, tried)
 
     def solved_on(self, examples: Segments) -> int:
@@ -233,6 +236,13 @@ class SemanticSegmentation(ReadsImages):
             "confusion": {"counts": counts.sum(axis=0).tolist(), "unit": "pixels"},
             "legend": [{"label": label, "colour": overlays.spelled(index)} for index, label in enumerate(labels)],
         }
+
+    def class_intervals(
+        self, examples: Segments, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        counts = segmentation.by_class(mask_outcomes.counts_of(logits, examples.sizes))
+        given = how(settings, seed, groups)
+        return "iou", by_class.counted(by_class.iou, lambda some: counts[:, list(some)], *counts.shape[:2], **given)
 
     def mistakes(
         self,

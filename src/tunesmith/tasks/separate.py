@@ -16,9 +16,10 @@ from tunesmith.data.cells import Cells
 from tunesmith.data.columns import Columns
 from tunesmith.data.load import load_labelled
 from tunesmith.data.targets import Settled, Targets
+from tunesmith.metrics.interval import Interval
 from tunesmith.models.heads import outputs_of
 from tunesmith.plans import Comparison
-from tunesmith.settings import DataSettings
+from tunesmith.settings import DataSettings, EvaluateSettings
 
 
 class _ReadsInputs(Protocol):
@@ -76,6 +77,11 @@ class Separate:
 
     def classes_of(self, examples: Any) -> Indices | None:
         return None
+
+    def class_intervals(
+        self, examples: Any, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        return "", ()
 
     def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
         # Never asked, as `classes_of` says that there is nothing to compare by.

@@ -26,7 +26,7 @@ from tunesmith.data.tagged import UNKNOWN, Tagged
 from tunesmith.data.targets import entities as targets
 from tunesmith.data.targets.entity_counts import unknown_told, unknown_types
 from tunesmith.errors import ModelError, SettingsError
-from tunesmith.metrics import classification
+from tunesmith.metrics import by_class, classification
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code, part_probe, word_probe, word_tokens
 from tunesmith.models.heads import make_exact, outputs_of
@@ -292,6 +292,13 @@ class TokenClassification(Separate):
                 counted = classification.confusion(truth[known], told[known], len(labels))
                 found["confusion"] = {"counts": counted.tolist(), "unit": "words"}
         return found
+
+    def class_intervals(
+        self, examples: Tagged, logits: Array, settings: EvaluateSettings, seed: int, groups: Array | None
+    ) -> tuple[str, Sequence[Interval | None]]:
+        counts = self._counts(examples, logits)[:, :-1]  # without what has no label
+        given = how(settings, seed, groups)
+        return "f1", by_class.counted(by_class.f1, lambda some: counts[:, list(some)], *counts.shape[:2], **given)
 
     def mistakes(
         self,
