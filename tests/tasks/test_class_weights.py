@@ -67,6 +67,23 @@ def test_the_loss_is_the_weighted_one(settings: dict[str, Any], tmp_path: Path, 
     assert ready.task.score(ready.train, logits.numpy())["loss"] == pytest.approx(plain, rel=1e-5)
 
 
+@pytest.mark.parametrize(("rare", "said"), [(5, True), (60, False)])
+def test_the_plan_says_how_unbalanced_classes_count(
+    rare: int, said: bool, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.csv", rows=200)
+    with open(path, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    rows = [row for row in rows if row["label"] == "good"] + [row for row in rows if row["label"] != "good"][:rare]
+    with open(path, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    data = {"train": str(path), "input": "text", "target": "label"}
+    reasons = prepared(settings | {"data": data}, tmp_path).frontier.candidates[0].reasons
+    assert any("all rows count alike" in one for one in reasons) is said
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [({"god": 1.0, "bad": 1.0}, "did you mean 'good'"), ({"good": 1.0}, "no weight for 'bad'")],
