@@ -2,7 +2,8 @@
 
     python make_scenes.py scenes --count 1500
 
-Writes FOLDER/train.json, validation.json and test.json (a tenth of the scenes each but for train), and FOLDER/images.
+Writes FOLDER/train.json, validation.json and test.json (a tenth of the scenes each but for train), and FOLDER/images; and
+network/, a small ResNet that knows nothing yet, for those who have no backbone.
 What a detector learns on them is where things begin and end, however they are coloured, and to say each thing once.
 """
 
@@ -142,10 +143,22 @@ def write(folder: Path, count: int, seed: int = 0) -> None:
         begin = end
 
 
+def write_network(folder: Path) -> None:
+    """A small ResNet of random weights, and how it reads images."""
+    import transformers  # noqa: PLC0415 - scenes can be had without it
+
+    config = transformers.ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    transformers.ResNetModel(config).save_pretrained(folder)
+    transformers.ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(folder)
+
+
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     options.add_argument("--count", type=int, default=1500)
     given = options.parse_args()
     write(given.folder, given.count)
+    write_network(Path("network"))
     print(f"{given.count:,} scenes lie in {given.folder}.")

@@ -17,6 +17,7 @@ from tunesmith import prepare
 from tunesmith.errors import SettingsError
 from tunesmith.models import augment
 from tunesmith.tasks import reading_images
+from tunesmith.tasks.object_detection import ObjectDetection
 from tunesmith.train import cache
 from tunesmith.train.course import Job
 from tunesmith.train.events import CacheFilled, StepDone, Trained
@@ -144,3 +145,17 @@ def test_few_images_are_varied_lightly_where_that_is_left_open(
     monkeypatch.setattr(reading_images, "FEW", 10)
     many = begin(images, tmp_path / "many")
     assert many.plan.views == 1
+
+
+def test_what_is_left_open_leaves_the_targets_of_the_task_true(images: dict[str, Any], tmp_path: Path) -> None:
+    boxes = ObjectDetection.tiny(tmp_path / "boxes")
+    boxes |= {"task": {"name": "object-detection", "augment": "auto"}, "method": "full"}
+    (told,) = [one for one in begin(boxes, tmp_path / "boxes").plan.reasons if "are varied" in one]
+    assert "cropped" in told
+    assert "turned" not in told
+    rows = [f"{file},{number}.5\n" for number, file in enumerate(sorted(Path(images["data"]).rglob("*.png")))]
+    (tmp_path / "scores.csv").write_text("file,score\n" + "".join(rows))
+    scores = images | {"data": str(tmp_path / "scores.csv")}
+    scores["task"] = {"name": "image-classification", "augment": "auto"}
+    (told,) = [one for one in begin(scores, tmp_path / "scores").plan.reasons if "are varied" in one]
+    assert told.endswith("varied, as they are fewer than 5,000: changed in brightness and colour by up to 13.5 %.")

@@ -14,6 +14,7 @@ from tunesmith.data import load as data
 from tunesmith.data.pixels import Pixels
 from tunesmith.errors import SettingsError
 from tunesmith.models import loading_code
+from tunesmith.models.augment import SETS, Augment
 from tunesmith.models.heads import make_exact
 from tunesmith.models.load_images import load_image_classifier, reload_images
 from tunesmith.models.user_network import NOTES, load_user_network, reload_user_network
@@ -76,6 +77,12 @@ class ImageClassification(ReadsImages, Classifying):
         if (folder / NOTES).is_file():
             return reload_user_network(folder)
         return reload_images(folder, remote_code=remote_code)
+
+    @property
+    def safe(self) -> Augment:
+        """For scores colour alone: how many there are, how large, or at what angle, may be what the score says."""
+        light = SETS["light"]
+        return light if self.problem.name != "regression" else Augment(colour=light.colour)
 
     def encode(self, rows: pa.Table, model: Model) -> Pixels:
         return self.pixels(rows, model, self.answers(rows, model))

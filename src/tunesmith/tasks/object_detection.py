@@ -25,6 +25,7 @@ from tunesmith.errors import DataError, ModelError
 from tunesmith.metrics import by_class, detection
 from tunesmith.metrics.interval import Interval
 from tunesmith.models import loading_code
+from tunesmith.models.augment import SETS, Augment
 from tunesmith.models.heads import outputs_of
 from tunesmith.models.load_detector import load_detector, queries_of, reload_detector
 from tunesmith.models.varied import varied_boxed
@@ -150,6 +151,11 @@ class ObjectDetection(ReadsImages):
         model = reload_detector(folder, remote_code=remote_code)
         self.classes = outputs_of(model)
         return model
+
+    @property
+    def safe(self) -> Augment:
+        """Without turns: the upright box about a turned one is larger than what it holds."""
+        return SETS["light"].model_copy(update={"rotate": 0.0})
 
     def encode(self, rows: pa.Table, model: Model) -> Boxed:
         targets = rows.column("target").to_pylist() if "target" in rows.column_names else None

@@ -41,7 +41,8 @@ class ReadingSettings(Strict):
     """Settings that every task of the family has."""
 
     augment: Literal["none", "auto", "light", "strong"] | Augment = "none"
-    """How training images are varied: a name, or a mapping of what is to be done. `auto`: lightly where they are few."""
+    """How training images are varied: a name, or a mapping of what is to be done. `auto`: lightly where they are few, by what
+    leaves the targets of the task true."""
 
 
 class ReadsImages(Separate):
@@ -88,8 +89,13 @@ class ReadsImages(Separate):
         """How the training images `examples` are varied. Nothing is mirrored unasked: left and right may mean something."""
         wanted = self.settings.augment
         if wanted == "auto":
-            wanted = "light" if examples.rows < FEW else "none"
+            return self.safe if examples.rows < FEW else SETS["none"]
         return wanted if isinstance(wanted, Augment) else SETS[wanted]
+
+    @property
+    def safe(self) -> Augment:
+        """What of `light` leaves every target of the task true."""
+        return SETS["light"]
 
     def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:
         return {"pixel_values": torch.from_numpy(examples.batch(indices)).contiguous(memory_format=LAYOUT)}
