@@ -20,17 +20,19 @@ from transformers.loss.loss_rt_detr import RTDetrLoss
 from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
 
 import tunesmith
-from tiny import write_image_model
+from tiny import write_boxes, write_image_model
 from tunesmith import prepare, settings
 from tunesmith.data.boxed import boxed
 from tunesmith.data.pixels import Pixels
 from tunesmith.errors import DataError, ModelError, SettingsError
+from tunesmith.evaluate import retention
 from tunesmith.models import save
 from tunesmith.models.augment import Augment
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
 from tunesmith.models.load_detector import load_detector, smaller
 from tunesmith.models.varied import varied_boxed
+from tunesmith.settings import Named, ReferenceSettings
 from tunesmith.tasks import box_outcomes, tiny_boxes
 from tunesmith.tasks.object_detection import ObjectDetection
 from tunesmith.tasks.set_loss import set_losses
@@ -255,6 +257,50 @@ def test_of_a_detector_only_the_layers_for_classes_are_new(tmp_path: Path, kind:
     assert model.module.config.id2label == {0: "a", 1: "b", 2: "c"}
     blocks = [stage for stage in model.stages if stage.name.startswith("block ")]
     assert len(blocks) >= 2
+
+
+@pytest.mark.parametrize("kind", ["detr", "yolos", "rt_detr", "d_fine"])
+def test_a_detector_keeps_its_layers_for_the_classes_that_it_knows_in_whatever_order(tmp_path: Path, kind: str) -> None:
+    folder = write_detector(tmp_path / "model", kind)
+    own = transformers.AutoModelForObjectDetection.from_pretrained(folder).eval()
+    model = load_detector(str(folder), ["two", "One"], seed=0)
+    assert model.module.config.id2label == {0: "two", 1: "One"}
+    batch = {"pixel_values": model.example["pixel_values"]}
+    with torch.no_grad():
+        before, after = own(**batch).logits, model.module.eval()(**batch).logits
+    assert torch.allclose(after[..., [1, 0]], before[..., :2], atol=1e-5)
+    assert torch.allclose(after[..., 2:], before[..., 2:], atol=1e-5)  # of DETR and YOLOS, that there is nothing
+    three = load_detector(str(folder), ["two", "one", "three"], seed=0)
+    assert not torch.allclose(three.module.eval()(**batch).logits[..., 1], before[..., 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["detr", "yolos", "rt_detr", "d_fine"])
+def test_what_a_detector_found_before_is_measured_with_its_own_layers_for_classes(tmp_path: Path, kind: str) -> None:
+    folder = write_detector(tmp_path / "model", kind)
+    data = write_boxes(tmp_path / "rows")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": dict(enumerate(tiny_boxes.NAMES[::-1]))}
+    config |= {"label2id": {name: 1 - at for at, name in enumerate(tiny_boxes.NAMES)}}
+    (folder / "config.json").write_text(json.dumps(config))
+    task = Named(name="object-detection")
+    original = load_detector(str(folder), ["other"], seed=0)
+    wanted = [ReferenceSettings(name="old", data=str(data))]
+    (reference,) = retention.prepare(wanted, original, task, tmp_path / "cache", 0, "fp32")
+    assert reference.data.head == "own"
+    own = transformers.AutoModelForObjectDetection.from_pretrained(folder).eval()
+    examples = reference.data.examples["test"]
+    pixels = reference.data.task.inputs(examples, np.arange(2), reference.data.model)["pixel_values"]
+    with torch.no_grad():
+        logits, here = (one(pixel_values=pixels).logits for one in (own, reference.data.model.module))
+    swapped = [reference.data.task.classes - 1 - at for at in range(2)]
+    assert torch.allclose(here[..., swapped], logits[..., :2], atol=1e-6)
+    same = retention.measure(reference, original)
+    assert same.primary.before == same.primary.after
+    assert all(value == pytest.approx(1, abs=1e-4) for value in same.cka.values())
+    with torch.no_grad():
+        for parameter in original.module.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    assert min(retention.measure(reference, original).cka.values()) < 0.999
 
 
 @pytest.mark.parametrize("kind", ["detr", "yolos", "rt_detr", "d_fine"])

@@ -95,8 +95,9 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     )
     if probing is not None and model.head != "linear":
         raise SettingsError(
-            f"evaluate.retention {wanted.name!r} is about {named.name}, whose head cannot be solved for anew.",
-            "Name another task for it, such as image-classification, with data of that kind.",
+            f"evaluate.retention {wanted.name!r} is about {named.name}, whose head cannot be solved for anew, and the "
+            "checkpoint brings none for these classes.",
+            "Give data with the checkpoint's own classes, or name another task, such as image-classification.",
         )
     model = dataclasses.replace(model, limit=limit)
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}

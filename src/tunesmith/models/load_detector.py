@@ -27,6 +27,7 @@ from tunesmith.models.image_size import fitted
 from tunesmith.models.load import attention, clear_errors, network, quiet, set_labels
 from tunesmith.models.load_images import channels_of, insist_for_images, processor_of, taken_apart
 from tunesmith.models.maps import backbone_with_maps, gives_maps
+from tunesmith.models.own_head import order_by_name, rearrange
 from tunesmith.models.pixels import find_reading
 from tunesmith.models.resizing import whole
 
@@ -198,19 +199,24 @@ def _in_full(module: Any) -> Any:
 def _with_new_classes(
     folder: str, config: Any, labels: Sequence[str], source: str, loading: Loading, remote_code: bool
 ) -> Any:
-    """The detector in `folder`, all as it was but for the layers that depend on the classes."""
+    """The detector in `folder`, all as it was but for the layers that depend on the classes; these too where its classes are
+    `labels`, in whatever order."""
     _name_classes(config, labels)
     if loading.fresh and hasattr(config, "freeze_backbone_batch_norms"):
         config.freeze_backbone_batch_norms = False  # a copy of another class could not follow batches
     for name in ("anchor_image_size", "eval_size"):  # images of one size only would do
         if getattr(config, name, None) is not None:
             setattr(config, name, None)
-    before = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
+    known = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
+    order = order_by_name([str(known[index]) for index in sorted(known)], labels)
     module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
-    if loading.fresh or before != config.id2label:
-        for name, child in module.named_modules():
-            if _of_classes(name) and isinstance(child, nn.Linear):
-                _reset(child, len(labels))
+    for layer in _for_classes(module):
+        if order is not None and not loading.fresh:
+            rearrange(
+                layer, [*order, *range(len(labels), len(layer.weight))]
+            )  # after them may come one for nothing at all
+        elif isinstance(layer, nn.Linear):
+            _reset(layer, len(labels))
     return module
 
 
@@ -218,6 +224,22 @@ def _reset(layer: nn.Linear, classes: int) -> None:
     """New weights; where each class has a probability of its own, all of them small, as nearly all queries find nothing."""
     nn.init.xavier_uniform_(layer.weight)
     nn.init.constant_(layer.bias, math.log(PRIOR / (1 - PRIOR)) if layer.out_features == classes else 0.0)
+
+
+def _for_classes(module: Any) -> list[nn.Linear | nn.Embedding]:
+    """The layers that have an output, or a vector, for each class; of several behind each other the last, of those that share
+    their weights one."""
+    named = {name: child for name, child in module.named_modules() if _of_classes(name)}
+
+    def followed(name: str) -> bool:
+        before, _, number = name.rpartition(".layers.")
+        return bool(before) and f"{before}.layers.{int(number) + 1}" in named
+
+    found: dict[int, nn.Linear | nn.Embedding] = {}
+    for name, child in named.items():
+        if isinstance(child, nn.Linear | nn.Embedding) and not followed(name):
+            found[id(child.weight)] = child
+    return list(found.values())
 
 
 def _of_classes(name: str) -> bool:

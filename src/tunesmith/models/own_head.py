@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 
-from tunesmith.contracts import Model
+from tunesmith.contracts import UNSOLVED, Model
 from tunesmith.models import heads
 from tunesmith.models.load import quiet
+from tunesmith.plans import HEAD
 from tunesmith.settings import UserModel
 
 
@@ -33,14 +35,23 @@ def order_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | No
 
 
 def same_head(one: Model, other: Model) -> bool:
-    """Whether two networks, loaded with different seeds, have one and the same last layer: then it came from the files."""
-    return torch.equal(heads.last_layer(one).weight, heads.last_layer(other).weight)
+    """Whether two networks, loaded with different seeds, have one and the same head: then it came from the files."""
+    if one.head not in UNSOLVED:
+        return torch.equal(heads.last_layer(one).weight, heads.last_layer(other).weight)
+    first, second = (dict(model.module.named_parameters()) for model in (one, other))
+    names = [name for stage in one.stages if stage.name == HEAD for name in stage.parameters]
+    return all(torch.equal(first[name], second[name]) for name in names)
 
 
 def reorder(model: Model, order: Sequence[int]) -> None:
-    """Let output i of `model` be what output order[i] was."""
-    layer = heads.last_layer(model)
+    """Let output i of `model` be what output order[i] was; a head of several layers was put into that order when it was
+    loaded."""
+    if model.head not in UNSOLVED:
+        rearrange(heads.last_layer(model), order)
+
+
+def rearrange(layer: nn.Linear | nn.Conv2d | nn.Embedding, order: Sequence[int]) -> None:
+    """Let output i of `layer`, or vector i, be what that of order[i] was."""
     with torch.no_grad():
-        layer.weight.copy_(layer.weight[list(order)].clone())
-        if layer.bias is not None:
-            layer.bias.copy_(layer.bias[list(order)].clone())
+        for tensor in layer.parameters():
+            tensor.copy_(tensor[list(order)].clone())
