@@ -51,7 +51,7 @@ def test_a_probe_of_deeplab_knows_streets_from_sky(tmp_path: Path) -> None:
     run, report = finished(settings, tmp_path)
     by_class = {row["label"]: row for row in report["per_class"]}
     assert report["metrics"]["test"]["mean_iou"]["value"] > 0.15  # the commonest class alone has 0.025
-    assert min(by_class[name]["iou"] for name in ("sky", "road")) > 0.5
+    assert min(by_class[name]["iou"] for name in ("sky", "road")) > 0.3
     assert transformers.AutoModelForSemanticSegmentation.from_pretrained(run.model).config.num_labels == 11
 
 
