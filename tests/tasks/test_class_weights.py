@@ -19,6 +19,7 @@ from steps import prepared
 from tiny import write_masks, write_rows
 from tunesmith.contracts import Batched, Features
 from tunesmith.errors import SettingsError
+from tunesmith.models import solver
 from tunesmith.models.solver import solve
 from tunesmith.tasks.classifying import ClassifyingSettings, weights_of
 from tunesmith.tasks.tiny_masks import write_segformer
@@ -116,12 +117,16 @@ def test_scores_have_no_classes(settings: dict[str, Any], tmp_path: Path) -> Non
         prepared(settings | {"data": str(rows), "task": task}, tmp_path)
 
 
-def test_a_head_is_solved_for_where_the_weighted_loss_is_least() -> None:
+@pytest.mark.parametrize("searched", [20, 20_000])
+def test_a_head_is_solved_for_where_the_weighted_loss_is_least(searched: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On all rows, even where the penalty is chosen on some."""
+    monkeypatch.setattr(solver, "SEARCHED", searched)
     random = np.random.default_rng(0)
     targets = np.repeat([0, 1, 2], [30, 12, 6])
     features = random.normal(size=(48, 5)).astype(np.float32) + 0.4 * targets[:, None].astype(np.float32)
     weights = weights_of("balanced", np.bincount(targets), ["a", "b", "c"])[targets]
-    found = solve(features, targets, features, lambda _: 0.0, 3, strengths=(0.1,), weights=weights)
+    found = solve(features, targets, features, lambda _: 0.0, 3, strengths=(0.1, 0.05), weights=weights)
+    assert found.strength == 0.1  # the stronger one, as all are equal
     scale = features.std(axis=0)
     standardised = torch.from_numpy((features - features.mean(axis=0)) / scale)
     weight = torch.tensor(found.weight * scale, dtype=torch.float32, requires_grad=True)
