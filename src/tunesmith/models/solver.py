@@ -72,8 +72,8 @@ def solve(
         weights: (rows,) what each row counts, 1 on average; all alike when it is None.
 
     Returns:
-        The solution with the best score; the stronger penalty where two are equal. Of more than SEARCHED rows so many choose the
-        penalty, and all are solved for from where that ended.
+        The solution with the best score; the stronger penalty where two are equal. Of more than SEARCHED rows so many choose,
+        and all are solved for from where that ended.
     """
     centre = features.mean(axis=0, dtype=np.float64) if bias else np.zeros(features.shape[1])
     scale = np.sqrt(np.square(features - centre).mean(axis=0, dtype=np.float64)) + 1e-6
