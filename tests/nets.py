@@ -97,3 +97,21 @@ def needs(size):
 
 def number():
     return 3
+
+
+def headless():
+    """What gives vectors already."""
+    network = small()
+    network.linear = nn.Identity()
+    return network
+
+
+class Unit(nn.Module):
+    """What ends in vectors of length 1, as networks for faces do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x):
+        return functional.normalize(self.body(x), dim=1)

@@ -181,7 +181,8 @@ class Budget(Strict):
 
 
 class UserModel(Strict):
-    """A network of one's own, for images: a torch module that turns pixels into logits, and ends in a linear layer."""
+    """A network of one's own, for images: a torch module that turns pixels into logits and ends in a linear layer; or, for
+    image-similarity, into vectors."""
 
     python: str
     """The function that makes the module, as `package.module:function`; it is called without arguments."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 import tunesmith
-from tiny import write_images
+from tiny import write_identities, write_images
 from tunesmith.errors import ModelError, SettingsError
+from tunesmith.models import user_embedder
+from tunesmith.models.user_embedder import load_user_embedder
 from tunesmith.models.user_network import load_user_network
 from tunesmith.settings import UserModel
 
@@ -59,7 +63,7 @@ def test_stages_are_what_is_called_one_after_the_other(nets: str) -> None:
     [
         ("soft", "does something after its last linear layer"),
         ("maps", "no linear layer that could be its head|a tensor of 4 dimensions"),
-        ("pair", "a tuple, and not logits"),
+        ("pair", "a tuple, and not numbers by row"),
         ("needs", "cannot be called without arguments"),
         ("number", "returns a int, and no torch module"),
         ("absent", "which the module .* does not have"),
@@ -203,3 +207,63 @@ def test_the_network_apart_is_the_network_whole(nets: str) -> None:
     with torch.no_grad():
         found = model.module.eval()(pixels).logits
         torch.testing.assert_close(functional.softmax(found, 1), functional.softmax(network.eval()(pixels), 1))
+
+
+def vectors(nets: str, folder: Path, function: str = "small", **more: Any) -> dict[str, Any]:
+    return {
+        "task": "image-similarity",
+        "model": {"python": f"{nets}:{function}", "size": 16},
+        "data": str(write_identities(folder / "things", 16, 6)),
+        "method": "full",
+        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"},
+        "evaluate": {"resamples": 100},
+    } | more
+
+
+@pytest.mark.reopens
+def test_it_gives_vectors_that_are_compared(nets: str, tmp_path: Path) -> None:
+    done = tunesmith.finetune(vectors(nets, tmp_path), run=tmp_path / "run")
+    report = json.loads(done.report.read_text())
+    assert report["model"]["loader"] == "state-dict"
+    assert {"recall_at_1", "auroc"} <= set(report["metrics"]["test"])
+    assert not any(name.startswith("linear.") for name in load_file(done.model / "model.safetensors"))
+    files = sorted((tmp_path / "things").rglob("*.png"))[:2]
+    code = (done.model / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    for name, file in zip(("one.jpg", "other.jpg"), files, strict=True):
+        code = code.replace(f'"{name}"', repr(str(file)))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(code, {})
+    found = tunesmith.load(done.folder).predict([str(file) for file in files])
+    one, other = (np.array(row["embedding"]) for row in found)
+    assert float(said.getvalue()) == pytest.approx(float(one @ other), abs=1e-3)
+    assert found[0]["prediction"] in {file.parent.name for file in (tmp_path / "things").rglob("*.png")}
+
+
+@pytest.mark.parametrize(
+    "more", [{"method": "probe"}, {"method": "scratch"}, {"task": {"name": "image-similarity", "loss": "triplet"}}]
+)
+def test_vectors_of_it_can_be_had_in_every_way(nets: str, tmp_path: Path, more: dict[str, Any]) -> None:
+    done = tunesmith.finetune(vectors(nets, tmp_path, **more), run=tmp_path / "run")
+    assert json.loads(done.report.read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(("function", "width"), [("headless", 32), ("Unit", 10)])
+def test_a_network_that_ends_in_no_linear_layer_gives_its_vectors_itself(
+    function: str, width: int, nets: str, tmp_path: Path
+) -> None:
+    source = UserModel(python=f"{nets}:{function}", size=16)
+    model = load_user_embedder(source, ["a", "b"], seed=0)
+    assert model.module.backbone.layer is None
+    with torch.no_grad():
+        found = model.module.eval()(**model.example).logits
+    assert found.shape == (1, 2 + width)
+    assert float(found[:, 2:].norm()) == pytest.approx(1, abs=1e-5)
+    (tmp_path / "model").mkdir()
+    user_embedder.write(model, tmp_path / "model")
+    again = user_embedder.reload_user_embedder(tmp_path / "model")
+    with torch.no_grad():
+        assert torch.allclose(again.module(**model.example).logits, found, atol=1e-6)
+    sized = vectors(nets, tmp_path, task={"name": "image-similarity", "image_size": 32})
+    with pytest.raises(SettingsError, match=r"Set model\.size"):
+        tunesmith.plan(sized)

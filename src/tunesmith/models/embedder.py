@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -134,12 +134,11 @@ def reload_embedder(folder: Path, *, remote_code: bool = False) -> Model:
             trust_remote_code=remote_code,
         )
         config = backbone.config
-        with safe_open(folder / PROTOTYPES, framework="pt") as file:
-            prototypes, known = file.get_tensor("prototypes"), (file.metadata() or {}).get(KNOWN)
+        prototypes = load_file(folder / PROTOTYPES)["prototypes"]
         names = [config.id2label[index] for index in range(len(prototypes))]
         module = Embedder(backbone, config.embedding, prototypes.shape[1], names)
         module.head.load_state_dict({"weight": prototypes})
-        module.known = None if known is None else float(known)
+        module.known = known_of(folder)
         processor = processor_of(where, remote_code)
         model = taken_apart(module.float(), processor, where, remote_code, KIND, backbone=BACKBONE)
     model.module.eval()
@@ -156,11 +155,23 @@ def write(model: Model, folder: Path) -> None:
     )  # fmt: skip
     config.embedding = module.how
     module.backbone.save_pretrained(folder)
-    save_file(
-        {"prototypes": torch.from_numpy(prototypes_of(model))},
-        folder / PROTOTYPES,
-        {} if module.known is None else {KNOWN: repr(module.known)},
-    )
+    save_prototypes(model, folder)
+
+
+def save_prototypes(model: Model, folder: Path) -> None:
+    """What `model` was taught, and how similar an image must be to count as one of that."""
+    module = model.module
+    assert isinstance(module, Embedder)
+    noted = {} if module.known is None else {KNOWN: repr(module.known)}
+    save_file({"prototypes": torch.from_numpy(prototypes_of(model))}, folder / PROTOTYPES, noted)
+
+
+def known_of(folder: Path) -> float | None:
+    """How similar an image must be to the nearest prototype in `folder` to count as of its identity; None where that is not
+    set."""
+    with safe_open(folder / PROTOTYPES, framework="pt") as file:
+        known = (file.metadata() or {}).get(KNOWN)
+    return None if known is None else float(known)
 
 
 def prototypes_of(model: Model) -> Array:

@@ -13,8 +13,15 @@ import numpy as np
 
 from tunesmith.contracts import Array, Model
 from tunesmith.errors import ModelError
-from tunesmith.models import embedder, heads, user_network
-from tunesmith.models.save import EMBEDDER, PEFT, PIPELINE, SENTENCE_TRANSFORMERS, STATE_DICT, loader_of
+from tunesmith.models import embedder, heads, user_embedder, user_network
+from tunesmith.models.save import (
+    EMBEDDER,
+    PEFT,
+    PIPELINE,
+    SENTENCE_TRANSFORMERS,
+    STATE_DICT,
+    loader_of,
+)
 
 COMPARED_SIDE = 16
 """Pixels of a map of logits, across and down, that a reopened model is compared by."""
@@ -54,6 +61,7 @@ with torch.no_grad():
 """
 RENDERS = "text of a text"
 LANGUAGE = "language model"
+VECTORS = "vectors of a network of one's own"
 _OPEN = {
     ("image", PIPELINE): """
 import base64, io, json, sys, torch, transformers
@@ -78,6 +86,7 @@ model = PeftModel.from_pretrained(base, folder).eval()
     + _READ_IMAGES,
     ("image", STATE_DICT): user_network.OPEN,
     ("image", EMBEDDER): embedder.OPEN,
+    (VECTORS, STATE_DICT): user_embedder.OPEN,
     ("text", PIPELINE): """
 import json, sys, torch, transformers
 from transformers import AutoTokenizer
@@ -166,6 +175,8 @@ def _kind(model: Model) -> str:
     """What is asked of a network."""
     if model.decoder:
         return RENDERS
+    if isinstance(model.module, embedder.Embedder) and loader_of(model) == STATE_DICT:
+        return VECTORS
     return LANGUAGE if model.language else model.modality
 
 

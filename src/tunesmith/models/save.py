@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tunesmith.contracts import Model
-from tunesmith.models import adapters, embedder, heads, quantised, sources, user_network
+from tunesmith.models import adapters, embedder, heads, quantised, sources, user_embedder, user_network
 from tunesmith.models.pooling import OWN, POOLING_MODES, PooledClassifier
 from tunesmith.models.sentence_encoder import SentenceEncoder
 from tunesmith.run import writing
@@ -66,10 +66,10 @@ def save(model: Model, folder: Path) -> None:
             how: Any = getattr(model.module, "generation_config", None)  # what fills masks has none
             if model.head == "kept" and how is not None:
                 how.save_pretrained(temporary)
+        elif isinstance(model.module, embedder.Embedder):
+            (user_embedder if isinstance(model.source, UserModel) else embedder).write(model, temporary)
         elif isinstance(model.source, UserModel):
             user_network.write(model, temporary)
-        elif isinstance(model.module, embedder.Embedder):
-            embedder.write(model, temporary)
         elif isinstance(model.module, PooledClassifier | SentenceEncoder):
             _save_modules(model.module, model, temporary)
         else:

@@ -87,9 +87,9 @@ def load_user_network(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "head"))
-        network = _built(source.python)
+        network = built(source.python)
         if source.weights is not None and not loading.fresh:
-            _fill(network, source.weights, source)
+            fill(network, source.weights, source)
         return _model(network, source, labels, problem)
 
 
@@ -121,9 +121,9 @@ def reload_user_network(folder: Path) -> Model:
     """
     notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
     source = check(UserModel, notes["source"], str(folder / NOTES))
-    network = _built(source.python)
+    network = built(source.python)
     network.set_submodule(notes["layer"], nn.Linear(notes["width"], notes["outputs"], bias=notes["bias"]))
-    _fill(network, str(folder / WEIGHTS), source)
+    fill(network, str(folder / WEIGHTS), source)
     labels = [] if notes["problem"] == "regression" else notes["labels"]
     model = _model(network, source, labels, notes["problem"])
     model.module.eval()
@@ -174,8 +174,12 @@ with torch.no_grad():
 """What a fresh process does to open a saved network of this kind."""
 
 
-def _built(python: str) -> nn.Module:
-    """What the function `python` ("package.module:function") returns."""
+def built(python: str) -> nn.Module:
+    """What the function `python` ("package.module:function") returns, in fp32.
+
+    Raises:
+        ModelError: there is no such function, it wants arguments, or returns no module.
+    """
     place, colon, function = python.partition(":")
     if not place or not colon or not function.isidentifier():
         raise ModelError(f"model.python is {python!r}.", 'Name module and function, as in "nets.house:build".')
@@ -202,8 +206,12 @@ def _built(python: str) -> nn.Module:
     return network.float()
 
 
-def _fill(network: nn.Module, where: str, source: UserModel) -> None:
-    """Put the weights of the file `where` into `network`."""
+def fill(network: nn.Module, where: str, source: UserModel) -> None:
+    """Put the weights of the file `where` into `network`.
+
+    Raises:
+        ModelError: the file is none of weights, or of others.
+    """
     path = path_of(where)
     try:
         if path.suffix == ".safetensors":
@@ -238,9 +246,7 @@ def _fill(network: nn.Module, where: str, source: UserModel) -> None:
 
 
 def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem: str) -> Model:
-    height, width = source.size if isinstance(source.size, tuple) else (source.size, source.size)
-    shape = (1, source.channels, height, width)
-    example = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+    example = example_of(source)
     config: Any = transformers.PretrainedConfig()
     set_labels(config, labels, problem)
     config.num_channels = source.channels
@@ -249,12 +255,12 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
     blocks = find_blocks(module, BACKBONE, example)
     return Model(
         module=module,
-        processor=_processor(source, height, width),
+        processor=processor_for(source),
         stages=find_stages(module, BACKBONE, blocks, example),
         blocks=blocks,
         source=source,
         folder="",
-        limit=cost(height, width),
+        limit=cost(*example["pixel_values"].shape[2:]),
         backbone=BACKBONE,
         example=example,
         modality="image",
@@ -265,6 +271,24 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
 
 def _apart(network: nn.Module, example: torch.Tensor, config: Any, source: UserModel) -> UserNetwork:
     """`network` with its last linear layer set apart; a new one where there are other outputs."""
+    layer, ends = last_linear(network, example, source)
+    if layer is None:
+        raise ModelError(f"What {source.python} builds has no linear layer that could be its head.")
+    if not ends:
+        raise ModelError(
+            f"What {source.python} builds does something after its last linear layer ({layer}).",
+            "Let it end in that layer, so that what it gives are logits.",
+        )
+    head = network.get_submodule(layer)
+    assert isinstance(head, nn.Linear)
+    network.set_submodule(layer, nn.Identity())
+    if head.out_features != config.num_labels:
+        head = nn.Linear(head.in_features, config.num_labels, bias=head.bias is not None)
+    return UserNetwork(network, head, layer, config)
+
+
+def last_linear(network: nn.Module, example: torch.Tensor, source: UserModel) -> tuple[str | None, bool]:
+    """The name of the linear layer that is called last, None where there is none, and whether the network ends in it."""
     called: list[str] = []
     handles = [
         child.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -272,30 +296,29 @@ def _apart(network: nn.Module, example: torch.Tensor, config: Any, source: UserM
         if isinstance(child, nn.Linear) and name
     ]
     try:
-        whole = _said(network, example, source)
+        whole = said(network, example, source)
     finally:
         for handle in handles:
             handle.remove()
     if not called:
-        raise ModelError(f"What {source.python} builds has no linear layer that could be its head.")
-    layer = called[-1]
-    head = network.get_submodule(layer)
-    assert isinstance(head, nn.Linear)
-    network.set_submodule(layer, nn.Identity())
-    with torch.no_grad():
-        parted = head(_said(network, example, source))
-    if parted.shape != whole.shape or float((parted - whole).abs().max()) > SAME * max(1.0, float(whole.abs().max())):
-        raise ModelError(
-            f"What {source.python} builds does something after its last linear layer ({layer}).",
-            "Let it end in that layer, so that what it gives are logits.",
-        )
-    if head.out_features != config.num_labels:
-        head = nn.Linear(head.in_features, config.num_labels, bias=head.bias is not None)
-    return UserNetwork(network, head, layer, config)
+        return None, False
+    layer = network.get_submodule(called[-1])
+    network.set_submodule(called[-1], nn.Identity())
+    try:
+        with torch.no_grad():
+            parted = layer(said(network, example, source))
+    finally:
+        network.set_submodule(called[-1], layer)
+    same = parted.shape == whole.shape
+    return called[-1], same and float((parted - whole).abs().max()) <= SAME * max(1.0, float(whole.abs().max()))
 
 
-def _said(network: nn.Module, example: torch.Tensor, source: UserModel) -> torch.Tensor:
-    """What `network` makes of `example`, (rows, numbers)."""
+def said(network: nn.Module, example: torch.Tensor, source: UserModel) -> torch.Tensor:
+    """What `network` makes of `example`, (rows, numbers).
+
+    Raises:
+        ModelError: it cannot read it, or gives something else.
+    """
     try:
         with evaluated(network), torch.no_grad():
             found: Any = network(example)
@@ -309,14 +332,26 @@ def _said(network: nn.Module, example: torch.Tensor, source: UserModel) -> torch
         told = (
             f"a tensor of {found.ndim} dimensions" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
         )
-        raise ModelError(f"What {source.python} builds gives {told}, and not logits, (rows, outputs).")
+        raise ModelError(f"What {source.python} builds gives {told}, and not numbers by row, (rows, outputs).")
     return found
 
 
-def _processor(source: UserModel, height: int, width: int) -> Any:
+def example_of(source: UserModel) -> dict[str, torch.Tensor]:
+    """An image of noise, as the network takes it."""
+    shape = (1, source.channels, *_size(source))
+    return {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+
+
+def processor_for(source: UserModel) -> Any:
+    """What makes of images what the network takes."""
+    height, width = _size(source)
     return transformers.ViTImageProcessorPil(
         size={"height": height, "width": width},
         resample=2,  # bilinear
         image_mean=source.mean or (IMAGENET_MEAN if source.channels == 3 else [0.5]),
         image_std=source.std or (IMAGENET_STD if source.channels == 3 else [0.5]),
     )
+
+
+def _size(source: UserModel) -> tuple[int, int]:
+    return source.size if isinstance(source.size, tuple) else (source.size, source.size)

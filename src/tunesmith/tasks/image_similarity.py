@@ -26,14 +26,15 @@ from tunesmith.data import batches
 from tunesmith.data import load as data
 from tunesmith.data.identified import UNSEEN, Identified, identified
 from tunesmith.data.targets.identities import PROBLEM, Identities, doubts, insist_measurable
-from tunesmith.errors import ModelError, SettingsError
+from tunesmith.errors import SettingsError
 from tunesmith.metrics import verification
 from tunesmith.metrics.interval import Interval
 from tunesmith.metrics.verification import unit
-from tunesmith.models import embedder
+from tunesmith.models import embedder, user_embedder
 from tunesmith.models.activations import HEAD_INPUT, features
 from tunesmith.models.heads import install, last_layer, outputs_of, width_of
 from tunesmith.models.pooling import OWN
+from tunesmith.models.user_network import NOTES
 from tunesmith.models.varied import varied_identified
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, UserModel
@@ -161,18 +162,20 @@ class ImageSimilarity(ReadsImages):
         loading: Loading = Loading(),  # noqa: B008 - frozen
         remote_code: bool = False,
     ) -> Model:
-        if isinstance(source, UserModel):
-            raise ModelError(
-                "model.python builds networks that end in classes, and this task wants vectors.",
-                "Give a folder or Hub id.",
-            )
         side = None if self.settings.image_size == "auto" else self.settings.image_size
+        if isinstance(source, UserModel):
+            if side is not None:
+                raise SettingsError("task.image_size is for models with an image processor.", "Set model.size.")
+            return user_embedder.load_user_embedder(source, self.taught, seed=seed, loading=loading)
         return embedder.load_embedder(
             source, self.taught, seed=seed, loading=loading, remote_code=remote_code, side=side
         )
 
     def reopen(self, folder: Path, *, remote_code: bool = False) -> Model:
-        model = embedder.reload_embedder(folder, remote_code=remote_code)
+        if (folder / NOTES).is_file():
+            model = user_embedder.reload_user_embedder(folder)
+        else:
+            model = embedder.reload_embedder(folder, remote_code=remote_code)
         config: Any = model.module.config
         self.taught = tuple(config.id2label[index] for index in range(outputs_of(model)))
         self.prototypes, self.known = embedder.prototypes_of(model), model.module.known  # type: ignore[assignment]
@@ -393,4 +396,5 @@ class ImageSimilarity(ReadsImages):
         return raw, identified(pixels, None, self.taught)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
-        return embedder.loading_code(model, folder)
+        own = isinstance(model.source, UserModel)
+        return user_embedder.loading_code(model, folder) if own else embedder.loading_code(model, folder)
