@@ -2,8 +2,8 @@
 
     python make_scenes.py scenes --count 1500
 
-Writes FOLDER/train.json, validation.json and test.json (a tenth of the scenes each but for train), and FOLDER/images; and
-network/, a small ResNet that knows nothing yet, for those who have no backbone.
+Writes FOLDER/train.json, validation.json and test.json (a tenth of the scenes each but for train), and FOLDER/images; and,
+beside FOLDER, network/, a small ResNet that knows nothing yet, for those who have no backbone.
 What a detector learns on them is where things begin and end, however they are coloured, and to say each thing once.
 """
 
@@ -159,6 +159,8 @@ if __name__ == "__main__":
     options.add_argument("folder", type=Path)
     options.add_argument("--count", type=int, default=1500)
     given = options.parse_args()
+    if given.count < 10:
+        options.error("--count must be 10 or more, so that validation and test have scenes too")
     write(given.folder, given.count)
-    write_network(Path("network"))
+    write_network(given.folder.parent / "network")
     print(f"{given.count:,} scenes lie in {given.folder}.")

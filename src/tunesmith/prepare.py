@@ -99,6 +99,8 @@ def prepare(
         model.module.to(device)
         kept_in = precision_for(wanted.train, precision.native_bf16(device))
         train, validation = (task.anchored(one, model, kept_in) for one in (train, validation))
+    for note in task.noted():
+        say(f"Note: {note}")
     truncation = task.truncation(train, model)
     for note in _lost(truncation or {}, dataset.splits["train"].num_rows):
         say(f"Note: {note}")

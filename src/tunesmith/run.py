@@ -20,7 +20,7 @@ from typing import Any
 from tunesmith.errors import RunError
 
 ROOM_LEFT = 2**30
-"""Bytes of disk that what could be computed anew leaves free."""
+"""Bytes of disk that what could be computed anew leaves free, where it is large."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,9 @@ def reserve(path: Path, size: int) -> None:
 
 
 def has_room(path: Path, size: int) -> bool:
-    """Whether the disk of `path` has so many bytes, and as many beside as should be left free."""
+    """Whether the disk of `path` has so many bytes, and beside them as many again, or ROOM_LEFT."""
     free = _free_bytes(path)
-    return free is None or size <= free - ROOM_LEFT
+    return free is None or size <= free - min(ROOM_LEFT, size)
 
 
 def _free_bytes(path: Path) -> int | None:

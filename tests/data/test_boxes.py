@@ -280,11 +280,12 @@ def test_coco_has_a_row_an_image(tmp_path: Path) -> None:
     annotations += [{"image_id": 2, "category_id": 9, "bbox": [0, 0, 20, 20]}]
     annotations += [{"image_id": 3, "category_id": 2, "segmentation": []}]
     annotations += [{"image_id": 4, "category_id": 2, "bbox": [1, 1, 5, 5]}]
+    annotations += [{"image_id": 4, "caption": "what the image is about"}]
     annotations += [{"image_id": 77, "category_id": 2, "bbox": [1, 1, 5, 5]}, "no annotation"]
     found = read(coco(tmp_path / "rows" / "all.json", annotations, names))
     assert found.labels == ("cat", "dög")
     assert sum(found.audit["rows"].values()) == 11
-    assert found.audit["boxes"]["train"]["set_aside"] == {"not a number": 1}  # of a sentence, or an outline alone
+    assert found.audit["boxes"]["train"]["set_aside"] == {"not a number": 1}  # of an outline alone
     assert [(row.line, row.reason) for row in found.rejected] == [
         (3, "annotation of the category 9, which is not listed"),
         (0, "2 annotations of images that are not listed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -141,6 +142,11 @@ def test_of_several_frames_or_pages_the_first_is_read_and_told(images: Path, tmp
     data = read(tmp_path / "cache", train=str(tmp_path / "rows.jsonl"))
     assert "2 images have several frames or pages, of which the first is read." in data.audit["warnings"]
     assert np.asarray(picture.converted(picture.read(images / "moves.gif"), 1)).max() == 0
+    whole = (images / "moves.gif").read_bytes()
+    for end in range(len(whole)):  # of what is cut off the first frame may be whole
+        with contextlib.suppress(picture.NotAnImage):
+            picture.read(whole[:end])
+            assert picture.moves(whole[:end]) in (True, False)
 
 
 def photograph(seed: int) -> Image.Image:

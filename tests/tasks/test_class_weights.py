@@ -19,7 +19,7 @@ from steps import prepared
 from tiny import write_masks, write_rows
 from tunesmith.contracts import Batched, Features
 from tunesmith.errors import SettingsError
-from tunesmith.models import solver
+from tunesmith.models import part_probe, probes, solver
 from tunesmith.models.solver import solve
 from tunesmith.tasks.classifying import ClassifyingSettings, weights_of
 from tunesmith.tasks.tiny_masks import write_segformer
@@ -139,25 +139,36 @@ def test_a_head_is_solved_for_where_the_weighted_loss_is_least(searched: int, mo
     assert float(bias.grad.abs().max()) < 1e-3
 
 
+@pytest.mark.parametrize("how", ["none", "balanced"])
 @pytest.mark.parametrize("task", ["text-classification", "semantic-segmentation"])
-def test_the_probe_counts_classes_as_training_does(task: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    """Rows of the rare class are found more often by a head that was solved for with them counting more."""
-    found = {}
-    for how in ("none", "balanced"):
-        given = settings | {"task": {"name": task, "class_weights": how}}
-        if task == "semantic-segmentation":
-            given |= {
-                "model": str(write_segformer(tmp_path / how / "net")),
-                "data": str(write_masks(tmp_path / how / "scans", 30)),
-            }
-        else:
-            given |= {"data": {"train": str(unbalanced(tmp_path)), "input": "text", "target": "label"}}
-        ready = prepared(given | {"method": "probe"}, tmp_path / how / "run")
-        plan = ready.frontier.candidates[0]
-        both = [
-            Batched(rows, partial(ready.task.inputs, rows, model=ready.model))
-            for rows in (ready.train, ready.validation)
-        ]
-        head = ready.task.solve_head(ready.model, *both, plan, plan.phases[0], 0, Features()).probe
-        found[how] = head.weight
-    assert np.abs(found["none"] - found["balanced"]).max() > 1e-3
+def test_the_probe_counts_classes_as_training_does(
+    task: str, how: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings | {"task": {"name": task, "class_weights": how}, "method": "probe"}
+    if task == "semantic-segmentation":
+        net, scans = write_segformer(tmp_path / "net"), write_masks(tmp_path / "scans", 30)
+        given |= {"model": str(net), "data": str(scans)}
+    else:
+        given |= {"data": {"train": str(unbalanced(tmp_path)), "input": "text", "target": "label"}}
+    ready = prepared(given, tmp_path / "run")
+    seen: list[tuple[Any, Any]] = []
+
+    def noting(own: Any, targets: Any, *more: Any, weights: Any, **named: Any) -> Any:
+        seen.append((targets, weights))
+        return solve(own, targets, *more, weights=weights, **named)
+
+    monkeypatch.setattr(probes if task == "text-classification" else part_probe, "solve", noting)
+    plan = ready.frontier.candidates[0]
+    splits = (ready.train, ready.validation)
+    both = [Batched(rows, partial(ready.task.inputs, rows, model=ready.model)) for rows in splits]
+    ready.task.solve_head(ready.model, *both, plan, plan.phases[0], 0, Features())
+    assert seen
+    for targets, weights in seen:
+        if how == "none":
+            assert weights is None
+            continue
+        sizes = np.bincount(targets)
+        means = np.array([weights[targets == label].mean() for label in range(len(sizes))])
+        assert all(np.ptp(weights[targets == label]) == 0 for label in range(len(sizes)))
+        assert (np.diff(means[np.argsort(sizes)]) <= 0.3 * means.max()).all()
+        assert means[sizes.argmin()] > 1.3 * means[sizes.argmax()]

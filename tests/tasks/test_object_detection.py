@@ -274,6 +274,50 @@ def test_a_detector_keeps_its_layers_for_the_classes_that_it_knows_in_whatever_o
     assert not torch.allclose(three.module.eval()(**batch).logits[..., 1], before[..., 0], atol=1e-4)
 
 
+def test_a_detector_that_knows_the_classes_goes_on_as_it_is(tmp_path: Path) -> None:
+    """No rate or epochs of new layers, and the start is measured too, on test and as what training must be better than."""
+    folder, data = write_detector(tmp_path / "model", "rt_detr"), write_boxes(tmp_path / "rows")
+    given = {"task": "object-detection", "model": str(folder), "data": str(data), "method": "full"}
+    other = tunesmith.plan(given)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = dict(enumerate(tiny_boxes.NAMES[::-1]))
+    (folder / "config.json").write_text(json.dumps(config | {"label2id": {}}))
+    same = tunesmith.plan(given)
+    assert any("layers for them are kept" in one for one in same["reasons"])
+    assert any("tell classes apart are new" in one for one in other["reasons"])
+    assert not any("times the usual epochs" in one for one in same["reasons"])
+    rates = [
+        {row["stage"]: row["learning_rate"] for row in plan["phases"][-1]["rows"]}["head"] for plan in (same, other)
+    ]
+    assert rates[0] < rates[1] / 2
+    run = tunesmith.finetune(given | {"train": TRAIN}, run=tmp_path / "run")
+    report = json.loads(run.report.read_text())
+    assert set(report["baselines"]) == {"majority", "before"}
+    assert tunesmith.load(run.folder).predict([str(next((tmp_path / "rows").rglob("*.png")))])
+
+
+@pytest.mark.parametrize(
+    ("head", "complaint"), [("own-in-order", None), ("probe", "cannot be solved for anew as a probe")]
+)
+def test_heads_of_detectors_are_taken_in_order_where_that_is_said(
+    head: Any, complaint: str | None, tmp_path: Path
+) -> None:
+    folder, data = write_detector(tmp_path / "model", "detr"), write_boxes(tmp_path / "rows")
+    original, task = load_detector(str(folder), ["other"], seed=0), Named(name="object-detection")
+    wanted = [ReferenceSettings(name="old", data=str(data), head=head)]
+    given = (wanted, original, task, tmp_path / "cache", 0, "fp32")
+    if complaint:
+        with pytest.raises(SettingsError, match=complaint):
+            retention.prepare(*given)
+        return
+    (reference,) = retention.prepare(*given)
+    own = transformers.AutoModelForObjectDetection.from_pretrained(folder).eval()
+    batch = {"pixel_values": original.example["pixel_values"]}
+    with torch.no_grad():
+        found, same = (one(**batch).logits for one in (reference.data.model.module, own))
+    assert torch.allclose(found, same, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["detr", "yolos", "rt_detr", "d_fine"])
 def test_what_a_detector_found_before_is_measured_with_its_own_layers_for_classes(tmp_path: Path, kind: str) -> None:
     folder = write_detector(tmp_path / "model", kind)
@@ -344,7 +388,13 @@ def test_a_head_that_cannot_be_solved_for_has_its_own_rate_and_more_epochs(
     assert (fixed["patience"], fixed["phases"][0]["epochs"]) == (3, 4)
 
 
-@pytest.mark.parametrize("guard", [{"mixup": 0.2}, {"cutmix": 1.0}, {"distil": 1.0}, {"r_drop": 1.0}])
+OF_INPUTS = {"mixup_of": "inputs"}
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [{"mixup": 0.2}, {"mixup": 0.2, **OF_INPUTS}, OF_INPUTS, {"cutmix": 1.0}, {"distil": 1.0}, {"r_drop": 1.0}],
+)
 def test_guards_for_answers_about_whole_images_are_refused(rows: dict[str, Any], tmp_path: Path, guard: Any) -> None:
     with pytest.raises(SettingsError, match=next(iter(guard))):
         tunesmith.finetune({**rows, "method": "full", "train": TRAIN | guard}, run=tmp_path / "run")

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import tunesmith
 from tiny import write_image_model, write_images
 from tunesmith.contracts import Batch, Indices
 from tunesmith.errors import DataError
 from tunesmith.models import pixels
+from tunesmith.models.augment import Augment
+from tunesmith.models.varied import varied
 from tunesmith.train.ahead import MOST, Ahead, ahead
 
 PARTS = [np.arange(3 * part, 3 * part + 3) for part in range(6)]
@@ -90,8 +93,8 @@ def test_what_goes_wrong_comes_out_where_the_batch_is_asked_for(made: Ahead, not
         made(PARTS[1])
 
 
-def trained(folder: Path, name: str, **train: Any) -> tuple[dict[str, torch.Tensor], str]:
-    """Weights and the printed plan of a run on varied images."""
+def trained(folder: Path, name: str, **train: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights of a run on varied images, and what it said."""
     from safetensors.torch import load_file  # noqa: PLC0415
 
     settings = {
@@ -103,8 +106,9 @@ def trained(folder: Path, name: str, **train: Any) -> tuple[dict[str, torch.Tens
         | train,
         "evaluate": {"baselines": [], "resamples": 100},
     }
-    run = tunesmith.finetune(settings, run=folder / name)
-    return load_file(run.model / "model.safetensors"), (run.folder / "plan.json").read_text()
+    said: list[str] = []
+    run = tunesmith.finetune(settings, run=folder / name, listen=lambda one: said.append(str(one)))
+    return load_file(run.model / "model.safetensors"), said
 
 
 @pytest.mark.parametrize("train", [{}, {"sam": 0.05}, {"r_drop": 1.0, "dropout": 0.1}])
@@ -112,13 +116,55 @@ def test_a_run_without_room_for_pixels_ends_with_the_same_weights(
     train: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image_model(tmp_path / "model", "vit")
-    write_images(tmp_path / "images", 60)
-    kept, told = trained(tmp_path, "kept", **train)
-    assert "no room" not in told
+    write_images(tmp_path / "images", 90)
+    kinds: set[type] = set()
+    read = pixels.read_files
+
+    def noting(*given: Any) -> Any:
+        found = read(*given)
+        kinds.add(type(found.values))
+        return found
+
+    monkeypatch.setattr(pixels, "read_files", noting)
+    kept, said = trained(tmp_path, "kept", **train)
+    assert np.memmap in kinds
+    assert pixels.Decoded not in kinds
+    assert not any("too little room" in one for one in said)
     monkeypatch.setattr(pixels, "has_room", lambda *_: False)
     monkeypatch.setattr(Ahead, "expect", lambda *_: None)
-    anew, told = trained(tmp_path, "anew", **train)
-    assert "The disk has no room for the pixels of all images" in told
+    kinds.clear()
+    anew, said = trained(tmp_path, "anew", **train)
+    assert kinds == {pixels.Decoded}
+    assert any("The disk has too little room for the pixels of all images" in one for one in said)
     assert kept.keys() == anew.keys()
     assert all(torch.equal(kept[name], anew[name]) for name in kept)
-    assert not list(tmp_path.rglob("anew/**/*.pixels"))
+
+
+def test_where_there_is_no_room_is_no_part_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was begun on a full disk goes on when there is room again."""
+    given = {
+        "task": "image-classification",
+        "model": str(write_image_model(tmp_path / "model", "vit")),
+        "data": str(write_images(tmp_path / "images", 90)),
+        "method": "full",
+    }
+    plans = []
+    for room in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(pixels, "has_room", lambda *_, room=room: room)
+            plans.append(tunesmith.plan(given))
+    for plan in plans:
+        plan.pop("predicted")
+    assert plans[0] == plans[1]
+
+
+def test_an_image_that_is_varied_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [str(file) for file in sorted(write_images(tmp_path / "images", 20).rglob("*.png"))]
+    reading = pixels.find_reading(transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}), 3)
+    plain = pixels.Pixels(pixels.Decoded(reading, files), reading.scale, reading.shift, None, "k")
+    opened = []
+    read = pixels.picture.read
+    monkeypatch.setattr(pixels.picture, "read", lambda file: opened.append(str(file)) or read(file))
+    seen = varied(plain, Augment(flip=True, crop=0.5), 3, 0)
+    seen.batch(np.array([1, 21, 45]))
+    assert sorted(opened) == sorted([files[1], files[1], files[5]])

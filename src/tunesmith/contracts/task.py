@@ -230,6 +230,10 @@ class Task(Scoring, Protocol):
         """What its settings and the data made it decide about training, as sentences."""
         ...
 
+    def noted(self) -> tuple[str, ...]:
+        """What should be said of this machine, as sentences; nothing of it is in the plan, which holds on another one too."""
+        ...
+
     def variation(self, examples: Any) -> Variation | None:
         """How the training rows `examples` are to be varied; None where they are passed as they are."""
         ...

@@ -48,9 +48,12 @@ def read(source: Path | bytes) -> Any:
 
 
 def moves(content: bytes) -> bool:
-    """Whether a file that `read` can read holds more than one frame or page."""
-    with Image.open(BytesIO(content)) as found:
-        return bool(getattr(found, "is_animated", False))
+    """Whether a file that `read` can read holds more than one frame or page; False where more is damaged."""
+    try:
+        with Image.open(BytesIO(content)) as found:  # a photograph of some cameras holds its small copy as a second one
+            return found.format != "MPO" and bool(getattr(found, "is_animated", False))
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error):
+        return False
 
 
 def converted(image: Any, channels: int) -> Any:

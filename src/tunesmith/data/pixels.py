@@ -65,7 +65,10 @@ class Pixels:
 
     def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """(len(indices), channels, height, width), scaled as the network takes it."""
-        found = self.values[indices].astype(np.float32)
-        found *= self.scale[:, None, None]
+        return self.scaled(self.values[indices].astype(np.float32))
+
+    def scaled(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(images, channels, height, width) of some of `values` as the network takes them."""
+        found: npt.NDArray[np.float32] = values * self.scale[:, None, None]
         found += self.shift[:, None, None]
         return found

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith import seeds, tasks
-from tunesmith.contracts import Batched, Examples, Loading, Model, Scoring, Task
+from tunesmith.contracts import UNSOLVED, Batched, Examples, Loading, Model, Scoring, Task
 from tunesmith.data.targets import voted
 from tunesmith.errors import SettingsError
 from tunesmith.models import own_head
@@ -82,9 +82,9 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
             f"Give it a task of its own: {{name: {named.name}, metric: perplexity}}.",
         )
     dataset = found.load_data(wanted.data, cache, seed)
-    load = partial(found.load_model, original.source, dataset.labels, remote_code=original.remote_code)
+    load = partial(found.load_model, original.source, remote_code=original.remote_code)
     if found.keeps_head:
-        model, probing = _with_own_head(wanted, load(seed=seed, loading=Loading(apart=True))), None
+        model, probing = _with_own_head(wanted, load(dataset.labels, seed=seed, loading=Loading(apart=True))), None
     else:
         model, probing = _classifier(wanted, found, original, dataset.labels, load, seed, say)
     model.module.eval()
@@ -95,9 +95,9 @@ def read(wanted: ReferenceSettings, original: Model, task: Named, cache: Path, s
     )
     if probing is not None and model.head != "linear":
         raise SettingsError(
-            f"evaluate.retention {wanted.name!r} is about {named.name}, whose head cannot be solved for anew, and the "
-            "checkpoint brings none for these classes.",
-            "Give data with the checkpoint's own classes, or name another task, such as image-classification.",
+            f"evaluate.retention {wanted.name!r} is about {named.name}, whose head cannot be solved for anew as a probe's can"
+            + (", and the checkpoint brings none for these classes." if wanted.head != PROBE else "."),
+            "Give data with the checkpoint's own classes (head: auto), or name another task, such as image-classification.",
         )
     model = dataclasses.replace(model, limit=limit)
     rows = {name: _some(split, wanted.rows, seed, name) for name, split in dataset.splits.items()}
@@ -137,11 +137,14 @@ def _classifier(
     say: Say,
 ) -> tuple[Model, Task | None]:
     """The network with the checkpoint's own head in the order of `labels`; or with one that the task must solve for."""
-    model = load(seed=seed)
+    model = load(labels, seed=seed)
     order = _order(wanted, original, task.outputs(labels), say)
     if order is None:
         return model, task
-    if not own_head.same_head(model, load(seed=seed + 1)):
+    if wanted.head == "own-in-order" and model.head in UNSOLVED:  # such a head is kept for the classes that it knows
+        labels = own_head.names_of(original)
+        model = load(labels, seed=seed)
+    if not own_head.same_head(model, load(labels, seed=seed + 1)):
         _insist_probe(wanted, f"{original.source} names such labels, but brings no weights of a head for them")
         return model, task
     own_head.reorder(model, order)

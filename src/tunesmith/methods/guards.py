@@ -10,7 +10,7 @@ from tunesmith.plans import Adapter, Guards, Phase
 from tunesmith.settings import TrainSettings
 
 OF_LAST_LAYER = ("mixup", "distil", "replay")
-"""Guards that work on what the head's last layer receives."""
+"""Guards that work on what the head's last layer receives, mixup of inputs left out."""
 
 
 def resolve(
@@ -22,6 +22,15 @@ def resolve(
         SettingsError: a guard of single weights beside adapters, which leave these as they are; or one that needs a head
             with a linear last layer.
     """
+    if wanted.mixup_of != "hidden" and not wanted.mixup:
+        raise SettingsError(
+            "train.mixup_of says what train.mixup mixes, and that is 0.", "Set train.mixup=0.4, or leave mixup_of away."
+        )
+    if head in UNSOLVED and wanted.mixup and wanted.mixup_of == "inputs":
+        raise SettingsError(
+            "train.mixup mixes two inputs and the one answer that each has, and this task gives no such answer.",
+            "Leave train.mixup away.",
+        )
     if head in UNSOLVED and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
         raise SettingsError(
             f"train.{held[0]} works on one vector a row, and the last layer of this head receives none.",
@@ -37,7 +46,7 @@ def resolve(
         wise_ft=wanted.wise_ft,
         r_drop=wanted.r_drop,
         mixup=wanted.mixup,
-        mixup_of=wanted.mixup_of if wanted.mixup else "hidden",
+        mixup_of=wanted.mixup_of,
         cutmix=wanted.cutmix,
         sam=wanted.sam,
     )

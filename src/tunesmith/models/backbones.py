@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -23,8 +24,11 @@ def merged_copy(model: Model) -> Model:
 
 
 def keep_their_heads(model: Model, other: Model) -> bool:
-    """Whether both are networks of one kind that go on with the head of their files: one can stand for the other whole."""
-    return model.head == other.head == "kept" and model.opens == other.opens
+    """Whether both are networks of one kind that go on with the head of their files, for the same answers in the same order:
+    one can stand for the other whole."""
+    configs: list[Any] = [held.module.config for held in (model, other)]
+    same = model.opens == other.opens and configs[0].id2label == configs[1].id2label
+    return model.head == other.head == "kept" and same
 
 
 def weights_of(model: Model, *, whole: bool) -> dict[str, torch.Tensor]:

@@ -107,8 +107,9 @@ def load_detector(
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
+            kept = False
             if trained:
-                module = _with_new_classes(folder, config, labels, source, loading, remote_code)
+                module, kept = _with_new_classes(folder, config, labels, source, loading, remote_code)
             else:
                 module = _under_light_head(folder, config, labels, loading, (height, width), most)
         resized = _in_full(fitted(module, (height, width), channels))
@@ -120,7 +121,7 @@ def load_detector(
             remote_code,
             KIND,
             backbone=None if trained else _backbone_in(resized),
-            head="replaced" if trained else "new",
+            head="kept" if kept else "replaced" if trained else "new",
             head_inside=inside,
         )
     # Adapters stand beside the files of the very network, and PEFT names the parts of a head from outside.
@@ -198,9 +199,9 @@ def _in_full(module: Any) -> Any:
 
 def _with_new_classes(
     folder: str, config: Any, labels: Sequence[str], source: str, loading: Loading, remote_code: bool
-) -> Any:
-    """The detector in `folder`, all as it was but for the layers that depend on the classes; these too where its classes are
-    `labels`, in whatever order."""
+) -> tuple[Any, bool]:
+    """The detector in `folder`, all as it was but for the layers that depend on the classes; and whether these are kept too,
+    its classes being `labels`, in whatever order."""
     _name_classes(config, labels)
     if loading.fresh and hasattr(config, "freeze_backbone_batch_norms"):
         config.freeze_backbone_batch_norms = False  # a copy of another class could not follow batches
@@ -217,7 +218,7 @@ def _with_new_classes(
             )  # after them may come one for nothing at all
         elif isinstance(layer, nn.Linear):
             _reset(layer, len(labels))
-    return module
+    return module, order is not None and not loading.fresh
 
 
 def _reset(layer: nn.Linear, classes: int) -> None:
@@ -233,7 +234,7 @@ def _for_classes(module: Any) -> list[nn.Linear | nn.Embedding]:
 
     def followed(name: str) -> bool:
         before, _, number = name.rpartition(".layers.")
-        return bool(before) and f"{before}.layers.{int(number) + 1}" in named
+        return number.isdecimal() and f"{before}.layers.{int(number) + 1}" in named
 
     found: dict[int, nn.Linear | nn.Embedding] = {}
     for name, child in named.items():

@@ -29,6 +29,8 @@ from tunesmith.run import has_room, reserve, writing
 
 TRIED_SIDE = 300
 """Pixels of the images that a processor is tried on."""
+AT_ONCE = 64
+"""Images that are kept in memory where nothing else keeps them, at most."""
 SAME = 1e-4
 """By which values scaled here may differ from the processor's own; both compute in fp32."""
 Values = npt.NDArray[Any]
@@ -125,8 +127,8 @@ def read_files(
     Args:
         contents: a checksum of each file.
         targets: (files, …), handed on.
-        folder: where they are kept in a mapped file, which is used again for the same files. Where it is None, or has no
-            room for them, files are decoded whenever a batch asks for them.
+        folder: where they are kept in a mapped file, which is used again for the same files. Where it is None and they are
+            many, or where it has no room for them, files are decoded whenever a batch asks for them.
 
     Raises:
         DataError: a file has changed or vanished since it was found good.
@@ -136,6 +138,8 @@ def read_files(
     kept, size = folder and folder / f"{digest}.pixels", int(np.prod(values.shape)) * reading.dtype.itemsize
     if kept and files and (kept.exists() or has_room(kept, size)):
         values = _mapped(kept, values.shape, reading.dtype, partial(_fill, reading, files))
+    elif folder is None and len(files) <= AT_ONCE:  # together by several threads, though a batch may hold one alone
+        values = values[np.arange(len(files))]
     return Pixels(values, reading.scale, reading.shift, targets, digest)
 
 
@@ -147,14 +151,17 @@ def with_masks(
     Args:
         masks: as PNGs of class indices; None where nothing is known.
         sizes: (images, 2) height and width of each image as it was drawn.
-        folder: where masks are kept in a mapped file; in memory where it is None.
+        folder: where masks are kept in a mapped file; in memory where it is None or has no room.
     """
     known = (pixels.values, pixels.scale, pixels.shift, None)
     if masks is None:
         return Segments(*known, pixels.key, None, None, sizes)
     key, shape = segments.key_of(pixels, masks), (len(masks), *pixels.values.shape[2:])
     resize = partial(segments.resize, masks)
-    resized = _filled(folder and folder / f"{key}.masks", shape, np.dtype(np.uint8), resize)
+    kept = folder and folder / f"{key}.masks"
+    if kept and not kept.exists() and not has_room(kept, int(np.prod(shape))):
+        kept = None
+    resized = _filled(kept, shape, np.dtype(np.uint8), resize)
     return Segments(*known, key, masks, resized, sizes)
 
 

@@ -44,11 +44,11 @@ class _Views(Pixels):
         return np.tile(np.arange(self.rows, dtype=np.int64), self.views)
 
     def batch(self, indices: Indices) -> npt.NDArray[np.float32]:
-        rows = indices % self.rows
-        found = super().batch(rows)
+        values = self.values[indices % self.rows].astype(np.float32)
+        found = self.scaled(values)
         varied, drawn = self._drawn(indices)
         if drawn:
-            raw = self.values[rows[varied]].astype(np.float32)
+            raw = values[varied]
             low, span = self._range(raw)
             changed = augment.apply(torch.from_numpy((raw - low) / span), drawn, self.outside).numpy() * span + low
             found[varied] = changed * self.scale[:, None, None] + self.shift[:, None, None]

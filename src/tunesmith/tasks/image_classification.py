@@ -48,9 +48,6 @@ class ImageClassification(ReadsImages, Classifying):
         self.kept = cache / "pixels"
         return super().load_data(settings, cache, seed)
 
-    def told(self) -> tuple[str, ...]:
-        return (*Classifying.told(self), *ReadsImages.told(self))
-
     def load_model(
         self,
         source: str | UserModel,
@@ -80,9 +77,12 @@ class ImageClassification(ReadsImages, Classifying):
 
     @property
     def safe(self) -> Augment:
-        """For scores colour alone: how many there are, how large, or at what angle, may be what the score says."""
-        light = SETS["light"]
-        return light if self.problem.name != "regression" else Augment(colour=light.colour)
+        """For scores colour alone: how many there are, how large, or at what angle, may be what the score says. Of several
+        labels each may be about something small, which a crop would cut out."""
+        light, kind = SETS["light"], self.problem.name
+        if kind == "regression":
+            return Augment(colour=light.colour)
+        return light if kind == "single-label" else light.model_copy(update={"crop": 1.0})
 
     def encode(self, rows: pa.Table, model: Model) -> Pixels:
         return self.pixels(rows, model, self.answers(rows, model))

@@ -141,7 +141,7 @@ class ImageSimilarity(ReadsImages):
         )
         told = f"{len(self.taught):,} identities are taught, {how}; figures are about {others}."
         beside = f"Up to {self.settings.together} images of one identity stand in a step together (task.together)."
-        return (told, *[beside] * self.compares, *super().told())
+        return (told, *[beside] * self.compares)
 
     def _margin(self) -> float:
         wanted = self.settings.margin

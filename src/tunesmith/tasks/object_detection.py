@@ -102,7 +102,7 @@ class ObjectDetection(ReadsImages):
         return found
 
     def told(self) -> tuple[str, ...]:
-        return (*self._told, *super().told())
+        return self._told
 
     def load_model(
         self,
@@ -137,11 +137,10 @@ class ObjectDetection(ReadsImages):
     def _started_from(self, model: Model) -> tuple[str, ...]:
         """What of the network is new, and what it cannot do."""
         height, width = model.example["pixel_values"].shape[2:]
-        what = (
-            f"{model.source} has no head that finds things: a small RT-DETR's, with new weights, is put on it."
-            if model.head == "new"
-            else "The layers that tell classes apart are new, unless the checkpoint's classes are these; all else is kept."
-        )
+        what = {
+            "new": f"{model.source} has no head that finds things: a small RT-DETR's, with new weights, is put on it.",
+            "kept": "The checkpoint's classes are those of the data, so that its layers for them are kept, as all else is.",
+        }.get(model.head, "The layers that tell classes apart are new; all else is kept.")
         told = [what, f"Images are resized to {width} × {height} pixels (task.image_size)."]
         if self._most > queries_of(model):
             told.append(f"An image has {self._most:,} boxes, and the network finds {queries_of(model):,} at most.")

@@ -62,11 +62,11 @@ class ReadsImages(Separate):
         self._unkept |= self.kept is not None and isinstance(found.values, pixels.Decoded)
         return found
 
-    def told(self) -> tuple[str, ...]:
+    def noted(self) -> tuple[str, ...]:
         if not self._unkept:
             return ()
         return (
-            "The disk has no room for the pixels of all images, so that each is decoded anew whenever it is passed.",
+            "The disk has too little room for the pixels of all images: each is decoded anew whenever it is passed.",
         )
 
     def repeated(self, rows: pa.Table, others: pa.Table, threshold: float) -> int:

@@ -100,10 +100,9 @@ class SemanticSegmentation(ReadsImages):
 
     def told(self) -> tuple[str, ...]:
         if self._class_weights is None:
-            return super().told()
+            return ()
         low, high = (float(end) for end in (self._class_weights.min(), self._class_weights.max()))
-        told = f"Pixels count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights)."
-        return (told, *super().told())
+        return (f"Pixels count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights).",)
 
     def load_model(
         self,

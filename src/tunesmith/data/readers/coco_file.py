@@ -91,8 +91,10 @@ def _categories(listed: Any) -> dict[str, str]:
 def _objects(annotations: Sequence[Mapping[str, Any]], categories: Mapping[str, str]) -> dict[str, list[Any]] | str:
     """The boxes of one image as lists side by side, or what is wrong with the class of one of them.
 
-    An annotation without a box, such as one of a sentence, has one of no numbers, which is set aside later and told.
+    An annotation of a class without a box has one of no numbers, which is set aside later and told; one with neither, such as
+    a sentence about the whole image, is about no thing in it.
     """
+    annotations = [one for one in annotations if one.get("bbox") is not None or one.get("category_id") is not None]
     for one in annotations:
         category = one.get("category_id")
         if category is None or (categories and str(category) not in categories):
