@@ -200,6 +200,26 @@ def test_chats_that_the_template_refuses_are_left_out_and_told(gpt2: Path, tmp_p
         ready_of(gpt2, every, tmp_path / "none", chat_template=STRICT)
 
 
+def test_what_tools_say_is_read_and_not_learned_and_never_left_out_in_silence(gpt2: Path, tmp_path: Path) -> None:
+    chat = [
+        *talk("word1", "word2"),
+        {"role": "function", "content": "word7"},
+        {"role": "assistant", "content": "word8"},
+    ]
+    data = write_chats(tmp_path / "chats.jsonl", [chat, *chats_of(50)])
+    ready = ready_of(gpt2, data, tmp_path, chat_template=TEMPLATE)
+    rows = pa.concat_tables([ready.dataset.splits[name] for name in ("train", "validation", "test")])
+    (kept,) = [one for one in rows.column("input").to_pylist() if "tool" in one]
+    tokens, learned = told(
+        ready.task.encode(pa.table({"id": ["a"], "input": [kept]}), ready.model), ready.model.processor
+    )
+    assert learned == ["word2", "[SEP]", "word8", "[SEP]"]
+    assert "word7" in tokens
+    ready.model.processor.chat_template = "{% for m in messages if m['role'] != 'tool' %}" + TEMPLATE.partition("%}")[2]
+    with pytest.raises(DataError, match="leaves out what a tool says: 'word7'"):
+        chat_parts(json.loads(kept), ready.model.processor, "it")
+
+
 def test_what_ends_a_turn_is_found_whatever_letters_it_has(gpt2: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2)
     tokenizer.add_tokens(["</bot>"], special_tokens=True)

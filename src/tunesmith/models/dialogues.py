@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.asked import NOTHING
-from tunesmith.data.cells.chats import ASSISTANT, Turns
+from tunesmith.data.cells.chats import ASSISTANT, TOOL, Turns
 from tunesmith.data.dialogue import Dialogue
 from tunesmith.errors import DataError, ModelError
 
@@ -139,9 +139,11 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
         first: the turn from which on they are.
 
     Raises:
-        DataError: the template refuses the chat, or writes earlier turns otherwise once later ones follow.
+        DataError: the template refuses the chat, leaves out what a tool says, or writes earlier turns otherwise once later
+            ones follow.
     """
     whole = written(turns, tokenizer)
+    _insist_on_tools(turns, whole, source)
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     parts: list[Part] = []
     done, closed = 0, True
@@ -174,6 +176,23 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
     if done < len(whole):
         parts.append(Part(whole[done:], told=False))
     return parts
+
+
+def _insist_on_tools(turns: Turns, whole: str, source: str) -> None:
+    """Insist that what tools say stands in a chat as it was `written`: a template that knows no tools passes their turns over
+    without a word."""
+    shown = _letters(whole)
+    for turn in turns:
+        if turn["role"] == TOOL and _letters(turn["content"]) not in shown:
+            raise DataError(
+                f"The chat template of {source} leaves out what a tool says: {turn['content'][:40]!r}.",
+                "Set task.chat_template to one that knows the role tool, such as chatml.",
+            )
+
+
+def _letters(text: str) -> str:
+    """Letters and digits alone, as a template may write quotes and blanks otherwise."""
+    return "".join(filter(str.isalnum, text))
 
 
 def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:

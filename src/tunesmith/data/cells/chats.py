@@ -14,11 +14,12 @@ from tunesmith.data.cells.text import Text, unusable
 from tunesmith.data.rejected import excerpt
 from tunesmith.data.written import parts_in
 
-ASSISTANT, USER, SYSTEM = "assistant", "user", "system"
+ASSISTANT, USER, SYSTEM, TOOL = "assistant", "user", "system", "tool"
 ROLES = {
     "assistant": ASSISTANT, "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT,
     "user": USER, "human": USER, "prompter": USER,
     "system": SYSTEM, "developer": SYSTEM,
+    "tool": TOOL, "function": TOOL, "observation": TOOL, "ipython": TOOL,
 }  # fmt: skip
 WHO, WHAT = ("role", "from", "speaker"), ("content", "value", "text")
 Turns = list[dict[str, str]]
