@@ -196,6 +196,7 @@ def facts_of(found: Material, model: Model) -> Facts:
         relative_gradients=gradients,
         settings=found.settings.train,
         variation=found.task.variation(found.train),
+        weighed=found.task.weighed(),
         told=found.task.told(),
         packing=found.task.packing(found.train, model),
         rows_a_class=None if classes is None else len(classes) / len(np.unique(classes)),

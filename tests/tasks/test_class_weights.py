@@ -81,8 +81,9 @@ def test_the_plan_says_how_unbalanced_classes_count(
         writer.writeheader()
         writer.writerows(rows)
     data = {"train": str(path), "input": "text", "target": "label"}
-    reasons = prepared(settings | {"data": data}, tmp_path).frontier.candidates[0].reasons
-    assert any("all rows count alike" in one for one in reasons) is said
+    for method in ("full", "probe"):
+        ready = prepared(settings | {"data": data, "method": method}, tmp_path / method)
+        assert any("all rows count alike" in one for one in ready.frontier.candidates[0].reasons) is said
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ class Facts:
     settings: TrainSettings
     variation: Variation | None = None
     """None where each epoch passes the rows as they are."""
+    weighed: tuple[str, ...] = ()
+    """How much rows count, as sentences."""
     told: tuple[str, ...] = ()
     """What the task decided of itself, as sentences."""
     packing: Packing | None = None

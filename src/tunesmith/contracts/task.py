@@ -230,6 +230,10 @@ class Task(Scoring, Protocol):
         """What its settings and the data made it decide about training, as sentences."""
         ...
 
+    def weighed(self) -> tuple[str, ...]:
+        """How much rows count, as sentences, in what trains and in heads that are solved for."""
+        ...
+
     def noted(self) -> tuple[str, ...]:
         """What should be said of this machine, as sentences; nothing of it is in the plan, which holds on another one too."""
         ...

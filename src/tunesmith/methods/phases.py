@@ -93,7 +93,7 @@ def assemble(
     views, cache, varied = _views(phases, facts, guards)
     batch, cache, packed = _packed(phases, choices.batch, facts, cache)
     told = facts.told if any(phase.head == "train" for phase in phases) else ()
-    reasons = [*reasons, *choices.reasons, *told, *varied, *packed, *why]
+    reasons = [*reasons, *choices.reasons, *facts.weighed, *told, *varied, *packed, *why]
     return Plan(
         method=method,
         phases=tuple(phases),

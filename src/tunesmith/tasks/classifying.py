@@ -131,14 +131,17 @@ class Classifying(Separate, ABC):
         if self.settings.class_weights != "none":
             self._class_weights = weights_of(self.settings.class_weights, counts, dataset.labels)
             low, high = self._class_weights.min(), self._class_weights.max()
-            self._weighed = f"Rows count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights)."
+            self._weighed = f"Rows count by their class, from {low:.2g} to {high:.2g} (task.class_weights)."
         elif most > UNBALANCED * least:
             self._weighed = (
-                f"Classes have from {least:,} to {most:,} training rows, and all rows count alike in the loss; "
+                f"Classes have from {least:,} to {most:,} training rows, and all rows count alike; "
                 "task.class_weights=root or balanced lets rare classes count more."
             )
 
     def told(self) -> tuple[str, ...]:
+        return ()
+
+    def weighed(self) -> tuple[str, ...]:
         return (self._weighed,) if self._weighed else ()
 
     def answers(self, rows: pa.Table, model: Model) -> Array | None:

@@ -99,10 +99,13 @@ class SemanticSegmentation(ReadsImages):
         return found
 
     def told(self) -> tuple[str, ...]:
+        return ()
+
+    def weighed(self) -> tuple[str, ...]:
         if self._class_weights is None:
             return ()
         low, high = (float(end) for end in (self._class_weights.min(), self._class_weights.max()))
-        return (f"Pixels count by their class in the loss, from {low:.2g} to {high:.2g} (task.class_weights).",)
+        return (f"Pixels count by their class, from {low:.2g} to {high:.2g} (task.class_weights).",)
 
     def load_model(
         self,
