@@ -181,9 +181,10 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
 def _insist_on_tools(turns: Turns, whole: str, source: str) -> None:
     """Insist that what tools say stands in a chat as it was `written`: a template that knows no tools passes their turns over
     without a word."""
-    shown = _letters(whole)
-    for turn in turns:
-        if turn["role"] == TOOL and _letters(turn["content"]) not in shown:
+    tools = [turn for turn in turns if turn["role"] == TOOL]
+    shown = _letters(whole) if tools else ""
+    for turn in tools:
+        if _letters(turn["content"]) not in shown:
             raise DataError(
                 f"The chat template of {source} leaves out what a tool says: {turn['content'][:40]!r}.",
                 "Set task.chat_template to one that knows the role tool, such as chatml.",

@@ -107,9 +107,9 @@ def load_detector(
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
-            kept = False
+            order = None
             if trained:
-                module, kept = _with_new_classes(folder, config, labels, source, loading, remote_code)
+                module, order = _with_new_classes(folder, config, labels, source, loading, remote_code)
             else:
                 module = _under_light_head(folder, config, labels, loading, (height, width), most)
         resized = _in_full(fitted(module, (height, width), channels))
@@ -121,11 +121,12 @@ def load_detector(
             remote_code,
             KIND,
             backbone=None if trained else _backbone_in(resized),
-            head="kept" if kept else "replaced" if trained else "new",
+            head="kept" if order is not None else "replaced" if trained else "new",
             head_inside=inside,
         )
     # Adapters stand beside the files of the very network, and PEFT names the parts of a head from outside.
-    other = resized is not module or not trained or bool(inside)
+    moved = order is not None and order != sorted(order)
+    other = resized is not module or not trained or bool(inside) or moved
     return dataclasses.replace(model, folder=folder, resized=other)
 
 
@@ -199,9 +200,9 @@ def _in_full(module: Any) -> Any:
 
 def _with_new_classes(
     folder: str, config: Any, labels: Sequence[str], source: str, loading: Loading, remote_code: bool
-) -> tuple[Any, bool]:
-    """The detector in `folder`, all as it was but for the layers that depend on the classes; and whether these are kept too,
-    its classes being `labels`, in whatever order."""
+) -> tuple[Any, list[int] | None]:
+    """The detector in `folder`, all as it was but for the layers that depend on the classes; these are kept too where its own
+    classes are `labels`, in whatever order: for each label the place that it had, None where they are new."""
     _name_classes(config, labels)
     if loading.fresh and hasattr(config, "freeze_backbone_batch_norms"):
         config.freeze_backbone_batch_norms = False  # a copy of another class could not follow batches
@@ -211,14 +212,13 @@ def _with_new_classes(
     known = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
     order = order_by_name([str(known[index]) for index in sorted(known)], labels)
     module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
+    order = None if loading.fresh else order
     for layer in _for_classes(module):
-        if order is not None and not loading.fresh:
-            rearrange(
-                layer, [*order, *range(len(labels), len(layer.weight))]
-            )  # after them may come one for nothing at all
+        if order is not None:  # after the classes may come one for nothing at all
+            rearrange(layer, [*order, *range(len(labels), len(layer.weight))])
         elif isinstance(layer, nn.Linear):
             _reset(layer, len(labels))
-    return module, order is not None and not loading.fresh
+    return module, order
 
 
 def _reset(layer: nn.Linear, classes: int) -> None:
