@@ -131,6 +131,24 @@ def test_pictures_are_turned_and_have_the_channels_that_are_wanted(tmp_path: Pat
     assert picture.converted(Image.new("F", (1, 1), 0.5), 1).getpixel((0, 0)) == 128
 
 
+def test_colours_for_printing_become_those_of_a_screen_and_what_exif_turns_is_told(
+    images: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn, which no size shows
+    Image.new("L", (16, 16), 9).save(images / "turned.jpg", exif=exif)
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(images / "print.jpg")
+    rows = [{"image": path, "label": label} for path, label in listed(images)]
+    rows += [{"image": f"images/{name}", "label": "down"} for name in ("turned.jpg", "print.jpg")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read(tmp_path / "cache", train=str(tmp_path / "rows.jsonl"))
+    assert not data.rejected
+    assert any(one.startswith("1 image is turned as EXIF says; masks and boxes") for one in data.audit["warnings"])
+    red, green, blue = picture.converted(picture.read(images / "print.jpg"), 3).getpixel((8, 8))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
 def test_of_several_frames_or_pages_the_first_is_read_and_told(images: Path, tmp_path: Path) -> None:
     frames = [Image.new("L", (16, 16), level) for level in (0, 255)]
     frames[0].save(images / "moves.gif", save_all=True, append_images=frames[1:])

@@ -10,6 +10,7 @@ import torch
 
 from tiny import write_image_model, write_images
 from tunesmith import prepare, settings
+from tunesmith.tasks.image_classification import ImageClassification
 from tunesmith.train import cache
 from tunesmith.train.events import CacheFilled, StepDone, Trained
 from tunesmith.train.loop import train
@@ -61,3 +62,30 @@ def test_losses_and_statistics_are_the_same_with_and_without(
     buffers = [dict(events[-1].model.module.named_buffers()) for events in (plain, found)]
     for name, value in buffers[0].items():
         torch.testing.assert_close(buffers[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("augment", ["none", {"flip": True, "crop": 0.6, "views": 2}])
+def test_later_epochs_need_no_images(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither decoded nor varied: what is kept is all that the stages which train read."""
+    made: list[int] = []
+    inputs = ImageClassification.inputs
+
+    def counted(self: Any, examples: Any, indices: Any, model: Any) -> Any:
+        made.append(len(indices))
+        return inputs(self, examples, indices, model)
+
+    monkeypatch.setattr(ImageClassification, "inputs", counted)
+    counts = []
+    for epochs in (2, 4):
+        given = {
+            "task": {"name": "image-classification", "augment": augment},
+            "model": str(write_image_model(tmp_path / str(epochs) / "model", "vit")),
+            "data": str(write_images(tmp_path / str(epochs) / "images", 64)),
+            "method": {"name": "partial", "last": 1},
+            "train": {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32", "patience": 9},
+        }
+        made.clear()
+        events = carried_out(given, tmp_path / str(epochs), "auto")
+        assert any(isinstance(event, CacheFilled) for event in events)
+        counts.append(sum(made))
+    assert counts[0] == counts[1]

@@ -194,12 +194,13 @@ def served(
             def collate(indices: Indices) -> Batch:
                 hand(found.batch(source.rows(indices)).to(device, non_blocking=True))
                 store.hits += len(indices)
-                return source.collate(indices)
+                # Images are seen by what is skipped alone; of texts the mask is still read.
+                return _blank(model, len(indices)) if model.modality == "image" else source.collate(indices)
 
             return collate
 
         handed = {
-            source.name: Batched(source.examples, handing(source, found), source.expect)
+            source.name: Batched(source.examples, handing(source, found))
             for source in sources
             if (found := kept[source.name])
         }
@@ -208,7 +209,7 @@ def served(
 
 
 def can_enter(model: Model, way: Way, count: int, sample: Batch, precision_name: str) -> bool:
-    """Whether the network gives the same logits on `sample` when it is entered after `count` blocks."""
+    """Whether the network gives the same logits on `sample` when it is entered after `count` blocks, with no images there."""
     device = device_of(model.module)
     batch = to(sample, device)
     rows = np.arange(len(next(iter(sample.values()))))
@@ -227,7 +228,8 @@ def can_enter(model: Model, way: Way, count: int, sample: Batch, precision_name:
             try:
                 with entered(model, way, count) as hand:
                     hand(kept.batch(rows).to(device))
-                    midway = model.module(**batch).logits.float()
+                    blank = to(_blank(model, len(rows)), device) if model.modality == "image" else batch
+                    midway = model.module(**blank).logits.float()
             except (
                 RuntimeError,
                 TypeError,
@@ -237,6 +239,12 @@ def can_enter(model: Model, way: Way, count: int, sample: Batch, precision_name:
             ):  # it wants what skipped blocks give beside
                 return False
     return heads.agree(model, midway, whole, SAME[precision_name])
+
+
+def _blank(model: Model, rows: int) -> Batch:
+    """Images of nothing, in no memory of their own."""
+    pixels = model.example["pixel_values"]
+    return {"pixel_values": torch.zeros((), dtype=pixels.dtype).expand(rows, *pixels.shape[1:])}
 
 
 def _shaped(

@@ -55,6 +55,7 @@ class Images:
             ("height", pa.int32()),
             ("mode", pa.string()),
             ("moves", pa.bool_()),  # whether there are frames or pages after the first
+            ("turned", pa.bool_()),  # whether its EXIF had it turned or mirrored
         ]
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
@@ -76,12 +77,13 @@ class Images:
                 raise picture.NotAnImage("empty file")
             else:
                 file = _kept(content, row, place)
-            image, moves = picture.read(content), picture.moves(content)
+            image = picture.read(content)
+            moves, turned = picture.moves(content), picture.turned(content)
             look = lookalikes.look(image)
         except picture.NotAnImage as error:
             return Unusable(0, str(error), excerpt(shown))
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return shown, str(file), digest, look, *image.size, image.mode, moves
+        return shown, str(file), digest, look, *image.size, image.mode, moves, turned
 
     def clusters(self, tables: list[pa.Table], threshold: float) -> tuple[Indices, Indices]:
         return lookalikes.clusters(tables, threshold)
@@ -99,7 +101,13 @@ class Images:
         moving = sum(one["moving"] for one in found.values())
         are = "image has" if moving == 1 else "images have"
         several = f"{moving:,} {are} several frames or pages, of which the first is read."
-        return {"images": found}, [told for told, count in ((warning, deep), (several, moving)) if count]
+        turned = sum(one["turned"] for one in found.values())
+        seen = (
+            f"{turned:,} image{' is' if turned == 1 else 's are'} turned as EXIF says; masks and boxes, where there are any, "
+            "are taken to lie on what is seen then."
+        )
+        told = ((warning, deep), (several, moving), (seen, turned))
+        return {"images": found}, [sentence for sentence, count in told if count]
 
     def expanded(self, inputs: Sequence[str]) -> list[str]:
         """Folders become the images in them."""
@@ -190,6 +198,7 @@ def _sizes(rows: pa.Table) -> dict[str, Any]:
     found: dict[str, Any] = {
         "modes": dict(Counter(rows.column("mode").to_pylist()).most_common()),
         "moving": rows.column("moves").to_pylist().count(True),
+        "turned": rows.column("turned").to_pylist().count(True),
     }
     for side in ("width", "height"):
         values = np.quantile(rows.column(side).to_numpy(), [0, 0.5, 1])
