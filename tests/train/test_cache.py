@@ -93,7 +93,7 @@ def test_a_mapped_file_holds_what_memory_does_not(
     found, _ = losses(given, tmp_path, kept="auto", store=store)
     assert found == pytest.approx(plain, rel=1e-4)
     assert sum(path.stat().st_size for path in store.folder.iterdir() if path.suffix != ".json") == store.bytes
-    monkeypatch.setattr(cache, "ROOM_LEFT", 10**18)
+    monkeypatch.setattr(cache, "has_room", lambda *_: False)
     refused = Store(tmp_path / "refused")
     found, _ = losses(given, tmp_path / "again", kept="auto", store=refused)
     assert found == pytest.approx(plain, rel=1e-4)
