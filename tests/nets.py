@@ -115,3 +115,51 @@ class Unit(nn.Module):
 
     def forward(self, x):
         return functional.normalize(self.body(x), dim=1)
+
+
+class Necked(nn.Module):
+    """With a normalisation behind its last linear layer, as many networks for faces have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+        self.neck = nn.BatchNorm1d(10)
+
+    def forward(self, x):
+        return self.neck(self.body(x))
+
+
+class Squeezing(nn.Module):
+    """Its linear layers weigh channels, and what it ends in are means."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.last = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 8), nn.Conv2d(8, 12, 3, 2, 1)
+
+    def forward(self, x):
+        x = functional.relu(self.first(x))
+        x = x * self.gate(x.mean(dim=(2, 3))).sigmoid()[..., None, None]
+        return self.last(x).mean(dim=(2, 3))
+
+
+class Widening(nn.Module):
+    """What follows its last linear layer wants as many numbers as that gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x):
+        return self.body(x).reshape(-1, 5, 2).mean(dim=2)
+
+
+class Twice(nn.Module):
+    """A part of it stands under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+        self.again = self.body.layer1
+
+    def forward(self, x):
+        return self.body(x)

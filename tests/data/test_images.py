@@ -143,6 +143,10 @@ def test_colours_for_printing_become_those_of_a_screen_and_what_exif_turns_is_to
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = read(tmp_path / "cache", train=str(tmp_path / "rows.jsonl"))
     assert not data.rejected
+    for value, wanted in ((0, False), (1, False), (2, True), (8, True), (9, False)):
+        exif[0x0112] = value
+        Image.new("L", (20, 10)).save(tmp_path / "one.jpg", exif=exif)
+        assert picture.turned((tmp_path / "one.jpg").read_bytes()) is wanted
     assert any(one.startswith("1 image is turned as EXIF says; masks and boxes") for one in data.audit["warnings"])
     red, green, blue = picture.converted(picture.read(images / "print.jpg"), 3).getpixel((8, 8))
     assert red > 200

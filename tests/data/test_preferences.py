@@ -145,6 +145,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"chosen": [user("what?")]}, "no turn of the assistant in 'chosen'"),
     ({"rejected": [reply("")]}, "empty text in a turn of the assistant in 'rejected'"),
     ({"rejected": [{"role": "wizard", "content": "no"}]}, "turn of the unknown role 'wizard' in 'rejected'"),
+    ({"rejected": [{"role": "tool", "content": "no"}]}, "turn of a tool, which is not read here in 'rejected'"),
     ({"rejected": [user("or?"), reply("no")]}, "turn of the user where the answer should be in 'rejected'"),
     ({"prompt": []}, "chat without a turn in 'prompt'"),
     ({"prompt": 7}, "no chat in 'prompt'"),

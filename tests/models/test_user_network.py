@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 import tunesmith
 from tiny import write_identities, write_images
+from tunesmith.contracts import Loading
 from tunesmith.errors import ModelError, SettingsError
 from tunesmith.models import user_embedder
 from tunesmith.models.user_embedder import load_user_embedder
@@ -62,6 +64,7 @@ def test_stages_are_what_is_called_one_after_the_other(nets: str) -> None:
     ("function", "complaint"),
     [
         ("soft", "does something after its last linear layer"),
+        ("Widening", "does something after its last linear layer"),
         ("maps", "no linear layer that could be its head|a tensor of 4 dimensions"),
         ("pair", "a tuple, and not numbers by row"),
         ("needs", "cannot be called without arguments"),
@@ -248,7 +251,9 @@ def test_vectors_of_it_can_be_had_in_every_way(nets: str, tmp_path: Path, more: 
     assert json.loads(done.report.read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize(("function", "width"), [("headless", 32), ("Unit", 10)])
+@pytest.mark.parametrize(
+    ("function", "width"), [("headless", 32), ("Unit", 10), ("Necked", 10), ("Squeezing", 12), ("Widening", 5)]
+)
 def test_a_network_that_ends_in_no_linear_layer_gives_its_vectors_itself(
     function: str, width: int, nets: str, tmp_path: Path
 ) -> None:
@@ -267,3 +272,31 @@ def test_a_network_that_ends_in_no_linear_layer_gives_its_vectors_itself(
     sized = vectors(nets, tmp_path, task={"name": "image-similarity", "image_size": 32})
     with pytest.raises(SettingsError, match=r"Set model\.size"):
         tunesmith.plan(sized)
+
+
+def test_its_vectors_are_held_replayed_and_measured_like_those_of_others(nets: str, tmp_path: Path) -> None:
+    """Guards read what the backbone gives, and a reference of another task borrows it."""
+    labelled = {"name": "kinds", "task": "image-classification", "data": str(write_images(tmp_path / "images", 60))}
+    same = {"name": "things", "data": str(write_identities(tmp_path / "others", 12, 5))}
+    train = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32", "distil": 0.5, "replay": 0.3}
+    given = vectors(nets, tmp_path, train=train, evaluate={"resamples": 100, "retention": [labelled, same]})
+    report = json.loads(tunesmith.finetune(given, run=tmp_path / "run").report.read_text())
+    assert {entry["name"] for entry in report["retention"]} == {"kinds", "things"}
+
+
+@pytest.mark.parametrize("task", ["image-classification", "image-similarity"])
+def test_a_part_of_two_names_is_saved_under_both(task: str, nets: str, tmp_path: Path) -> None:
+    given_ = (given if task == "image-classification" else vectors)(nets, tmp_path)
+    given_ |= {"model": {"python": f"{nets}:Twice", "size": 16}, "method": "probe"}
+    done = tunesmith.finetune(given_, run=tmp_path / "run")
+    names = load_file(done.model / "model.safetensors").keys()
+    assert {"body.layer1.0.conv1.weight", "again.0.conv1.weight"} <= names
+    assert tunesmith.load(done.folder).model.module is not None
+
+
+@pytest.mark.parametrize("load", [load_user_embedder, partial(load_user_network, problem="single-label")])
+def test_what_only_texts_have_is_refused(load: Any, nets: str) -> None:
+    source = UserModel(python=f"{nets}:small", size=16)
+    for loading in (Loading(four_bit=True), Loading(reserved=8)):
+        with pytest.raises(ModelError, match="are for models that read text"):
+            load(source, ("a", "b"), seed=0, loading=loading)

@@ -27,7 +27,7 @@ from tunesmith.data.asked import NOTHING
 from tunesmith.data.dialogue import Dialogue, together
 from tunesmith.errors import CutWarning, DataError, ModelError, SettingsError
 from tunesmith.models import dialogues
-from tunesmith.models.dialogues import CHATML, Part, Shape, chat_parts, stops
+from tunesmith.models.dialogues import CHATML, Part, Shape, chat_parts, insist_on_tools, stops
 from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
 from tunesmith.tasks import written_outcomes
@@ -218,6 +218,18 @@ def test_what_tools_say_is_read_and_not_learned_and_never_left_out_in_silence(gp
     ready.model.processor.chat_template = "{% for m in messages if m['role'] != 'tool' %}" + TEMPLATE.partition("%}")[2]
     with pytest.raises(DataError, match="leaves out what a tool says: 'word7'"):
         chat_parts(json.loads(kept), ready.model.processor, "it")
+    asked = pa.table({"id": ["a"], "input": [json.dumps(json.loads(kept)[:3])]})
+    with pytest.raises(DataError, match="leaves out what a tool says"):
+        ready.task.encode(asked, ready.model)
+    said_again = [
+        *talk("word1", "word2"),
+        {"role": "tool", "content": "word7"},
+        {"role": "assistant", "content": "word7"},
+    ]
+    with pytest.raises(DataError, match="leaves out what a tool says"):
+        chat_parts(said_again, ready.model.processor, "it")
+    ready.model.processor.chat_template = "{% for m in messages %}{{ m['content'] | tojson }}{% endfor %}"
+    insist_on_tools([{"role": "tool", "content": '{\n "a": 1}'}], ready.model.processor, "it")
 
 
 def test_what_ends_a_turn_is_found_whatever_letters_it_has(gpt2: Path) -> None:
@@ -410,6 +422,7 @@ def test_the_files_write_what_the_run_says_and_stop_by_themselves(gpt2: Path, tm
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "empty text in a turn of the assistant"),
         ([{"role": "user", "content": None}, {"role": "assistant", "content": "a"}], "no text in a turn of the user"),
         ([{"role": "owl", "content": "a"}], "turn of the unknown role 'owl'"),
+        ([{"role": "assistant", "content": "a", "tool_calls": [{"id": 1}]}], "'tool_calls' in a turn of the assistant"),
         (["word1"], "turn that is not a mapping"),
         ([{"content": "a"}], "turn without role or content"),
         (7, "no chat"),

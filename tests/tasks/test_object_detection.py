@@ -270,6 +270,11 @@ def test_a_detector_keeps_its_layers_for_the_classes_that_it_knows_in_whatever_o
         before, after = own(**batch).logits, model.module.eval()(**batch).logits
     assert torch.allclose(after[..., [1, 0]], before[..., :2], atol=1e-5)
     assert torch.allclose(after[..., 2:], before[..., 2:], atol=1e-5)  # of DETR and YOLOS, that there is nothing
+    config = json.loads((folder / "config.json").read_text())
+    names = {str(at): name for at, name in enumerate("abcde")}  # written over those that the files' layers are for
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": names, "label2id": {}}))
+    assert load_detector(str(folder), list("abcde"), seed=0).head == "replaced"
+    (folder / "config.json").write_text(json.dumps(config))
     three = load_detector(str(folder), ["two", "one", "three"], seed=0)
     assert not torch.allclose(three.module.eval()(**batch).logits[..., 1], before[..., 0], atol=1e-4)
 

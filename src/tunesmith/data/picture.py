@@ -18,8 +18,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 """Of files that are taken for images where a folder is looked through."""
 DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
 """Pillow's modes of more than eight bits."""
-ORIENTATION, UPRIGHT = 0x0112, 1
-"""The number of EXIF's entry, and its value where nothing is to be turned."""
+ORIENTATION, TURNS = 0x0112, range(2, 9)
+"""The number of EXIF's entry, and its values where something is to be turned."""
 CHANNELS = {1: "L", 3: "RGB"}
 """How many channels a network reads, and the mode for that."""
 
@@ -61,7 +61,7 @@ def moves(content: bytes) -> bool:
 def turned(content: bytes) -> bool:
     """Whether `read` turns or mirrors the image, as its EXIF says."""
     with Image.open(BytesIO(content)) as found:
-        return bool(found.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT)
+        return found.getexif().get(ORIENTATION) in TURNS
 
 
 def converted(image: Any, channels: int) -> Any:

@@ -142,8 +142,8 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
         DataError: the template refuses the chat, leaves out what a tool says, or writes earlier turns otherwise once later
             ones follow.
     """
+    insist_on_tools(turns, tokenizer, source)
     whole = written(turns, tokenizer)
-    _insist_on_tools(turns, whole, source)
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     parts: list[Part] = []
     done, closed = 0, True
@@ -178,22 +178,21 @@ def chat_parts(turns: Turns, tokenizer: Any, source: str, first: int = 0) -> lis
     return parts
 
 
-def _insist_on_tools(turns: Turns, whole: str, source: str) -> None:
-    """Insist that what tools say stands in a chat as it was `written`: a template that knows no tools passes their turns over
-    without a word."""
-    tools = [turn for turn in turns if turn["role"] == TOOL]
-    shown = _letters(whole) if tools else ""
-    for turn in tools:
-        if _letters(turn["content"]) not in shown:
+def insist_on_tools(turns: Turns, tokenizer: Any, source: str) -> None:
+    """Insist that the template writes what tools say: one that knows no tools passes their turns over without a word.
+
+    Raises:
+        DataError: it does not.
+    """
+    for number, turn in enumerate(turns):
+        if turn["role"] != TOOL:
+            continue
+        marked = [*turns[:number], {**turn, "content": SENTINEL}, *turns[number + 1 :]]
+        if SENTINEL not in written(marked, tokenizer):
             raise DataError(
                 f"The chat template of {source} leaves out what a tool says: {turn['content'][:40]!r}.",
                 "Set task.chat_template to one that knows the role tool, such as chatml.",
             )
-
-
-def _letters(text: str) -> str:
-    """Letters and digits alone, as a template may write quotes and blanks otherwise."""
-    return "".join(filter(str.isalnum, text))
 
 
 def written(turns: Turns, tokenizer: Any, *, open_: bool = False) -> str:

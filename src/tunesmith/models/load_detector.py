@@ -211,8 +211,9 @@ def _with_new_classes(
             setattr(config, name, None)
     known = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).id2label
     order = order_by_name([str(known[index]) for index in sorted(known)], labels)
-    module, _, _ = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
-    order = None if loading.fresh else order
+    found = network(KIND, folder, config, source, loading, remote_code=remote_code, of_head=_of_classes)
+    module = found.module
+    order = None if loading.fresh or found.headless else order
     for layer in _for_classes(module):
         if order is not None:  # after the classes may come one for nothing at all
             rearrange(layer, [*order, *range(len(labels), len(layer.weight))])

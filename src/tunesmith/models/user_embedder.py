@@ -22,6 +22,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.embedder import BACKBONE, POOLED, PROTOTYPES, Embedder, known_of, save_prototypes
 from tunesmith.models.layout import laid_out
+from tunesmith.models.load_images import insist_for_images
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
 from tunesmith.models.user_network import (
@@ -68,6 +69,7 @@ def load_user_embedder(
     Raises:
         ModelError: it cannot be built, its weights do not fit, or it gives no vectors.
     """
+    insist_for_images(str(source), loading)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "head"))
         network = built(source.python)
@@ -85,7 +87,9 @@ def write(model: Model, folder: Path) -> None:
     module, source = model.module, model.source
     assert isinstance(module, Embedder)
     assert isinstance(source, UserModel)
-    tensors = {name: one.detach().cpu().contiguous() for name, one in module.backbone.network.state_dict().items()}
+    tensors = {
+        name: one.detach().cpu().clone().contiguous() for name, one in module.backbone.network.state_dict().items()
+    }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     names = module.config.id2label
     notes = {
@@ -169,18 +173,20 @@ def _model(network: nn.Module, layer: str | None, source: UserModel, identities:
         raise ModelError(f"What {source.python} builds gives one number an image, and no vector.")
     module = Embedder(UserBackbone(network, layer, source.channels), POOLED, width, identities)
     laid_out(module)
-    blocks = find_blocks(module, BACKBONE, example)
+    backbone = f"{BACKBONE}.network"  # the user's own module, whose names a classifier has too
+    blocks = find_blocks(module, backbone, example)
     return Model(
         module=module,
         processor=processor_for(source),
-        stages=find_stages(module, BACKBONE, blocks, example),
+        stages=find_stages(module, backbone, blocks, example),
         blocks=blocks,
         source=source,
         folder="",
         limit=cost(*example["pixel_values"].shape[2:]),
-        backbone=BACKBONE,
+        backbone=backbone,
         example=example,
         modality="image",
         pooling=OWN,
         opens=OPENS,
+        resized=True,  # PEFT knows no such base
     )

@@ -30,6 +30,7 @@ from tunesmith.models.forward import evaluated
 from tunesmith.models.heads import make_exact
 from tunesmith.models.layout import laid_out
 from tunesmith.models.load import PROBLEM_TYPES, set_labels
+from tunesmith.models.load_images import insist_for_images
 from tunesmith.models.pooling import OWN
 from tunesmith.models.stages import find_stages
 from tunesmith.run import path_of
@@ -59,7 +60,9 @@ class UserNetwork(nn.Module):
 
     def as_built(self) -> dict[str, torch.Tensor]:
         """Weights and buffers under the names that they have in the user's own module."""
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in self.backbone.state_dict().items()}
+        # Copies, as a part that stands under two names shares its memory, and files hold each by itself.
+        held = self.backbone.state_dict().items()
+        kept = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in held}
         return kept | {f"{self.layer}.{name}": one.detach().cpu() for name, one in self.head.state_dict().items()}
 
 
@@ -81,10 +84,7 @@ def load_user_network(
     Raises:
         ModelError: it cannot be built, its weights do not fit, or it does not end in a linear layer.
     """
-    if loading.four_bit or loading.reserved:
-        raise ModelError(
-            f"{source} reads images, and 4 bits and virtual tokens are for models that read text.", "Use method=lora."
-        )
+    insist_for_images(str(source), loading)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "head"))
         network = built(source.python)
@@ -266,6 +266,7 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
         modality="image",
         pooling=OWN,
         opens=OPENS,
+        resized=True,  # PEFT knows no such base
     )
 
 
@@ -307,6 +308,8 @@ def last_linear(network: nn.Module, example: torch.Tensor, source: UserModel) ->
     try:
         with torch.no_grad():
             parted = layer(said(network, example, source))
+    except (ModelError, RuntimeError):  # what follows wants what this layer puts out
+        return called[-1], False
     finally:
         network.set_submodule(called[-1], layer)
     same = parted.shape == whole.shape

@@ -22,6 +22,7 @@ from tunesmith.models.dialogues import (
     chatml,
     ended,
     insist_on_template,
+    insist_on_tools,
     loaded_turns,
     written,
 )
@@ -110,6 +111,7 @@ def parts_of(
         for chat in rows.column("input").to_pylist():
             turns = loaded_turns(chat)
             if turns[-1]["role"] != ASSISTANT:
+                insist_on_tools(turns, tokenizer, source)
                 yield [Part(written(turns, tokenizer, open_=True), told=False)]
             else:
                 yield _unless_refused(refused, chat_parts, turns, tokenizer, source)

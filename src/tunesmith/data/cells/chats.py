@@ -21,6 +21,8 @@ ROLES = {
     "system": SYSTEM, "developer": SYSTEM,
     "tool": TOOL, "function": TOOL, "observation": TOOL, "ipython": TOOL,
 }  # fmt: skip
+CALLS = ("tool_calls", "function_call")
+"""What a turn asks of tools beside what it says."""
 WHO, WHAT = ("role", "from", "speaker"), ("content", "value", "text")
 Turns = list[dict[str, str]]
 
@@ -40,7 +42,7 @@ class Chats(Text):
         self.answered = answered
 
     def read(self, cells: Sequence[Any], row: str, place: Place) -> tuple[Any, ...] | Unusable:
-        turns = turns_of(cells[0])
+        turns = turns_of(cells[0], tools=True)
         if isinstance(turns, str):
             return Unusable(0, turns, excerpt(cells[0]))
         if self.answered:
@@ -76,8 +78,11 @@ CHATS, QUESTIONS = Chats(answered=True), Chats(answered=False)
 """To learn from, and to be gone on with."""
 
 
-def turns_of(cell: Any) -> Turns | str:
+def turns_of(cell: Any, *, tools: bool = False) -> Turns | str:
     """The turns of a chat, by the roles that templates know; or the reason why there are none.
+
+    Args:
+        tools: whether some may be a tool's.
 
     A text that is no list is one turn of the user.
     """
@@ -95,6 +100,8 @@ def turns_of(cell: Any) -> Turns | str:
         turn = _turn(part)
         if isinstance(turn, str):
             return turn
+        if turn["role"] == TOOL and not tools:
+            return "turn of a tool, which is not read here"
         turns.append(turn)
     return turns
 
@@ -108,6 +115,8 @@ def _turn(part: Any) -> dict[str, str] | str:
     role = ROLES.get(str(part[who]).strip().lower())
     if role is None:
         return f"turn of the unknown role {str(part[who])[:20]!r}"
+    if called := next((key for key in CALLS if part.get(key)), None):
+        return f"{called!r} in a turn of the {role}: calls of tools are not read"
     what = part[what]
     if isinstance(what, str) and not what.strip() and role == SYSTEM:
         return {"role": role, "content": ""}
