@@ -84,27 +84,14 @@ def load_detector(
     folder = sources.locate(source)
     with quiet(), clear_errors(source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
-        trained = type(config) in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING
-        if str(config.model_type).startswith(REFUSED):
-            raise ModelError(
-                f"The model {source} ({config.model_type}) trains in a way of its own, which is not known here.",
-                "Give a DETR, YOLOS, RT-DETR or D-FINE, or a backbone (--model).",
-            )
-        if not trained and not gives_maps(config):
-            raise ModelError(
-                f"The model {source} ({config.model_type}) gives no maps that a detector could read.",
-                "Give a detector (DETR, YOLOS, RT-DETR, D-FINE) or a backbone such as a ResNet, ConvNeXt or Swin (--model).",
-            )
+        trained = _finds(config, source)
         processor = processor_of(folder, remote_code)
         channels = channels_of(config)
         size = size or (_in_shape(processor.size, usual) if trained else smaller(usual))
         processor = whole(processor, channels, size, "post_process_object_detection", RTDetrImageProcessorPil)
         height, width = find_reading(processor, channels).shape[1:]
-        if not trained and (height % STRIDE or width % STRIDE):
-            raise ModelError(
-                f"Images of {width} × {height} pixels do not fit: sides must be multiples of {STRIDE}.",
-                f"Set task.image_size to [{_multiple(height)}, {_multiple(width)}].",
-            )
+        if not trained:
+            _insist_on_stride(height, width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(seed, "head"))
             order = None
@@ -128,6 +115,35 @@ def load_detector(
     moved = order is not None and order != sorted(order)
     other = resized is not module or not trained or bool(inside) or moved
     return dataclasses.replace(model, folder=folder, resized=other)
+
+
+def _finds(config: Any, source: str) -> bool:
+    """Whether it is a detector, and not a backbone that gives maps.
+
+    Raises:
+        ModelError: it is neither, or one that is trained in another way.
+    """
+    if str(config.model_type).startswith(REFUSED):
+        raise ModelError(
+            f"The model {source} ({config.model_type}) trains in a way of its own, which is not known here.",
+            "Give a DETR, YOLOS, RT-DETR or D-FINE, or a backbone (--model).",
+        )
+    trained = type(config) in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING
+    if not trained and not gives_maps(config):
+        raise ModelError(
+            f"The model {source} ({config.model_type}) gives no maps that a detector could read.",
+            "Give a detector (DETR, YOLOS, RT-DETR, D-FINE) or a backbone such as a ResNet, ConvNeXt or Swin (--model).",
+        )
+    return trained
+
+
+def _insist_on_stride(height: int, width: int) -> None:
+    """Raise ModelError where the maps of such images would not fit onto each other."""
+    if height % STRIDE or width % STRIDE:
+        raise ModelError(
+            f"Images of {width} × {height} pixels do not fit: sides must be multiples of {STRIDE}.",
+            f"Set task.image_size to [{_multiple(height)}, {_multiple(width)}].",
+        )
 
 
 def reload_detector(folder: Path, *, remote_code: bool = False) -> Model:

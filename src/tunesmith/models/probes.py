@@ -73,7 +73,7 @@ def find(
     targets = examples.targets[examples.owner[pieces]]
     counts = None if wanted.weights is None else wanted.weights[targets]
     layer = heads.last_layer(model)
-    bias = layer.bias is not None
+    bias, width = layer.bias is not None, heads.outputs_of(model)
     every = np.arange(len(validation.examples))
     strengths = STRENGTHS if wanted.strength is None else (wanted.strength,)
     # The probe is the backbone as it was loaded; what training starts from is solved for on what it will receive.
@@ -91,14 +91,7 @@ def find(
         with_bias = bias or name != OWN
         own, others = (one[name] for one in features)
         solutions[name, tried] = solve(
-            own,
-            targets,
-            others,
-            wanted.score,
-            heads.outputs_of(model),
-            bias=with_bias,
-            strengths=tried,
-            weights=counts,
+            own, targets, others, wanted.score, width, bias=with_bias, strengths=tried, weights=counts
         )
         return solutions[name, tried]
 
