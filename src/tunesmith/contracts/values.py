@@ -105,5 +105,5 @@ class Batched(NamedTuple):
 
     examples: Any
     collate: Collate
-    expect: Callable[[Sequence[Indices]], None] = lambda parts: None
-    """Told which batches will be asked for next, so that they can be made before."""
+    expect: Callable[[Sequence[Indices]], None] | None = None
+    """Told which batches will be asked for next, so that they can be made before; None where none is."""

@@ -17,23 +17,18 @@ from torch import nn
 
 from tunesmith import seeds
 from tunesmith.contracts import Loading, Model
-from tunesmith.data.pixels import cost
 from tunesmith.errors import ModelError
-from tunesmith.models.blocks import find_blocks
 from tunesmith.models.embedder import BACKBONE, POOLED, PROTOTYPES, Embedder, known_of, save_prototypes
-from tunesmith.models.layout import laid_out
 from tunesmith.models.load_images import insist_for_images
-from tunesmith.models.pooling import OWN
-from tunesmith.models.stages import find_stages
 from tunesmith.models.user_network import (
     NOTES,
-    OPENS,
     WEIGHTS,
+    assembled,
     built,
+    copies,
     example_of,
     fill,
     last_linear,
-    processor_for,
     said,
 )  # fmt: skip
 from tunesmith.settings import UserModel, check
@@ -87,10 +82,7 @@ def write(model: Model, folder: Path) -> None:
     module, source = model.module, model.source
     assert isinstance(module, Embedder)
     assert isinstance(source, UserModel)
-    tensors = {
-        name: one.detach().cpu().clone().contiguous() for name, one in module.backbone.network.state_dict().items()
-    }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(copies(module.backbone.network), folder / WEIGHTS, metadata={"format": "pt"})
     names = module.config.id2label
     notes = {
         "python": source.python,
@@ -167,26 +159,9 @@ print(json.dumps(torch.cat([cosines, vectors], dim=1).tolist()))
 
 
 def _model(network: nn.Module, layer: str | None, source: UserModel, identities: Sequence[str]) -> Model:
-    example = example_of(source)
-    width = said(network, example["pixel_values"], source).shape[1]
+    width = said(network, example_of(source)["pixel_values"], source).shape[1]
     if width < 2:
         raise ModelError(f"What {source.python} builds gives one number an image, and no vector.")
     module = Embedder(UserBackbone(network, layer, source.channels), POOLED, width, identities)
-    laid_out(module)
-    backbone = f"{BACKBONE}.network"  # the user's own module, whose names a classifier has too
-    blocks = find_blocks(module, backbone, example)
-    return Model(
-        module=module,
-        processor=processor_for(source),
-        stages=find_stages(module, backbone, blocks, example),
-        blocks=blocks,
-        source=source,
-        folder="",
-        limit=cost(*example["pixel_values"].shape[2:]),
-        backbone=backbone,
-        example=example,
-        modality="image",
-        pooling=OWN,
-        opens=OPENS,
-        resized=True,  # PEFT knows no such base
-    )
+    # The network itself is the backbone, so that its weights have the names that they have in a classifier.
+    return assembled(module, f"{BACKBONE}.network", source)

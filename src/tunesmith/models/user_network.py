@@ -60,9 +60,7 @@ class UserNetwork(nn.Module):
 
     def as_built(self) -> dict[str, torch.Tensor]:
         """Weights and buffers under the names that they have in the user's own module."""
-        # Copies, as a part that stands under two names shares its memory, and files hold each by itself.
-        held = self.backbone.state_dict().items()
-        kept = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in held}
+        kept = copies(self.backbone)
         return kept | {f"{self.layer}.{name}": one.detach().cpu() for name, one in self.head.state_dict().items()}
 
 
@@ -250,24 +248,34 @@ def _model(network: nn.Module, source: UserModel, labels: Sequence[str], problem
     config: Any = transformers.PretrainedConfig()
     set_labels(config, labels, problem)
     config.num_channels = source.channels
-    module = _apart(network, example["pixel_values"], config, source)
+    return assembled(_apart(network, example["pixel_values"], config, source), BACKBONE, source)
+
+
+def assembled(module: nn.Module, backbone: str, source: UserModel) -> Model:
+    """`module`, which holds the network that `source` describes under the name `backbone`, with its stages found."""
+    example = example_of(source)
     laid_out(module)
-    blocks = find_blocks(module, BACKBONE, example)
+    blocks = find_blocks(module, backbone, example)
     return Model(
         module=module,
         processor=processor_for(source),
-        stages=find_stages(module, BACKBONE, blocks, example),
+        stages=find_stages(module, backbone, blocks, example),
         blocks=blocks,
         source=source,
         folder="",
         limit=cost(*example["pixel_values"].shape[2:]),
-        backbone=BACKBONE,
+        backbone=backbone,
         example=example,
         modality="image",
         pooling=OWN,
         opens=OPENS,
         resized=True,  # PEFT knows no such base
     )
+
+
+def copies(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and buffers by name, each in memory of its own, as files want it of a part that stands under two names, too."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def _apart(network: nn.Module, example: torch.Tensor, config: Any, source: UserModel) -> UserNetwork:

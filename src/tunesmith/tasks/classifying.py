@@ -138,9 +138,6 @@ class Classifying(Separate, ABC):
                 "task.class_weights=root or balanced lets rare classes count more."
             )
 
-    def told(self) -> tuple[str, ...]:
-        return ()
-
     def weighed(self) -> tuple[str, ...]:
         return (self._weighed,) if self._weighed else ()
 

@@ -98,9 +98,6 @@ class SemanticSegmentation(ReadsImages):
             self._class_weights = torch.from_numpy(weights_of(self.settings.class_weights, counts, found.labels))
         return found
 
-    def told(self) -> tuple[str, ...]:
-        return ()
-
     def weighed(self) -> tuple[str, ...]:
         if self._class_weights is None:
             return ()

@@ -56,6 +56,9 @@ class Separate:
         _, near = self.cells.clusters([others, rows], threshold)
         return int(np.isin(near[others.num_rows :], near[: others.num_rows]).sum())
 
+    def told(self) -> tuple[str, ...]:
+        return ()
+
     def weighed(self) -> tuple[str, ...]:
         return ()
 

@@ -130,7 +130,7 @@ class Source(NamedTuple):
     collate: Collate
     rows_each: int = 1
     """Rows of a batch that one example takes."""
-    expect: Callable[[Sequence[Indices]], None] = lambda parts: None
+    expect: Callable[[Sequence[Indices]], None] | None = None
     """See Batched."""
 
     def rows(self, indices: Indices) -> Indices:

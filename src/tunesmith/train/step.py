@@ -56,8 +56,9 @@ class Stepper:
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
     def expect(self, steps: Sequence[Indices]) -> None:
-        """Let the batches of `steps`, which come next, be made ahead."""
-        self.rows.expect([part for indices in steps for part in self._parts(processes.share(indices))])
+        """Let the batches of `steps`, which come next, be made ahead where that is done."""
+        if self.rows.expect is not None:
+            self.rows.expect([part for indices in steps for part in self._parts(processes.share(indices))])
 
     def _parts(self, own: Indices) -> list[Indices]:
         return batches.micro_batches(own, self.examples.lengths, self.tokens)
