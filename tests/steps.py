@@ -43,7 +43,7 @@ def stepper(ready: Prepared, guards: Guards, tokens: int = 10_000, *, dropout: f
     """On weights a little away from those that the guards know."""
     plan = ready.frontier.candidates[0]
     plan = dataclasses.replace(plan, batch=dataclasses.replace(plan.batch, micro_batch_tokens=tokens), guards=guards)
-    kept = anchors(ready.task, ready.model, plan, ready.train, (rehearsal(ready),), 0)
+    kept = anchors(ready.task, ready.model, plan, ready.train, ready.train, (rehearsal(ready),), 0)
     module = ready.model.module
     with torch.no_grad():
         noise = torch.Generator().manual_seed(1)

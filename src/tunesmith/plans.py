@@ -185,9 +185,10 @@ class Guards:
     ewc: float = 0.0
     """Strength of the pull back to the pre-trained weights, each by its importance."""
     distil: float = 0.0
-    """Strength that holds features of training rows near those of the pre-trained network."""
+    """Strength that holds features of training rows, or the tokens told, near those of the pre-trained network."""
     replay: float = 0.0
-    """Share of each batch that is reference rows, whose features are held near those of the pre-trained network."""
+    """Share of each batch that is reference rows, whose features are held near those of the pre-trained network, or which a
+    language model learns."""
     wise_ft: bool = False
     """Whether weights from before and after training are mixed at the end."""
     r_drop: float = 0.0

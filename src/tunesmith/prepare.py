@@ -7,13 +7,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from tunesmith import methods, tasks
-from tunesmith.contracts import Examples, Facts, Loading, Method, Model, Task
+from tunesmith.contracts import UNSOLVED, Examples, Facts, Loading, Method, Model, Task
 from tunesmith.data.cut import where
 from tunesmith.data.load import Dataset
 from tunesmith.errors import SettingsError
@@ -184,6 +184,9 @@ def facts_of(found: Material, model: Model) -> Facts:
             return processes.agree(relative_gradients(job(found, _copied(found, plan), plan, folder)))
 
     classes = found.task.classes_of(found.train)
+    own_head = found.task.keeps_head and model.head == "kept"
+    tells = own_head and found.task.asked(found.train, np.arange(1)) is not None
+    one_vector: Literal["features", "nothing"] = "nothing" if model.head in UNSOLVED else "features"
     return Facts(
         rows=found.train.rows,
         pieces=len(found.train) // found.task.together(found.train),
@@ -203,6 +206,8 @@ def facts_of(found: Material, model: Model) -> Facts:
         pace=found.task.pace,
         kept_apart=_kept_apart(found),
         normalised=blocks.normalise(model.module, model.blocks),
+        holds="answers" if tells else one_vector,
+        replays="loss" if own_head else one_vector,
     )
 
 

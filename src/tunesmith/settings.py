@@ -121,9 +121,11 @@ class TrainSettings(Strict):
     ewc: Annotated[float, Field(ge=0)] = 0.0
     """Strength of the pull back to the pre-trained weights by their importance (EWC); 0 is none."""
     distil: Annotated[float, Field(ge=0)] = 0.0
-    """Strength with which features of the training rows are held near the pre-trained network's; 0 is none."""
+    """Strength with which features of the training rows, or the next tokens that a language model expects in them, are held
+    near the pre-trained network's; 0 is none."""
     replay: Annotated[float, Field(ge=0, le=0.9)] = 0.0
-    """Share of each batch that is rows of `evaluate.retention`, whose features are held near the pre-trained network's."""
+    """Share of each batch that is rows of `evaluate.retention`, whose features are held near the pre-trained network's; a
+    language model learns them by their own loss."""
     wise_ft: bool = False
     """Mix the weights from before and after training by the share that is best on validation (WiSE-FT)."""
     r_drop: Annotated[float, Field(ge=0)] = 0.0

@@ -382,7 +382,7 @@ def test_settings_that_cannot_be_are_refused_by_name(tmp_path: Path, task: dict[
         prepared(given(tmp_path, **task), tmp_path)
 
 
-@pytest.mark.parametrize("guard", [{"mixup": 0.2}, {"r_drop": 1.0}, {"distil": 1.0}])
+@pytest.mark.parametrize("guard", [{"mixup": 0.2}, {"r_drop": 1.0}])
 def test_guards_of_one_answer_a_row_are_refused(tmp_path: Path, guard: dict[str, float]) -> None:
     with pytest.raises(SettingsError):
         tunesmith.finetune(given(tmp_path) | {"train": QUICK | guard}, run=tmp_path / "run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -71,6 +71,10 @@ class Facts:
     """Why rows of validation cannot train too, even when nothing is left to choose by them; None where they can."""
     normalised: bool = True
     """Whether the blocks normalise what they put out."""
+    holds: Literal["features", "answers", "nothing"] = "features"
+    """What of training rows can be held near the pre-trained network: one vector a row, the tokens told, or nothing."""
+    replays: Literal["features", "loss", "nothing"] = "features"
+    """What reference rows can teach that training goes back to: one vector a row, their own loss, or nothing."""
 
 
 class Method(Protocol):

@@ -189,6 +189,11 @@ class Task(Scoring, Protocol):
         """(examples,) the class of each, by which they can be compared; None where they have not one class each."""
         ...
 
+    def asked(self, examples: Any, indices: Indices) -> Indices | None:
+        """(places,) which of `indices` each row of logits belongs to, where the network is asked for tokens at some places of
+        each example; None elsewhere."""
+        ...
+
     def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
         """A loss that compares the examples `indices` by their class; `vectors`: (rows, width) of length 1."""
         ...

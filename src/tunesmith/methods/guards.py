@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.contracts import UNSOLVED, HeadKind
+from tunesmith.contracts import UNSOLVED, Facts
 from tunesmith.errors import SettingsError
 from tunesmith.plans import Adapter, Guards, Phase
-from tunesmith.settings import TrainSettings
-
-OF_LAST_LAYER = ("mixup", "distil", "replay")
-"""Guards that work on what the head's last layer receives, mixup of inputs left out."""
 
 
-def resolve(
-    wanted: TrainSettings, phases: Sequence[Phase], adapter: Adapter | None, head: HeadKind
-) -> tuple[Guards, list[str]]:
+def resolve(phases: Sequence[Phase], adapter: Adapter | None, facts: Facts) -> tuple[Guards, list[str]]:
     """Which guards the plan has, and why.
 
     Raises:
         SettingsError: a guard of single weights beside adapters, which leave these as they are; or one that needs a head
             with a linear last layer.
     """
+    wanted = facts.settings
     if wanted.mixup_of != "hidden" and not wanted.mixup:
         raise SettingsError(
             "train.mixup_of says what train.mixup mixes, and that is 0.", "Set train.mixup=0.4, or leave mixup_of away."
         )
-    if head in UNSOLVED and wanted.mixup and wanted.mixup_of == "inputs":
+    unsolved = facts.head in UNSOLVED
+    if unsolved and wanted.mixup and wanted.mixup_of == "inputs":
         raise SettingsError(
             "train.mixup mixes two inputs and the one answer that each has, and this task gives no such answer.",
             "Leave train.mixup away.",
         )
-    if head in UNSOLVED and (held := [name for name in OF_LAST_LAYER if getattr(wanted, name)]):
+    barred = {"mixup": unsolved, "distil": facts.holds == "nothing", "replay": facts.replays == "nothing"}
+    if held := [name for name, bars in barred.items() if bars and getattr(wanted, name)]:
         raise SettingsError(
             f"train.{held[0]} works on one vector a row, and the last layer of this head receives none.",
             f"Leave train.{held[0]} away.",
@@ -63,7 +60,7 @@ def resolve(
             "train.wise_ft mixes whole weights, but method.merge is false, so the adapters stay apart.",
             "Set method.merge=true, or leave train.wise_ft away.",
         )
-    return guards, [*_pulls(guards), *_averages(guards), *_passes(guards)]
+    return guards, [*_pulls(guards), *_rehearsed(guards, facts), *_averages(guards), *_passes(guards)]
 
 
 def _pulls(guards: Guards) -> list[str]:
@@ -75,12 +72,27 @@ def _pulls(guards: Guards) -> list[str]:
             f"A pull of {guards.ewc:g} back to the pre-trained weights, each by its importance (train.ewc), which is "
             "measured once, by one backward pass for each of some hundred rows."
         )
-    if guards.distil:
+    return found
+
+
+def _rehearsed(guards: Guards, facts: Facts) -> list[str]:
+    found = []
+    if guards.distil and facts.holds == "answers":
+        found.append(
+            "The next tokens that the network expects in the training rows are held near those that the pre-trained one "
+            f"expected, at the strength {guards.distil:g} of train.distil; its likeliest ones are kept, computed once."
+        )
+    elif guards.distil:
         found.append(
             f"The features of the training rows are held near those of the pre-trained network, at the strength "
             f"{guards.distil:g} of train.distil; these are computed once."
         )
-    if guards.replay:
+    if guards.replay and facts.replays == "loss":
+        found.append(
+            f"{100 * guards.replay:.0f} % of each batch are reference rows, which are learned as the network learned them "
+            f"before (train.replay): a step takes about {1 / (1 - guards.replay):.1f} times as long."
+        )
+    elif guards.replay:
         found.append(
             f"{100 * guards.replay:.0f} % of each batch are reference rows, whose features are held near those of the "
             f"pre-trained network (train.replay): a step takes about {1 / (1 - guards.replay):.1f} times as long."

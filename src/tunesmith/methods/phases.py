@@ -89,7 +89,7 @@ def assemble(
 ) -> Plan:
     """The plan, with what all methods share."""
     wanted = facts.settings
-    guards, why = resolve(wanted, phases, more.get("adapter"), facts.head)
+    guards, why = resolve(phases, more.get("adapter"), facts)
     views, cache, varied = _views(phases, facts, guards)
     batch, cache, packed = _packed(phases, choices.batch, facts, cache)
     told = facts.told if any(phase.head == "train" for phase in phases) else ()

@@ -231,6 +231,9 @@ class CausalLm(Separate, Language):
             PLACES: torch.from_numpy(places),
         }
 
+    def asked(self, examples: Dialogue, indices: Indices) -> Indices | None:
+        return examples.wanted_of(indices)[0]
+
     def outcome(self, logits: torch.Tensor, examples: Dialogue, indices: Indices) -> torch.Tensor:  # type: ignore[override]
         whole = last_logits if examples.plain else super().outcome
         return whole(logits, examples, indices)

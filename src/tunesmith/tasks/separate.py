@@ -92,6 +92,9 @@ class Separate:
     ) -> tuple[str, Sequence[Interval | None]]:
         return "", ()
 
+    def asked(self, examples: Any, indices: Indices) -> Indices | None:
+        return None
+
     def contrast(self, vectors: torch.Tensor, examples: Any, indices: Indices, how: Comparison) -> Loss:
         # Never asked, as `classes_of` says that there is nothing to compare by.
         raise NotImplementedError(f"{type(self).__name__} has not one class a row")

@@ -217,6 +217,9 @@ class Seq2Seq(Separate, Language):
             PLACES: torch.from_numpy(examples.target.asked_at(indices)),
         }
 
+    def asked(self, examples: SourceTarget, indices: Indices) -> Indices | None:
+        return examples.wanted_of(indices)[0]
+
     def outcome(self, logits: torch.Tensor, examples: SourceTarget, indices: Indices) -> torch.Tensor:  # type: ignore[override]
         return logits.float() if examples.plain else super().outcome(logits, examples, indices)  # type: ignore[arg-type]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from tunesmith.contracts import Array, Collate, Examples, Model, Task
+from tunesmith.errors import SettingsError
 from tunesmith.models.activations import VIEWS, features, pooled, watched
 from tunesmith.models.forward import device_of, evaluated, precision, to
 from tunesmith.plans import Plan
-from tunesmith.train import fisher
+from tunesmith.train import fisher, kept_answers
 from tunesmith.train.guards import origin_of
+from tunesmith.train.kept_answers import KeptAnswers
 from tunesmith.train.rehearsal import Rehearsal
 from tunesmith.train.weights import Tensors
 
@@ -46,7 +48,8 @@ class Replayed:
     """A reference that training goes back to."""
 
     rehearsal: Rehearsal
-    kept: Kept
+    kept: Kept | None
+    """None where its rows are learned as such, by the head that the network has for them."""
     collate: Collate
 
 
@@ -58,37 +61,65 @@ class Anchors:
     """The backbone's weights, by full name."""
     importance: Tensors = field(default_factory=dict)
     """Of each of them, by full name; 1 is usual."""
-    train: Kept | None = None
+    train: Kept | KeptAnswers | None = None
     """Of the training rows."""
     replayed: tuple[Replayed, ...] = ()
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether anything is held by its features."""
+        return isinstance(self.train, Kept) or any(one.kept is not None for one in self.replayed)
+
 
 def anchors(
-    task: Task, model: Model, plan: Plan, train: Examples, references: Sequence[Rehearsal], seed: int
+    task: Task, model: Model, plan: Plan, train: Examples, seen: Examples, references: Sequence[Rehearsal], seed: int
 ) -> Anchors:
-    """What the guards of `plan` need of `model`, whose weights are those from before training."""
+    """What the guards of `plan` need of `model`, whose weights are those from before training.
+
+    Args:
+        seen: the training rows in all their views, as training passes them.
+
+    Raises:
+        SettingsError: a reference cannot be replayed.
+    """
     guards = plan.guards
     return Anchors(
         origin=origin_of(model.module, model.stages) if guards.l2_sp or guards.ewc else {},
         importance=_importance(task, model, train, references, seed) if guards.ewc else {},
-        train=_kept(model, train, partial(task.inputs, train, model=model), plan.precision) if guards.distil else None,
-        replayed=tuple(_replayed(model, one, plan.precision) for one in references) if guards.replay else (),
+        train=_held(task, model, plan, train, seen) if guards.distil else None,
+        replayed=tuple(_replayed(task, model, one, plan.precision) for one in references) if guards.replay else (),
     )
 
 
-def stand_in(task: Task, model: Model, plan: Plan, train: Examples, references: Sequence[Rehearsal]) -> Anchors:
+def _held(task: Task, model: Model, plan: Plan, train: Examples, seen: Examples) -> Kept | KeptAnswers:
+    if by_answers(task, seen):
+        return kept_answers.computed(task, model, seen, plan.precision)
+    return _kept(model, train, partial(task.inputs, train, model=model), plan.precision)
+
+
+def by_answers(task: Task, seen: Examples) -> bool:
+    """Whether it is the tokens told that are held near those of the pre-trained network, and not features."""
+    return task.asked(seen, np.arange(1)) is not None
+
+
+def stand_in(
+    task: Task, model: Model, plan: Plan, train: Examples, seen: Examples, references: Sequence[Rehearsal]
+) -> Anchors:
     """Anchors of the same shapes that cost nothing to make: for a trial, whose steps take as long with any numbers."""
     guards = plan.guards
+    kept: Kept | KeptAnswers | None = None
+    if guards.distil and by_answers(task, seen):
+        kept = kept_answers.stand_in(task, model, seen)
+    elif guards.distil:
+        kept = _blank(model, train, partial(task.inputs, train, model=model), plan.precision)
     held = {name: tensor.detach() for name, tensor in model.module.named_parameters()}
     pulls = guards.l2_sp or guards.ewc
     return Anchors(
         origin=held if pulls else {},
         importance={name: torch.ones_like(one[:1]).expand_as(one) for name, one in held.items()} if pulls else {},
-        train=_blank(model, train, partial(task.inputs, train, model=model), plan.precision) if guards.distil else None,
+        train=kept,
         replayed=tuple(
-            Replayed(one, _blank(model, one.examples, collate, plan.precision), collate)
-            for one in (references if guards.replay else ())
-            for collate in [partial(one.task.inputs, one.examples, model=one.model)]
+            _replayed(task, model, one, plan.precision, _blank) for one in (references if guards.replay else ())
         ),
     )
 
@@ -104,9 +135,20 @@ def _importance(task: Task, model: Model, train: Examples, references: Sequence[
     return {f"{model.start}{name}": known[name] for name in names if name in known}
 
 
-def _replayed(model: Model, one: Rehearsal, precision_name: str) -> Replayed:
+def _replayed(
+    task: Task, model: Model, one: Rehearsal, precision_name: str, keep: Callable[..., Kept] | None = None
+) -> Replayed:
+    """`keep`: what makes of the rows what is held; `_kept` where it is absent."""
     collate = partial(one.task.inputs, one.examples, model=one.model)
-    return Replayed(one, _kept(model, one.examples, collate, precision_name), collate)
+    if not task.keeps_head:
+        return Replayed(one, (keep or _kept)(model, one.examples, collate, precision_name), collate)
+    if type(one.model.module) is not type(model.module):
+        raise SettingsError(
+            f"train.replay learns the rows of evaluate.retention {one.name!r} with the network that is trained, a "
+            f"{type(model.module).__name__}; {one.task.name} is measured with a {type(one.model.module).__name__}.",
+            f"Leave train.replay away, or give the reference a task of the same network, such as {task.name}.",
+        )
+    return Replayed(one, None, collate)
 
 
 def _kept(model: Model, examples: Examples, collate: Collate, precision_name: str) -> Kept:

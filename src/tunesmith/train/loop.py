@@ -110,4 +110,4 @@ def _features_key(job: Job) -> str:
 
 def _anchors(job: Job) -> Anchors:
     """What guards keep of the network, whose weights are those from before the first gradient step."""
-    return anchors(job.task, job.model, job.plan, job.train, job.references, job.seed)
+    return anchors(job.task, job.model, job.plan, job.train, job.seen, job.references, job.seed)

@@ -19,7 +19,8 @@ from tunesmith.models.dropout import drops
 from tunesmith.models.forward import device_of, precision, to
 from tunesmith.plans import Phase, Plan
 from tunesmith.train import processes
-from tunesmith.train.anchors import Anchors, Replayed
+from tunesmith.train.anchors import Anchors, Kept, Replayed
+from tunesmith.train.kept_answers import KeptAnswers
 from tunesmith.train.rehearsal import drawn, rows_a_step
 
 REPLAY_STRENGTH = 1.0
@@ -106,14 +107,23 @@ class Passes:
             total = (found[0][0] * pull).sum()
         added = torch.zeros_like(total)
         if self.anchors.train is not None:
-            away = torch.stack([self.anchors.train.distances(now, part) for _, now in found]).mean(dim=0)
-            added = added + self.guards.distil * (self._weights(part, away) * away).sum()
+            held = [self._held(self.anchors.train, *one, part) for one in found]
+            added = added + self.guards.distil * torch.stack(held).mean()
         if self.twice:
             # Half of equation 4, whose first term is the sum of two losses where this one is their mean.
             one, other = (logits / heads.unit_of(self.model) for logits, _ in found)
             apart = disagreement(one, other, heads.problem_of(self.model))
             added = added + self.guards.r_drop / 2 * (self._weights(part, apart) * apart).sum()
         return total, added
+
+    def _held(
+        self, kept: Kept | KeptAnswers, logits: torch.Tensor, now: dict[str, torch.Tensor], part: Indices
+    ) -> torch.Tensor:
+        """How far the examples `part` are from what is kept of them; a sum, as the loss is one."""
+        if isinstance(kept, KeptAnswers):
+            return kept.divergence(logits, part)
+        away = kept.distances(now, part)
+        return (self._weights(part, away) * away).sum()
 
     def outputs(self, part: Indices) -> torch.Tensor:
         """(len(part), …): what the task reads of the network's output, in a pass that is not mixed."""
@@ -142,15 +152,18 @@ class Passes:
         strength = self.guards.distil or REPLAY_STRENGTH
         count = rows_a_step(self.guards.replay, self.plan.batch.rows)
         chosen = drawn([len(one.rehearsal.examples) for one in given], count, self.seed, step)
-        whole = sum(map(len, chosen))
+        whole = sum(_counted(one, rows) for one, rows in zip(given, chosen, strict=True))
         for one, rows in zip(given, chosen, strict=True):
             own = processes.share(rows)
             for part in batches.micro_batches(own, one.rehearsal.examples.lengths, tokens) if len(own) else []:
-                yield strength * self._away(one, part).sum() / whole
+                yield strength * self._rehearsed(one, part) / whole
 
-    def _away(self, one: Replayed, part: Indices) -> torch.Tensor:
-        _, now = self._pass(one.collate, part, None)
-        return one.kept.distances(now, part)
+    def _rehearsed(self, one: Replayed, part: Indices) -> torch.Tensor:
+        """What the replayed rows `part` teach; a sum over what `_counted` counts."""
+        logits, now = self._pass(one.collate, part, None)
+        if one.kept is None:
+            return one.rehearsal.task.loss(logits, one.rehearsal.examples, part).sum
+        return one.kept.distances(now, part).sum()
 
     def _pass(
         self, collate: Collate, part: Indices, mixed: Mixed | None
@@ -160,7 +173,7 @@ class Passes:
         batch = to(collate(part), device)  # anew for each pass: kept activations serve for one
         if mixed is not None and not mixed.hidden:
             batch["pixel_values"] = mixed.of_images(batch["pixel_values"])
-        views = VIEWS if self.guards.reads_features else ()
+        views = VIEWS if self.anchors.reads_features else ()
         with watched(self.model, views) as found, _mixing(self.model, mixed), precision(device, self.plan.precision):
             try:
                 output = module(**batch)
@@ -183,6 +196,11 @@ class Passes:
     def _weights(self, part: Indices, beside: torch.Tensor) -> torch.Tensor:
         """(len(part),): what each example adds to the count of the loss."""
         return beside.new_tensor([self.examples.count(part[place : place + 1]) for place in range(len(part))])
+
+
+def _counted(one: Replayed, rows: Indices) -> float:
+    """What the mean over replayed rows runs over: tokens that are learned, or rows."""
+    return one.rehearsal.examples.count(rows) if one.kept is None else len(rows)
 
 
 def insist_on_dropout(plan: Plan, phase: Phase, model: Model) -> None:

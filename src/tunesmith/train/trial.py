@@ -26,9 +26,10 @@ from tunesmith.models.heads import outputs_of, width_of
 from tunesmith.models.replay import Way, captured, entered, find_way
 from tunesmith.plans import Phase, cut_of
 from tunesmith.train import contrast, fisher, memory, optimiser, processes
-from tunesmith.train.anchors import stand_in
+from tunesmith.train.anchors import by_answers, stand_in
 from tunesmith.train.cache import blocks_before, can_enter
 from tunesmith.train.course import Job
+from tunesmith.train.kept_answers import BYTES_A_PLACE
 from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.step import Stepper
 from tunesmith.train.weights import copy_of, load_into, of
@@ -212,9 +213,14 @@ def _beside(job: Job, weights: int) -> int:
     )  # the average, and the weights that it stands in for while it is measured
     copies += 1 if guards.l2_sp or guards.ewc else 0
     copies += 1 if guards.ewc else 0  # the importance of each
-    rows = len(job.train) if guards.distil else 0
-    rows += sum(len(one.examples) for one in job.references) if guards.replay else 0
-    return solving + copies * weights + rows * len(VIEWS) * width_of(job.model) * KEPT_BYTES["fp32"]
+    answers, rows = 0.0, 0
+    if guards.distil and by_answers(job.task, job.seen):
+        answers = BYTES_A_PLACE * job.seen.count(np.arange(len(job.seen)))
+    elif guards.distil:
+        rows = len(job.train)
+    if guards.replay and not job.task.keeps_head:
+        rows += sum(len(one.examples) for one in job.references)
+    return solving + copies * weights + int(answers) + rows * len(VIEWS) * width_of(job.model) * KEPT_BYTES["fp32"]
 
 
 def _solving(job: Job, forward: float) -> float:
@@ -230,8 +236,9 @@ def _anchoring(job: Job, forward: float) -> float:
     """Seconds for what guards keep of the network before the first step."""
     guards, seconds = job.plan.guards, 0.0
     if guards.distil:
-        seconds += forward * float(job.train.lengths.sum())
-    if guards.replay:
+        passed = job.seen if by_answers(job.task, job.seen) else job.train
+        seconds += forward * float(passed.lengths.sum())
+    if guards.replay and not job.task.keeps_head:
         seconds += forward * sum(float(one.examples.lengths.sum()) for one in job.references)
     if guards.ewc:
         known = [(one.task, one.model, one.examples) for one in job.references] or [(job.task, job.model, job.train)]
@@ -270,7 +277,7 @@ def _stepping(job: Job, phase: Phase, cut: str | None, seconds: float) -> tuple[
             collate, width = _entering(job, stack, way, count, collate, [*chosen, order[-1]])
         adamw = optimiser.build(module, job.model.stages, phase)
         optimiser.set_rates(adamw, 0.0)  # the steps cost what they cost, and change nothing
-        held = stand_in(job.task, job.model, job.plan, job.train, job.references)
+        held = stand_in(job.task, job.model, job.plan, job.train, job.seen, job.references)
         given = Batched(job.seen, collate)
         objective = stack.enter_context(contrast.objective(job.task, job.model, phase))
         stepper = Stepper(objective, job.model, given, adamw, job.plan, job.seed, most, held)
