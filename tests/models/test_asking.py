@@ -57,6 +57,16 @@ def test_every_token_is_asked_for_once_and_in_order(tokenizer: Any, texts: list[
         assert np.array_equal(found.wanted[start + asked], found.ids[start + asked + 1])
 
 
+@settings(deadline=None, max_examples=30)
+@given(texts=TEXTS, limit=st.integers(8, 30))
+def test_where_texts_end_is_asked_for_once_after_all_else(tokenizer: Any, texts: list[list[int]], limit: int) -> None:
+    plain, ended = (next_tokens(tokenizer, table(texts), limit, end) for end in (None, 7))
+    assert np.array_equal(plain.ids, ended.ids)
+    for row in range(len(texts)):
+        assert asked_for(ended, row) == [*asked_for(plain, row), 7]
+        assert ended.by_row[row] == plain.by_row[row] + 1
+
+
 def test_a_later_window_begins_with_what_stood_before(tokenizer: Any) -> None:
     found = next_tokens(tokenizer, table([list(range(100))]), 32)
     places = [

@@ -437,6 +437,50 @@ def test_a_chat_that_teaches_nothing_is_set_aside_with_the_reason(chat: Any, rea
     assert found["turns"]["train"] == {"min": 2.0, "median": 2.0, "max": 2.0}
 
 
+def test_a_model_of_whole_texts_learns_where_they_end(gpt2: Path, tmp_path: Path) -> None:
+    """Row 2 of the known failures, of plain text."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"word{n} word105 word7"}) + "\n" for n in range(100)))
+    given_ = {
+        "task": {"name": "causal-lm", "ends": True}, "model": str(gpt2), "data": str(rows), "method": "full", "seed": 1,
+        "train": QUICK | {"epochs": 8, "learning_rate": 1e-2},
+    }  # fmt: skip
+    run = tunesmith.finetune(given_, run=tmp_path / "run")
+    write = transformers.pipeline("text-generation", model=str(run.model))
+    (said,) = write("word5", do_sample=False, return_full_text=False)
+    assert said["generated_text"].strip() == "word105 word7"
+    assert "mistakes" not in json.loads(run.report.read_text())  # of so few tokens the rarest decides
+    for ends in (True, False):
+        ready = ready_of(gpt2, rows, tmp_path / str(ends), ends=ends)
+        assert bool((ready.train.wanted == ready.model.processor.eos_token_id).any()) == ends
+        assert any("but not where they end" in one for one in ready.task.told()) != ends
+    mark_of_end = gpt2 / "tokenizer_config.json"
+    mark_of_end.write_text(json.dumps(json.loads(mark_of_end.read_text()) | {"eos_token": None}))
+    with pytest.raises(ModelError, match="no end-of-text token"):
+        ready_of(gpt2, rows, tmp_path / "none", ends=True)
+
+
+def test_the_report_shows_what_was_written_worst_and_what_was_expected_least(gpt2: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    answers = [" ".join(draw.sample(WORDS[60:], 6)) for _ in range(80)]
+    rows = [{"instruction": f"word{n}", "output": answer} for n, answer in enumerate(answers)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given_ = {"model": str(gpt2), "data": str(data), "method": "full", "train": QUICK}
+    run = tunesmith.finetune(given_ | {"task": "causal-lm"}, run=tmp_path / "written")
+    worst = json.loads(run.report.read_text())["mistakes"]
+    likeness = [one["rouge_l"] for one in worst]
+    assert likeness == sorted(likeness)
+    assert set(worst[0]) == {"id", "source", "said", "truth", "rouge_l"}
+    assert "share least with their targets" in run.page.read_text()
+    other = tunesmith.finetune(given_ | {"task": {"name": "causal-lm", "written": 0}}, run=tmp_path / "not")
+    worst = json.loads(other.report.read_text())["mistakes"]
+    assert [one["perplexity"] for one in worst] == sorted((one["perplexity"] for one in worst), reverse=True)
+    assert worst[0]["text"] in answers
+    assert worst[0]["tokens"] == 7  # with what ends it
+    assert "The texts that it expected least" in other.page.read_text()
+
+
 def test_plain_text_is_learned_whole_and_its_own_head_is_what_retention_measures(gpt2: Path, tmp_path: Path) -> None:
     draw = random.Random(0)
     for name, known in (("corpus", WORDS[:100]), ("other", WORDS[100:])):

@@ -264,12 +264,16 @@ def test_the_same_pairs_cut_any_way_give_the_same_gradients(
         rows = Batched(ready.train, partial(ready.task.inputs, ready.train, model=ready.model))
         one, chosen = Stepper(ready.task, ready.model, rows, adamw, plan, seed=0, steps=10), np.arange(13)
         total = float(one._backward(chosen, chosen, 0))
+        told = one.passes.beside.clone()
         found = {name: p.grad.clone() for name, p in ready.model.module.named_parameters() if p.grad is not None}
         one.optimiser.zero_grad()
+        beside.append(told)
         return total, found
 
+    beside: list[torch.Tensor] = []
     whole, expected = gradients(100_000)
     total, found = gradients(tokens)
+    torch.testing.assert_close(*beside)
     assert total == pytest.approx(whole, rel=1e-5)
     for name, gradient in expected.items():
         size = float(gradient.abs().max())
@@ -326,6 +330,14 @@ def test_chosen_answers_become_likelier_than_rejected_ones(run: Any) -> None:
     assert report["data"]["columns"]["target"] == "chosen, rejected"
     assert [set(one["said"]) for one in report["samples"]] == [{"before", "after"}] * len(report["samples"])
     assert report["truncation"]["train"]["sides"] == {"chosen": 0, "rejected": 0}
+
+
+def test_the_log_tells_of_accuracy_and_rewards(run: Any) -> None:
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert 0 <= line[PRIMARY] <= 1
+        assert line["reward_margin"] == pytest.approx(line["reward_chosen"] - line["reward_rejected"], abs=1e-5)
+    assert lines[-1]["reward_margin"] > lines[0]["reward_margin"]
 
 
 def test_the_report_shows_what_is_learned_and_says_what_its_samples_are(run: Any) -> None:

@@ -27,6 +27,8 @@ class Objective(Protocol):
     """What teaches a network."""
 
     name: str
+    besides: Sequence[str]
+    """What is logged of each step beside its loss; means, as the loss is one."""
 
     @property
     def compares(self) -> bool:

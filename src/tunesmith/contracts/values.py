@@ -24,6 +24,8 @@ class Loss(NamedTuple):
     """Scalar, fp32, with its graph."""
     count: float  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a loss
     """How many rows (or parts of rows) the sum runs over."""
+    beside: Sequence[torch.Tensor] = ()
+    """Sums over the same, of what the objective's `besides` names; scalars, fp32."""
 
 
 @dataclass(frozen=True)

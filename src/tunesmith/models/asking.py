@@ -18,11 +18,14 @@ MOST_PIECES = 4_000
 Places = npt.NDArray[np.bool_]
 
 
-def next_tokens(tokenizer: Any, rows: pa.Table, limit: int) -> Asked:
+def next_tokens(tokenizer: Any, rows: pa.Table, limit: int, end: int | None = None) -> Asked:
     """Each token of the texts is asked for once, at the place before it.
 
     A text longer than `limit` is read in windows; what a window shares with the one before it is only context there. The
     first token of a text has no place before it unless the tokenizer puts a special one there.
+
+    Args:
+        end: the token that is asked for where a text is over; none where it is absent.
     """
     tokens, fresh = _windows(tokenizer, rows, limit)
     last = np.zeros(len(tokens.ids), dtype=bool)
@@ -30,6 +33,9 @@ def next_tokens(tokenizer: Any, rows: pa.Table, limit: int) -> Asked:
     wanted = np.full(len(tokens.ids), NOTHING, dtype=np.int32)
     asking = ~last[:-1] & fresh[1:]
     wanted[:-1][asking] = tokens.ids[1:][asking]
+    if end is not None and len(tokens):
+        over = np.diff(tokens.owner, append=-1) != 0  # the last window of each text
+        wanted[(tokens.offsets[1:] - 1 - _marks(tokenizer)[1])[over]] = end
     return _asked(tokens, wanted, np.ones(len(tokens), dtype=np.float32))
 
 

@@ -27,7 +27,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.dialogue import Dialogue, plain
 from tunesmith.data.targets import Settled
 from tunesmith.data.targets.texts import Texts
-from tunesmith.errors import DataError, SettingsError
+from tunesmith.errors import DataError, ModelError, SettingsError
 from tunesmith.metrics import perplexity
 from tunesmith.metrics import written as metrics
 from tunesmith.metrics.interval import Interval
@@ -83,6 +83,8 @@ class CausalLm(Separate, Language):
         pack: Auto | bool = "auto"
         """Whether training rows are packed into full sequences, in which none sees another; where much would be padding, when
         it is `auto`."""
+        ends: bool = False
+        """Whether the token that ends a text is learned after each row of plain text, and counted where it is measured."""
         several: bool | None = None
         """Whether a target is a list of texts, each of which would do; by the training rows when it is absent."""
         written: Annotated[int, Field(ge=0)] = 100
@@ -143,7 +145,9 @@ class CausalLm(Separate, Language):
 
     def told(self) -> tuple[str, ...]:
         what = {
-            "text": "Every token of the texts is learned.",
+            "text": "Every token of the texts is learned, and where each ends."
+            if self._ends
+            else "Every token of the texts is learned, but not where they end (task.ends).",
             "completion": "Of each row the completion is learned, with the token that ends it, and nothing of the prompt.",
             "instruction": "Of each row the answer is learned, with what ends it, and nothing of the instruction.",
             "chat": "Of each chat the turns of the assistant are learned, with what ends them, and nothing else.",
@@ -175,10 +179,15 @@ class CausalLm(Separate, Language):
             model.processor.chat_template = template_for(model.processor, self._template)
         network: Any = model.module
         templated = self._templated(model) and bool(model.processor.chat_template)
-        ends = stops(model.processor, network.generation_config, templated=templated) if self._problem != "text" else []
-        if ends:
+        stopping = self._problem != "text" or self._ends
+        if stopping and (ends := stops(model.processor, network.generation_config, templated=templated)):
             network.generation_config.eos_token_id = ends
         return model
+
+    @property
+    def _ends(self) -> bool:
+        """Whether it is learned where a row of plain text ends."""
+        return self._problem == "text" and self.settings.ends
 
     def _templated(self, model: Model) -> bool:
         """Whether a chat template writes the rows."""
@@ -203,7 +212,10 @@ class CausalLm(Separate, Language):
 
     def encode(self, rows: pa.Table, model: Model) -> Dialogue:
         if self._problem == "text":
-            return _of_text(next_tokens(model.processor, rows, model.limit))
+            end = model.processor.eos_token_id if self._ends else None
+            if self._ends and end is None:
+                raise ModelError(f"The tokenizer of {model.source} has no end-of-text token.", "Leave task.ends away.")
+            return _of_text(next_tokens(model.processor, rows, model.limit, end))
         room = room_for(self._length(model), model.limit)
         shape = Shape(model.limit, self.settings.too_long, room, starts=not self._templated(model))
         refused: list[DataError] = []
@@ -352,7 +364,7 @@ class CausalLm(Separate, Language):
         fitted: float | None,
         most: int,
     ) -> list[dict[str, Any]]:
-        return []  # no text is wrong by itself: `samples` shows what is written
+        return written_outcomes.mistakes(rows, examples, logits, self._tokenizer, most)
 
     def samples(
         self, rows: pa.Table, examples: Dialogue, said: Mapping[str, Array], model: Model

@@ -44,6 +44,7 @@ class Language(ABC):
     cells: Cells = ONE_TEXT
     keeps_head = True
     compares = False
+    besides: Sequence[str] = ()
     relative: ClassVar[bool] = False
     writes: bool = False
     network: ClassVar[Any]

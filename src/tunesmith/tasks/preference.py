@@ -57,6 +57,7 @@ class Preference(CausalLm):
     constant = "longer"
     relative = True
     rows_each = 2
+    besides = (metrics.PRIMARY, "reward_margin", "reward_chosen", "reward_rejected")
     pace = 0.1  # what published recipes come to: docs/preference.md
 
     class Settings(WritingSettings):
@@ -178,7 +179,11 @@ class Preference(CausalLm):
     def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:
         now = self.outcome(logits, examples, indices)
         reference, tokens = (torch.from_numpy(one[indices]).to(now) for one in (examples.reference, examples.tokens))
-        return Loss(losses(now, reference, tokens, self._wanted).sum(), examples.count(indices))
+        rewards = self._wanted.beta * (now.detach() - reference)
+        margins = rewards[:, CHOSEN] - rewards[:, REJECTED]
+        told = (torch.heaviside(margins, margins.new_tensor(0.5)), margins, rewards[:, CHOSEN], rewards[:, REJECTED])
+        loss = losses(now, reference, tokens, self._wanted).sum()
+        return Loss(loss, examples.count(indices), [one.sum() for one in told])
 
     def decode(self, examples: Any, outcome: Array) -> Array:
         """Of pairs (rows, 2): see `MARGIN` and `GROWN`; not a number where nothing of a row could be learned."""

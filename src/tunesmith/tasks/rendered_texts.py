@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,10 @@ import pyarrow as pa
 from tunesmith.contracts import Array
 from tunesmith.data.asked import NOTHING
 from tunesmith.data.source_target import SourceTarget
-from tunesmith.metrics import perplexity, written
+from tunesmith.metrics import perplexity
 from tunesmith.models.two_sides import Writer
 from tunesmith.models.writing import NONE
-from tunesmith.tasks.written_outcomes import FIRST, LEARNED, SAMPLES, TOKENS, UNWRITTEN, texts
-
-CHARACTERS = 2_000
-"""Of a text that the report shows."""
-REFERENCES = 3
-"""That it shows of a row."""
+from tunesmith.tasks.written_outcomes import CHARACTERS, FIRST, LEARNED, SAMPLES, TOKENS, UNWRITTEN, texts
 
 
 def references_of(rows: pa.Table) -> list[list[str]] | None:
@@ -63,24 +58,6 @@ def described(examples: SourceTarget, outcomes: Array, tokenizer: Any) -> dict[s
         "words": float(np.mean(words)),
         "target_words": float(np.mean(wanted)) if wanted else None,
     }
-
-
-def mistakes(rows: pa.Table, examples: SourceTarget, said: Sequence[str | None], most: int) -> list[dict[str, Any]]:
-    """The rows whose text shares least with any reference, worst first: `id`, `source`, `said`, `truth`, `rouge_l`."""
-    known, names, sources = examples.references or [], rows.column("id").to_pylist(), rows.column("input").to_pylist()
-    likeness = written.scored(said, known)[:, written.NAMES.index("rouge_l")]
-    order = np.argsort(likeness, kind="stable").tolist()
-    worst = [row for row in order if not np.isnan(likeness[row]) and likeness[row] < 1][:most]
-    return [
-        {
-            "id": names[row],
-            "source": sources[row][:CHARACTERS],
-            "said": said[row],
-            "truth": [text[:CHARACTERS] for text in known[row][:REFERENCES]],
-            "rouge_l": float(likeness[row]),
-        }
-        for row in worst
-    ]
 
 
 def samples(rows: pa.Table, examples: SourceTarget, said: Mapping[str, Array], tokenizer: Any) -> list[dict[str, Any]]:

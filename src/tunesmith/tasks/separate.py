@@ -40,6 +40,7 @@ class Separate:
     """A task whose loss is a sum over rows, taken in any order."""
 
     compares: ClassVar[bool] = False
+    besides: Sequence[str] = ()
     relative: ClassVar[bool] = False
     writes: bool = False
     constant: ClassVar[str] = "majority"

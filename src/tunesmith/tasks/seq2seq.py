@@ -349,7 +349,9 @@ class Seq2Seq(Separate, Language):
         """The texts that share least with what could have been written."""
         if logits.shape[1] <= FIRST:
             return []
-        return rendered_texts.mistakes(rows, examples, texts(logits, self._writer.tokenizer), most)
+        names, sources = rows.column("id").to_pylist(), rows.column("input").to_pylist()
+        said = texts(logits, self._writer.tokenizer)
+        return written_outcomes.least_alike(names, sources, said, examples.references or [], most)
 
     def samples(
         self, rows: pa.Table, examples: SourceTarget, said: Mapping[str, Array], model: Model

@@ -7,7 +7,7 @@ loss of Khosla et al. 2020, and no pair is ever written down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ class Contrast:
     """An objective for the backbone alone."""
 
     compares = True
+    besides: Sequence[str] = ()
 
     def __init__(self, task: Task, how: Comparison, seen: dict[str, torch.Tensor]) -> None:
         """`seen`: where each forward pass leaves what the head receives."""

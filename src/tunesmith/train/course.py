@@ -215,7 +215,7 @@ class Course:
                 if done.halved_to:
                     yield MicroBatchHalved(done.halved_to)
                 number, mean = progress.steps_before + progress.step, done.loss_sum / done.count
-                yield StepDone(number, self.planned_steps, epoch + 1, mean, rates, rows)
+                yield StepDone(number, self.planned_steps, epoch + 1, mean, rates, rows, done.beside)
                 if self.main and time.perf_counter() - saved_at > self.job.checkpoint_seconds:
                     yield self._save()
                     saved_at = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class StepDone:
     learning_rates: Mapping[str, float]
     rows: float
     """A row that lies in several pieces counts by the share of them that was seen."""
+    beside: Mapping[str, float] = field(default_factory=dict)
+    """What the task tells of a step beside its loss; means over its rows."""
 
 
 @dataclass(frozen=True)

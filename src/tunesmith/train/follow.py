@@ -66,6 +66,7 @@ def _write(handle: TextIO, event: StepDone, speed: float, label: str) -> None:
         "step": event.step,
         "epoch": event.epoch,
         "loss": event.loss,
+        **event.beside,
         "learning_rates": dict(event.learning_rates),
         "examples_per_second": round(speed, 2),
         "memory_bytes": memory.peak_bytes(),

@@ -60,6 +60,8 @@ class Passes:
         self.examples: Examples = rows.examples
         self.collate = rows.collate
         self.guards = plan.guards
+        self.beside = torch.zeros(0)
+        """Sums of what the objective tells beside its loss, since `begin`."""
         self.twice = bool(self.guards.r_drop) and drops(model.module)
         """False in a phase of which no part drops anything: two passes would be the same."""
         parts = model.modality == "text" and self.examples.targets is None
@@ -88,6 +90,10 @@ class Passes:
                 f"train.distil holds the features of each image, and train.{name} leaves none whole.",
                 "Take one of them.",
             )
+
+    def begin(self) -> None:
+        """Forget what was told beside the loss: a step begins."""
+        self.beside = torch.zeros(len(self.objective.besides), device=device_of(self.model.module))
 
     def loss(
         self, part: Indices, random: np.random.Generator, pull: torch.Tensor | None = None
@@ -187,7 +193,10 @@ class Passes:
         return self.objective.read(output), {view: pooled(found[view], batch) for view in views}
 
     def _task_loss(self, logits: torch.Tensor, part: Indices, mixed: Mixed | None) -> torch.Tensor:
-        loss = self.objective.loss(logits, self.examples, part).sum
+        found = self.objective.loss(logits, self.examples, part)
+        if found.beside:
+            self.beside = self.beside + torch.stack(list(found.beside)).detach()
+        loss = found.sum
         if mixed is None:
             return loss
         other = self.objective.loss(logits, self.examples, part[mixed.others]).sum

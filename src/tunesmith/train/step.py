@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,8 @@ class Done:
     count: float
     halved_to: int | None
     """The new bound of tokens when memory ran out on the way."""
+    beside: Mapping[str, float]
+    """What the objective tells beside its loss; means."""
 
 
 class Stepper:
@@ -95,7 +97,8 @@ class Stepper:
         self.optimiser.step()
         adapters.after_step(self.model, number, self.steps)
         self.optimiser.zero_grad()
-        return Done(total, count, halved)
+        beside = (processes.sum_over(self.passes.beside) / count).tolist()
+        return Done(total, count, halved, dict(zip(self.passes.objective.besides, beside, strict=True)))
 
     def _gradient(self, indices: Indices, number: int) -> tuple[torch.Tensor, int | None]:
         """The whole gradient of a step, over all processes, with what guards add.
@@ -130,6 +133,7 @@ class Stepper:
     def _backward(self, whole: Indices, own: Indices, number: int) -> torch.Tensor:
         """Gradients of (sum of losses / count of the whole step); returns the sum of this process's losses."""
         count = self.examples.count(whole)
+        self.passes.begin()
         # A step draws its own dropout, so that a resumed run draws what the other one drew.
         rank = processes.state().process_index
         chance = seeds.derive(self.seed, "dropout", number, rank)
