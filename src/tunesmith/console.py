@@ -83,9 +83,10 @@ class _Listener:
         return f"{value(self.metric, amount)} {metric_name(self.metric)} on validation"
 
     def _on_HeadSolved(self, event: Any) -> None:
-        tried = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
+        scores = ", ".join(f"{name} {score:.3f}" for name, score in event.tried.items())
+        tried = f" (validation by pooling: {scores})" if scores else ""
         what = "Head solved on frozen features" if event.head else "Measured as it is, before training,"
-        self(f"{what} in {duration(event.seconds)} (validation by pooling: {tried}).")
+        self(f"{what} in {duration(event.seconds)}{tried}.")
 
     def _on_CacheFilled(self, event: Any) -> None:
         self(

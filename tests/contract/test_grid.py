@@ -25,8 +25,9 @@ TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp3
 
 CHOOSY = ("object-detection",)
 """Which places of an image are looked at more closely may hang on the last bit, and with it single boxes."""
-REFUSED = {(task, method) for task in tasks.TABLE if task != "text-classification" for method in ("prompt", "prefix")}
-"""Virtual tokens stand among words."""
+PROMPTED = ("text-classification", "causal-lm", "preference")
+REFUSED = {(task, method) for task in tasks.TABLE if task not in PROMPTED for method in ("prompt", "prefix")}
+"""Virtual tokens stand before words that are read as a whole, or that are gone on with."""
 REFUSED |= {(task, "contrastive") for task in tasks.TABLE if not task.endswith("-classification")}
 REFUSED |= {("token-classification", "contrastive")}
 """Rows are compared by the one class of each."""

@@ -46,7 +46,7 @@ class Solved:
     start: Head
     probe: Head
     tried: Mapping[str, float]
-    """Pooling to its score on validation."""
+    """Pooling to its score on validation; empty where that would take a pass of its own."""
 
 
 @dataclass(frozen=True)

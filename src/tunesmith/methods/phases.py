@@ -10,7 +10,7 @@ from tunesmith.contracts import NEW_HEADS, UNSOLVED, Facts, Stage
 from tunesmith.errors import SettingsError, did_you_mean
 from tunesmith.methods.defaults import Choices, choose, new_rate
 from tunesmith.methods.guards import resolve
-from tunesmith.plans import HEAD, BatchShape, Guards, Part, Phase, Plan, Row, Schedule, cut_of
+from tunesmith.plans import HEAD, Adapter, BatchShape, Guards, Part, Phase, Plan, Row, Schedule, cut_of
 
 WORTH_PACKING = 0.1
 """Share of padding from which on rows are packed: attention over a long sequence costs more than over its rows."""
@@ -91,7 +91,7 @@ def assemble(
     wanted = facts.settings
     guards, why = resolve(phases, more.get("adapter"), facts)
     views, cache, varied = _views(phases, facts, guards)
-    batch, cache, packed = _packed(phases, choices.batch, facts, cache)
+    batch, cache, packed = _packed(phases, choices.batch, facts, cache, more.get("adapter"))
     told = facts.told if any(phase.head == "train" for phase in phases) else ()
     reasons = [*reasons, *choices.reasons, *facts.weighed, *told, *varied, *packed, *why]
     return Plan(
@@ -128,11 +128,22 @@ def _views(phases: Sequence[Phase], facts: Facts, guards: Guards) -> tuple[int, 
 
 
 def _packed(
-    phases: Sequence[Phase], batch: BatchShape, facts: Facts, cache: bool
+    phases: Sequence[Phase], batch: BatchShape, facts: Facts, cache: bool, adapter: Adapter | None
 ) -> tuple[BatchShape, bool, tuple[str, ...]]:
     """The batches, whether activations are kept, and why rows are packed where they are: what is kept of one row needs it to
-    stand alone."""
+    stand alone.
+
+    Raises:
+        SettingsError: packing is asked for where virtual tokens stand before each row.
+    """
     packing = facts.packing
+    if packing is not None and adapter is not None and adapter.tokens:
+        if packing.wanted:
+            raise SettingsError(
+                "task.pack is true, but virtual tokens stand before each row, which then needs a sequence of its own.",
+                "Leave it away.",
+            )
+        return batch, cache, ()
     if packing is None or (cache and not packing.wanted and any(cut_of(phase) for phase in phases)):
         return batch, cache, ()
     padding = packing.padding(batch)

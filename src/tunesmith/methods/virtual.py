@@ -44,9 +44,12 @@ class _Virtual:
         first = stages[0].name
         choices = choose(facts, passes=2, rate=self.rate)
         rates = {first: choices.learning_rate, HEAD: choices.learning_rate / self.rate}
+        start = "They start as words of the vocabulary"
         reasons = [
-            f"{self.settings.tokens} {self.what}; with the head, that is all that trains. They start as words of the "
-            "vocabulary, and the head as the solution on what it then receives."
+            f"{self.settings.tokens} {self.what}; that is all that trains. {start}."
+            if facts.head == "kept"
+            else f"{self.settings.tokens} {self.what}; with the head, that is all that trains. {start}, and the head as the "
+            "solution on what it then receives."
         ]
         phase = trained("virtual tokens", stages, rates, choices.epochs, facts, part="adapter")
         adapter = Adapter(self.kind, (first,), merge=False, tokens=self.settings.tokens)

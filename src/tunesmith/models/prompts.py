@@ -25,6 +25,7 @@ from tunesmith.models.forward import evaluated
 from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
 
+LANGUAGE = "AutoModelForCausalLM"
 NAME = "prompt_encoder"
 """The module, inside the backbone, that holds the vectors."""
 
@@ -40,6 +41,8 @@ class Prompt(nn.Module):
         self.weight = nn.Parameter(vectors)
         self.blocks, self.attention_heads = blocks, attention_heads
         self.on = True
+        self.ahead = 0
+        """Vectors that stand before the text's own in the pass that is made; none once their keys are kept."""
 
     def cache(self, rows: int) -> DynamicCache:
         """Keys and values (rows, heads, tokens, width of a head) of every block."""
@@ -53,8 +56,8 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     Raises:
         ModelError: the network takes no prefix, or one that PEFT would not read as it was trained.
     """
-    if model.opens != "AutoModelForSequenceClassification":
-        raise _refused(model, "they stand among the words of a text that is read as a whole")
+    if model.opens not in ("AutoModelForSequenceClassification", LANGUAGE):
+        raise _refused(model, "they go with texts that are read as a whole, or that are gone on with")
     ids = _words(model, adapter.tokens, seed)
     if adapter.kind == "prefix":
         _insist_on_keys(model)
@@ -70,11 +73,11 @@ def attach(model: Model, prompt: Prompt) -> Model:
     """`model` with `prompt` in its forward pass."""
     backbone = model.module.get_submodule(model.backbone)
     backbone.add_module(NAME, prompt)
-    decoder = heads.reads_last_token(model)
+    decoder = heads.reads_last_token(model) or model.opens == LANGUAGE
     if prompt.blocks:
         _before(backbone, lambda given: _with_prefix(prompt, given))
     elif decoder:
-        # The class finds the last token by the text's own tokens, so that only what lies below sees the prompt.
+        # The class finds the tokens that it reads by the text's own, so that only what lies below sees the prompt.
         _before(backbone, lambda given: _with_prompt(prompt, _embedding(model), given))
         backbone.register_forward_hook(lambda _, __, output: _without_prompt(prompt, output))
     else:
@@ -112,31 +115,51 @@ def _before(module: nn.Module, change: Any) -> None:
 
 def _with_prompt(prompt: Prompt, embedding: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
     """`given` with vectors (batch, tokens + length, width) in place of token ids (batch, length)."""
+    prompt.ahead = 0
     if not prompt.on:
         return given
+    tokens, positions = len(prompt.weight), given.get("position_ids")
+    if _goes_on(given):
+        return _behind(given, tokens)
+    prompt.ahead = tokens
     words = embedding(given["input_ids"])
     vectors = torch.cat([prompt.weight.to(words.dtype).expand(len(words), -1, -1), words], dim=1)
-    changed = given | {"input_ids": None, "inputs_embeds": vectors}
-    changed["attention_mask"] = _widened(given["attention_mask"], len(prompt.weight), 1)
+    changed = _behind(given, tokens) | {"input_ids": None, "inputs_embeds": vectors}
     if given.get("token_type_ids") is not None:
-        changed["token_type_ids"] = _widened(given["token_type_ids"], len(prompt.weight), 0)
+        changed["token_type_ids"] = _widened(given["token_type_ids"], tokens, 0)
+    if positions is not None:
+        own = torch.arange(tokens, device=positions.device).expand(len(positions), -1)
+        changed["position_ids"] = torch.cat([own, changed["position_ids"]], dim=1)
     return changed
 
 
 def _without_prompt(prompt: Prompt, output: Any) -> Any:
-    if prompt.on:
-        output["last_hidden_state"] = output.last_hidden_state[:, len(prompt.weight) :]
+    if prompt.ahead:
+        output["last_hidden_state"] = output.last_hidden_state[:, prompt.ahead :]
     return output
 
 
 def _with_prefix(prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
     if not prompt.on:
         return given
-    mask = given["attention_mask"]
-    return given | {
-        "past_key_values": prompt.cache(len(mask)),
-        "attention_mask": _widened(mask, len(prompt.weight), 1),
-    }
+    changed = _behind(given, len(prompt.weight))
+    return changed if _goes_on(given) else changed | {"past_key_values": prompt.cache(len(given["input_ids"]))}
+
+
+def _goes_on(given: dict[str, Any]) -> bool:
+    """Whether a text is written token by token, so that the keys of all before are kept, those of virtual tokens too."""
+    past = given.get("past_key_values")
+    return past is not None and past.get_seq_length() > 0
+
+
+def _behind(given: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """`given` with `tokens` virtual ones before it, which are seen, and by which it stands further back."""
+    changed = dict(given)
+    if given.get("attention_mask") is not None:  # without one all is seen
+        changed["attention_mask"] = _widened(given["attention_mask"], tokens, 1)
+    if given.get("position_ids") is not None:
+        changed["position_ids"] = given["position_ids"] + tokens
+    return changed
 
 
 def _widened(values: torch.Tensor, tokens: int, value: int) -> torch.Tensor:
@@ -159,7 +182,7 @@ def _words(model: Model, tokens: int, seed: int) -> torch.Tensor:
     usable = torch.tensor([index for index in range(len(processor)) if index not in special])
     drawn = seeds.generator(seed, "adapter").integers(len(usable), size=tokens)
     ids = usable[torch.from_numpy(drawn)]
-    if processor.cls_token_id is not None and not heads.reads_last_token(model):
+    if processor.cls_token_id is not None and not (heads.reads_last_token(model) or model.opens == LANGUAGE):
         ids[0] = processor.cls_token_id
     return ids
 
@@ -192,6 +215,8 @@ def _insist_on_keys(model: Model) -> None:
 def _insist_on_reading(model: Model, adapter: Adapter) -> None:
     """PEFT itself reads the head in two cases; insist that it reads what the model's own class reads."""
     module: Any = model.module
+    if model.opens == LANGUAGE:
+        return
     if heads.reads_last_token(model):
         ends = model.processor("a")["input_ids"][-1:]
         if adapter.kind == "prompt" and ends == [model.processor.pad_token_id]:
