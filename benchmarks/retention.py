@@ -32,6 +32,7 @@ GUARDS: dict[str, dict[str, Any]] = {
     "distil 0.3": {"distil": 0.3},
     "distil 1": {"distil": 1.0},
     "replay 0.2": {"replay": 0.2},
+    "replay 0.5": {"replay": 0.5},
     "replay 0.2, distil 1": {"replay": 0.2, "distil": 1.0},
     "wise_ft": {"wise_ft": True},
     "wise_ft, retain 0.98": {"wise_ft": True, "retain": 0.98},

@@ -24,7 +24,7 @@ from tunesmith.train.kept_answers import KeptAnswers
 from tunesmith.train.rehearsal import drawn, rows_a_step
 
 REPLAY_STRENGTH = 1.0
-"""Of replayed rows where train.distil gives none."""
+"""Of the features of replayed rows where train.distil gives none."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,15 @@ class Passes:
         given = self.anchors.replayed
         if not given:
             return
-        strength = self.guards.distil or REPLAY_STRENGTH
+        share = self.guards.replay
         count = rows_a_step(self.guards.replay, self.plan.batch.rows)
         chosen = drawn([len(one.rehearsal.examples) for one in given], count, self.seed, step)
         whole = sum(_counted(one, rows) for one, rows in zip(given, chosen, strict=True))
         for one, rows in zip(given, chosen, strict=True):
             own = processes.share(rows)
             for part in batches.micro_batches(own, one.rehearsal.examples.lengths, tokens) if len(own) else []:
+                # Rows that are learned count as much as those of training do.
+                strength = share / (1 - share) if one.kept is None else self.guards.distil or REPLAY_STRENGTH
                 yield strength * self._rehearsed(one, part) / whole
 
     def _rehearsed(self, one: Replayed, part: Indices) -> torch.Tensor:
