@@ -37,13 +37,33 @@ NETWORKS = {
     ),
     "llama": lambda: transformers.LlamaConfig(**SIZES),
     "neox": lambda: transformers.GPTNeoXConfig(**SIZES),
+    "mistral": lambda: transformers.MistralConfig(**SIZES, num_key_value_heads=1, head_dim=16, sliding_window=6),
 }
+REFUSING = {
+    "mamba": lambda: transformers.MambaConfig(**SIZES, state_size=8),
+    "opt": lambda: transformers.OPTConfig(
+        vocab_size=SMALL["vocab_size"],
+        hidden_size=32,
+        ffn_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        word_embed_proj_dim=32,
+        pad_token_id=0,
+        bos_token_id=3,
+        eos_token_id=3,
+    ),
+    "lfm2": lambda: transformers.Lfm2Config(
+        **SIZES, num_key_value_heads=2, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False
+    ),
+}
+"""Of no keys by token, with a forward pass beside the backbone's, and with keys in some blocks alone."""
 
 
 def write_network(folder: Path, name: str) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(NETWORKS[name]()).save_pretrained(folder)
+        transformers.AutoModelForCausalLM.from_config((NETWORKS | REFUSING)[name]()).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words(decoder=True),
         model_max_length=64,
@@ -82,12 +102,22 @@ def test_what_is_written_of_ragged_prompts_is_what_whole_passes_tell(
             batch = {"input_ids": torch.tensor([text]), "attention_mask": torch.ones(1, len(text), dtype=torch.int64)}
             with torch.no_grad():
                 logits = model.module(**batch).logits
+            with torch.no_grad(), prompts.bare(model):
+                assert not torch.equal(model.module(**batch).logits, logits)
             assert logits.shape[1] == len(text)
             said = int(logits[0, -1].argmax())
             assert said == token or (token < 0 and said == model.processor.eos_token_id)
             if token < 0:
                 break
             text.append(token)
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"), [("mamba", "prompt"), ("opt", "prompt"), ("opt", "prefix"), ("lfm2", "prefix")]
+)
+def test_networks_that_would_not_write_with_them_are_refused(tmp_path: Path, network: str, kind: AdapterKind) -> None:
+    with pytest.raises(ModelError, match="cannot be trained with virtual tokens"):
+        prompted(write_network(tmp_path / "model", network), kind)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])
@@ -131,6 +161,8 @@ def test_rows_before_which_virtual_tokens_stand_are_not_packed(tmp_path: Path) -
         tunesmith.plan(given | {"task": {"name": "causal-lm", "pack": True}})
     plan = tunesmith.plan(given | {"task": "causal-lm"})
     assert "packed into sequences" not in json.dumps(plan)
+    with pytest.raises(SettingsError, match="leave that as it is"):
+        tunesmith.plan(given | {"task": "causal-lm", "train": QUICK | {"distil": 1.0}})
 
 
 def test_preferences_are_measured_against_the_network_without_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import typed
 from tiny import write_answers, write_boxes, write_identities, write_image_model, write_images, write_masks, write_tags
 from tunesmith.tasks import tiny_pairs, tiny_preferences
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
@@ -73,8 +74,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("chapter", range(len(chapters())))  # apart, so that several processes share them
 def test_every_command_of_the_readme_works(chapter: int, folder: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    ran = 0
+    ran, waiting = 0, []
     for language, content in chapters()[chapter]:
+        if language and waiting:
+            typed.run(waiting, folder)
+            waiting = []
         if language == "yaml":
             (folder / "settings.yaml").write_text(content, encoding="utf-8")
         elif language == "python":
@@ -87,8 +91,10 @@ def test_every_command_of_the_readme_works(chapter: int, folder: Path) -> None:
                     continue  # make is what runs these tests
                 if command[1] == "train" and "--set" not in command:
                     command += ["--set", *FEWER]
-                _run(command, folder, environment)
+                waiting.append(command)
                 ran += 1
+    if waiting:
+        typed.run(waiting, folder)
     assert ran
 
 

@@ -454,6 +454,13 @@ def test_a_model_of_whole_texts_learns_where_they_end(gpt2: Path, tmp_path: Path
         ready = ready_of(gpt2, rows, tmp_path / str(ends), ends=ends)
         assert bool((ready.train.wanted == ready.model.processor.eos_token_id).any()) == ends
         assert any("but not where they end" in one for one in ready.task.told()) != ends
+    completions = write_prompts(tmp_path / "completions.jsonl")
+    with pytest.raises(SettingsError, match="where answers end is always learned"):
+        ready_of(gpt2, completions, tmp_path / "completions", ends=True)
+    passages = tmp_path / "corpus.txt"
+    passages.write_text("word1 word2\n" * 40)
+    with pytest.raises(SettingsError, match="read in passages"):
+        ready_of(gpt2, passages, tmp_path / "passages", ends=True)
     mark_of_end = gpt2 / "tokenizer_config.json"
     mark_of_end.write_text(json.dumps(json.loads(mark_of_end.read_text()) | {"eos_token": None}))
     with pytest.raises(ModelError, match="no end-of-text token"):

@@ -280,6 +280,23 @@ def test_the_same_pairs_cut_any_way_give_the_same_gradients(
         torch.testing.assert_close(found[name], gradient, atol=1e-6 + 1e-4 * size, rtol=0)
 
 
+def test_what_is_told_beside_the_loss_is_of_the_same_weights(given: dict[str, Any], tmp_path: Path) -> None:
+    found = []
+    for sam in (0.0, 0.5):
+        ready = ready_of(given | {"train": TRAIN | {"sam": sam, "dropout": 0.0}}, tmp_path / str(sam))
+        plan = ready.frontier.candidates[0]
+        with torch.no_grad():
+            for parameter in ready.model.module.parameters():
+                parameter.mul_(1.01)
+        apply_phase(ready.model.module, ready.model.stages, plan.phases[-1])
+        adamw = optimiser.build(ready.model.module, ready.model.stages, plan.phases[-1])
+        rows = Batched(ready.train, partial(ready.task.inputs, ready.train, model=ready.model))
+        stepper = Stepper(ready.task, ready.model, rows, adamw, plan, seed=0, steps=10)
+        found.append(stepper.step(np.arange(13), 0).beside)
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["reward_margin"] != 0
+
+
 def test_losses_are_the_same_with_and_without_the_cache(
     given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

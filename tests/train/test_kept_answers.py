@@ -105,7 +105,7 @@ def test_replay_adds_the_loss_of_reference_rows(
 
     def objective() -> torch.Tensor:
         own, replayed = mean_loss(told, told.train, ROWS), mean_loss(told, told.validation, rows)
-        return own + 0.3 / 0.7 * replayed + strength * divergence(told, before)
+        return own + count / 16 * replayed + strength * divergence(told, before)
 
     same(found, by_hand(told, objective))
 
@@ -194,6 +194,16 @@ def test_a_reference_that_another_network_reads_is_not_replayed(tmp_path: Path) 
     given["evaluate"] = {"retention": [reference], "resamples": 100}
     with pytest.raises(SettingsError, match="'labelled' with the network that is trained"):
         tunesmith.finetune(given, run=tmp_path / "run", listen=lambda _: None)
+
+
+def test_rows_of_a_reference_that_teach_nothing_are_not_replayed(tmp_path: Path) -> None:
+    given = given_of(tmp_path, "causal-lm", replay=0.2, batch_size=4)
+    texts = [{"text": f"word{n}" if n % 2 else f"word{n} word{n + 1} word{n + 2}"} for n in range(60)]
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(one) + "\n" for one in texts))
+    given["evaluate"] = {"retention": [{"name": "titles", "data": str(other)}], "resamples": 100}
+    run = tunesmith.finetune(given, run=tmp_path / "run", listen=lambda _: None)
+    assert json.loads(run.report.read_text())["retention"][0]["kept"] > 0
 
 
 def test_nothing_is_held_of_what_nobody_has_learned(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def resolve(phases: Sequence[Phase], adapter: Adapter | None, facts: Facts) -> t
             f"train.ewc is {wanted.ewc:g}, but beside adapters the pre-trained weights stay as they are.",
             "Use train.distil, train.replay or train.wise_ft, or a method without adapters.",
         )
+    looking = [name for name in ("distil", "replay") if getattr(wanted, name)]
+    if adapter is not None and adapter.tokens and looking:
+        raise SettingsError(
+            f"train.{looking[0]} keeps what the network could do before, and virtual tokens leave that as it is: without "
+            "them it is the same network.",
+            f"Leave train.{looking[0]} away.",
+        )
     if adapter is not None and not adapter.merge and wanted.wise_ft:
         raise SettingsError(
             "train.wise_ft mixes whole weights, but method.merge is false, so the adapters stay apart.",

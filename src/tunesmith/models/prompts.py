@@ -59,14 +59,17 @@ def inject(model: Model, adapter: Adapter, seed: int) -> Model:
     if model.opens not in ("AutoModelForSequenceClassification", LANGUAGE):
         raise _refused(model, "they go with texts that are read as a whole, or that are gone on with")
     ids = _words(model, adapter.tokens, seed)
-    if adapter.kind == "prefix":
+    if adapter.kind == "prefix" or model.opens == LANGUAGE:  # what is written token by token has them behind it as keys
         _insist_on_keys(model)
+    if adapter.kind == "prefix":
         prompt = _as_prefix(model, ids)
     else:
         with torch.no_grad():
             prompt = Prompt(_embedding(model)(ids).detach().clone())
     _insist_on_reading(model, adapter)
-    return replace(attach(model, prompt), adapter=adapter)
+    found = replace(attach(model, prompt), adapter=adapter)
+    _insist_on_effect(found)
+    return found
 
 
 def attach(model: Model, prompt: Prompt) -> Model:
@@ -196,12 +199,23 @@ def _as_prefix(model: Model, ids: torch.Tensor) -> Prompt:
     backbone: Any = model.module.get_submodule(model.backbone)
     cache = DynamicCache()
     with evaluated(model.module), torch.no_grad():
-        backbone(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), past_key_values=cache, use_cache=True)
-    pairs = [(layer.keys, layer.values) for layer in cache.layers]
-    shapes = {tuple(one.shape) for pair in pairs for one in pair}
-    if len(shapes) != 1:
-        raise _refused(model, "its blocks have keys and values of different shapes")
-    held = torch.stack([torch.stack([one[0] for one in pair]) for pair in pairs])  # (blocks, 2, heads, tokens, width)
+        try:
+            backbone(
+                input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), past_key_values=cache, use_cache=True
+            )
+        except (
+            AttributeError,
+            IndexError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # of networks with states of another kind
+            raise _refused(model, "its blocks do not all keep keys and values") from error
+    pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
+    flat = [one for pair in pairs for one in pair if isinstance(one, torch.Tensor)]
+    if len(flat) != 2 * len(model.blocks) or len({tuple(one.shape) for one in flat}) != 1:
+        raise _refused(model, "its blocks do not all keep keys and values, of one shape")
+    by_block = torch.stack([one[0] for one in flat])  # (blocks · 2, heads, tokens, width), keys first
+    held = by_block.reshape(len(pairs), 2, *by_block.shape[1:])
     vectors = held.permute(3, 0, 1, 2, 4).reshape(len(ids), -1)
     return Prompt(vectors.detach().clone(), len(pairs), held.shape[2])
 
@@ -230,6 +244,24 @@ def _insist_on_reading(model: Model, adapter: Adapter) -> None:
             same = layer is not None and torch.allclose(layer(read), module(**model.example).logits, atol=1e-5)
         if not same:
             raise _refused(model, "PEFT would read its head in another way than it was trained")
+
+
+def _insist_on_effect(model: Model) -> None:
+    """Insist that what the network says of its example follows from the virtual tokens too."""
+
+    def said() -> torch.Tensor:
+        found: torch.Tensor = model.module(**model.example).logits
+        return found
+
+    with evaluated(model.module), torch.no_grad():
+        try:
+            with_them = said()
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            raise _refused(model, f"its forward pass does not bear them ({error})") from error
+        with bare(model):
+            without = said()
+    if torch.equal(with_them, without):
+        raise _refused(model, "its forward pass does not read them")
 
 
 def _refused(model: Model, why: str) -> ModelError:

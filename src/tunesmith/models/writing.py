@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import transformers
 from tunesmith.contracts import Array, Model
 from tunesmith.data import batches
 from tunesmith.data.tokens import Tokens
+from tunesmith.models import prompts as prompts_
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision
 
 WRITING_TOKENS = 16_384
@@ -48,7 +49,7 @@ def follow(
         eos_token_id=[one for one in ends if one is not None] or None,
     )
     with evaluated(network), torch.inference_mode(), precision(device, precision_name):
-        for indices in batches.in_length_order(lengths + most, INFERENCE_TOKENS):
+        for indices in _together(model, lengths, most):
             longest = int(lengths[indices].max())
             ids = np.full((len(indices), longest), pad, dtype=np.int64)
             mask = np.zeros_like(ids)
@@ -58,6 +59,17 @@ def follow(
             new = _written(network, ids, mask, how)[:, longest:]
             found[indices, : new.shape[1]] = new
     return found
+
+
+def _together(model: Model, lengths: npt.NDArray[np.int64], most: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Which prompts are gone on with at once: of one length where virtual tokens stand before, as padding would stand
+    between, and in some networks what is seen hangs on how far off it is."""
+    for indices in batches.in_length_order(lengths + most, INFERENCE_TOKENS):
+        if prompts_.of(model) is None:
+            yield indices
+        else:
+            for length in np.unique(lengths[indices]):
+                yield indices[lengths[indices] == length]
 
 
 def room_for(most: int, limit: int) -> int:

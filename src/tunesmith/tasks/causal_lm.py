@@ -25,6 +25,7 @@ from tunesmith.data.canonical import Canonical
 from tunesmith.data.cells import Cells
 from tunesmith.data.columns import Columns
 from tunesmith.data.dialogue import Dialogue, plain
+from tunesmith.data.readers import PLAIN
 from tunesmith.data.targets import Settled
 from tunesmith.data.targets.texts import Texts
 from tunesmith.errors import DataError, ModelError, SettingsError
@@ -127,6 +128,7 @@ class CausalLm(Separate, Language):
             target = settings.target if isinstance(settings.target, str) else None
             self._problem = told_by(data.opened(settings)["train"].columns, target)
             guesses = (f"Rows are read as task.problem={self._problem}, by their columns.",)
+        self._insist_on_ends(settings.train)
         cells = LEARNS[self._problem]
         if self._problem in ("text", "chat"):
             found = data.load_unlabelled(settings, cache, seed, cells)
@@ -136,6 +138,16 @@ class CausalLm(Separate, Language):
             metrics.insist()
         columns = dataclasses.replace(found.columns, guesses=(*guesses, *found.columns.guesses))
         return dataclasses.replace(found, problem=self._problem, columns=columns)
+
+    def _insist_on_ends(self, source: str) -> None:
+        """Raise SettingsError where ends are asked for, and nothing ends, or all that is learned does anyway."""
+        if self.settings.ends and self._problem != "text":
+            raise SettingsError("task.ends is for plain text: where answers end is always learned.", "Leave it away.")
+        if self.settings.ends and source.lower().endswith(PLAIN):
+            raise SettingsError(
+                f"task.ends is true, but {source} is read in passages, which end nowhere.",
+                "Leave it away, or give a table with a text in each row.",
+            )
 
     def load_labelled(
         self, source: str, settings: DataSettings, columns: Columns, settled: Settled, cache: Path

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from tunesmith.contracts import Array, Collate, Examples, Model, Task
+from tunesmith.contracts import Array, Collate, Examples, Indices, Model, Task
 from tunesmith.errors import SettingsError
 from tunesmith.models.activations import VIEWS, features, pooled, watched
 from tunesmith.models.forward import device_of, evaluated, precision, to
@@ -51,6 +51,8 @@ class Replayed:
     kept: Kept | None
     """None where its rows are learned as such, by the head that the network has for them."""
     collate: Collate
+    rows: Indices
+    """Those that are replayed: of rows that are learned, the ones that have anything to learn."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class Anchors:
     def reads_features(self) -> bool:
         """Whether anything is held by its features."""
         return isinstance(self.train, Kept) or any(one.kept is not None for one in self.replayed)
+
+    @property
+    def learns(self) -> bool:
+        """Whether replayed rows are learned as such; all are, or none."""
+        return any(one.kept is None for one in self.replayed)
 
 
 def anchors(
@@ -141,14 +148,21 @@ def _replayed(
     """`keep`: what makes of the rows what is held; `_kept` where it is absent."""
     collate = partial(one.task.inputs, one.examples, model=one.model)
     if not task.keeps_head:
-        return Replayed(one, (keep or _kept)(model, one.examples, collate, precision_name), collate)
+        kept = (keep or _kept)(model, one.examples, collate, precision_name)
+        return Replayed(one, kept, collate, np.arange(len(one.examples)))
     if type(one.model.module) is not type(model.module):
         raise SettingsError(
             f"train.replay learns the rows of evaluate.retention {one.name!r} with the network that is trained, a "
             f"{type(model.module).__name__}; {one.task.name} is measured with a {type(one.model.module).__name__}.",
             f"Leave train.replay away, or give the reference a task of the same network, such as {task.name}.",
         )
-    return Replayed(one, None, collate)
+    told = [number for number in range(len(one.examples)) if one.examples.count(np.array([number]))]
+    if not told:
+        raise SettingsError(
+            f"Of none of the rows of evaluate.retention {one.name!r} there is anything to learn.",
+            "Leave train.replay away, or give longer texts.",
+        )
+    return Replayed(one, None, collate, np.array(told))
 
 
 def _kept(model: Model, examples: Examples, collate: Collate, precision_name: str) -> Kept:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from tunesmith.contracts import Array, Examples, Indices, Model, Task
 from tunesmith.data import batches
@@ -46,10 +47,9 @@ class KeptAnswers:
             few = places[start : start + AT_ONCE]
             before = self.log_probabilities[few].to(logits.device)
             tokens = self.tokens[few].to(logits.device).long()
-            scores = logits[start : start + AT_ONCE].float()
-            now = scores.gather(1, tokens) - scores.logsumexp(dim=1, keepdim=True)
-            rest, left = _rest(before), _rest(now)
-            total = total + (before.exp() * (before - now)).sum() + (rest * (rest.log() - left.log())).sum()
+            scores = logits[start : start + AT_ONCE]
+            # Computed again for the gradient: what is kept for it would be as wide as the vocabulary.
+            total = total + checkpoint(_away, scores, before, tokens, use_reentrant=False)
         return total
 
     def places(self, part: Array) -> Indices:
@@ -96,6 +96,13 @@ def _starts(task: Task, examples: Examples) -> Indices:
     owner = task.asked(examples, np.arange(len(examples)))
     assert owner is not None  # as the plan says
     return np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(examples)))])
+
+
+def _away(scores: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    scores = scores.float()
+    now = scores.gather(1, tokens) - scores.logsumexp(dim=1, keepdim=True)
+    rest, left = _rest(before), _rest(now)
+    return (before.exp() * (before - now)).sum() + (rest * (rest.log() - left.log())).sum()
 
 
 def _rest(log_probabilities: torch.Tensor) -> torch.Tensor:

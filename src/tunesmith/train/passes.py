@@ -155,16 +155,25 @@ class Passes:
         given = self.anchors.replayed
         if not given:
             return
-        share = self.guards.replay
         count = rows_a_step(self.guards.replay, self.plan.batch.rows)
-        chosen = drawn([len(one.rehearsal.examples) for one in given], count, self.seed, step)
+        chosen = [one.rows[rows] for one, rows in zip(given, self._drawn_rows(count, step), strict=True)]
+        strength = self.guards.distil or REPLAY_STRENGTH
+        if self.anchors.learns:  # each row counts as much as one of training
+            strength = sum(map(len, chosen)) / self.plan.batch.rows
         whole = sum(_counted(one, rows) for one, rows in zip(given, chosen, strict=True))
         for one, rows in zip(given, chosen, strict=True):
             own = processes.share(rows)
             for part in batches.micro_batches(own, one.rehearsal.examples.lengths, tokens) if len(own) else []:
-                # Rows that are learned count as much as those of training do.
-                strength = share / (1 - share) if one.kept is None else self.guards.distil or REPLAY_STRENGTH
                 yield strength * self._rehearsed(one, part) / whole
+
+    def _drawn_rows(self, count: int, step: int) -> list[Indices]:
+        return drawn([len(one.rows) for one in self.anchors.replayed], count, self.seed, step)
+
+    @property
+    def longest_replayed(self) -> int:
+        """Tokens of the longest row that may be replayed; 0 where none is."""
+        found = [int(one.rehearsal.examples.lengths[one.rows].max()) for one in self.anchors.replayed]
+        return max(found, default=0)
 
     def _rehearsed(self, one: Replayed, part: Indices) -> torch.Tensor:
         """What the replayed rows `part` teach; a sum over what `_counted` counts."""

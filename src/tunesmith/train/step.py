@@ -80,6 +80,7 @@ class Stepper:
                 "Leave such rows away, give the network larger inputs, or raise train.batch_size.",
             )
         loss_sum, halved = self._gradient(indices, number)
+        beside = processes.sum_over(self.passes.beside)
         if self.plan.guards.sam:
             with climbed(self.model.module, self.trained, self.plan.guards.sam):
                 _, again = self._gradient(indices, number)
@@ -97,8 +98,8 @@ class Stepper:
         self.optimiser.step()
         adapters.after_step(self.model, number, self.steps)
         self.optimiser.zero_grad()
-        beside = (processes.sum_over(self.passes.beside) / count).tolist()
-        return Done(total, count, halved, dict(zip(self.passes.objective.besides, beside, strict=True)))
+        told = dict(zip(self.passes.objective.besides, (beside / count).tolist(), strict=True))
+        return Done(total, count, halved, told)
 
     def _gradient(self, indices: Indices, number: int) -> tuple[torch.Tensor, int | None]:
         """The whole gradient of a step, over all processes, with what guards add.
@@ -155,11 +156,13 @@ class Stepper:
         return loss_sum
 
     def _half(self, own: Indices) -> int:
-        longest = int(self.examples.lengths[own].max())
+        replayed = self.passes.longest_replayed
+        longest = max(int(self.examples.lengths[own].max()), replayed)
         if self.tokens <= longest:
+            whose = " of evaluate.retention" if longest == replayed else ""
             raise TrainingError(
-                f"One row of {longest:,} tokens alone does not fit into the accelerator's memory.",
-                "Lower task.max_length, or take a smaller model.",
+                f"One row{whose} of {longest:,} tokens alone does not fit into the accelerator's memory.",
+                f"Lower {'the max_length of its task' if whose else 'task.max_length'}, or take a smaller model.",
             )
         largest = max(len(part) * int(self.examples.lengths[part].max()) for part in self._parts(own))
         return max(longest, largest // 2)
