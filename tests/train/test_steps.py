@@ -127,19 +127,21 @@ def test_a_single_row_that_does_not_fit_is_said_plainly(ready: Prepared, monkeyp
     rows=st.integers(1, 40),
     tokens=st.integers(1, 500),
     processes=st.integers(1, 4),
+    alike=st.booleans(),
 )
 def test_every_row_comes_once_an_epoch_whatever_the_cut(
-    lengths: list[int], rows: int, tokens: int, processes: int
+    lengths: list[int], rows: int, tokens: int, processes: int, alike: bool
 ) -> None:
     sizes = np.array(lengths)
     seen: list[int] = []
-    steps = batches.steps(sizes, rows, seed=3, epoch=1)
+    steps = batches.steps(sizes, rows, seed=3, epoch=1, alike=alike)
     assert len(steps) == batches.steps_per_epoch(len(sizes), rows)
     for step in steps:
         assert len(step) <= rows
         for rank in range(processes):
             own = batches.share(step, rank, processes)
-            for part in batches.micro_batches(own, sizes, tokens):
+            for part in batches.micro_batches(own, sizes, tokens, spare=not alike):
+                assert alike or sizes[part].sum() >= (1 - batches.PADDED) * len(part) * sizes[part].max()
                 assert len(part) == 1 or len(part) * sizes[part].max() <= tokens
                 seen.extend(part)
     assert sorted(seen) == list(range(len(sizes)))
@@ -149,3 +151,14 @@ def test_padding_is_a_few_per_cent_of_the_work() -> None:
     sizes = np.random.default_rng(0).integers(4, 60, size=5_000)
     padded = sum(len(step) * sizes[step].max() for step in batches.steps(sizes, 64, seed=0, epoch=0))
     assert padded < 1.03 * sizes.sum()
+
+
+def test_steps_of_mixed_lengths_hold_as_many_tokens_each_and_little_padding() -> None:
+    sizes = np.random.default_rng(0).integers(4, 60, size=5_000)
+    steps = batches.steps(sizes, 64, seed=0, epoch=0, alike=False)
+    tokens = np.array([sizes[step].sum() for step in steps[1:] if len(step) == 64])
+    assert tokens.std() < 0.1 * tokens.mean()  # sorted by length it would be half
+    parts = [part for step in steps for part in batches.micro_batches(step, sizes, 10_000, spare=True)]
+    padded = sum(len(part) * sizes[part].max() for part in parts)
+    assert padded < 1.3 * sizes.sum()
+    assert len(parts) < 5 * len(steps)

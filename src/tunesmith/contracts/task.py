@@ -30,6 +30,10 @@ class Objective(Protocol):
     besides: Sequence[str]
     """What is logged of each step beside its loss; means, as the loss is one."""
 
+    alike: bool
+    """Whether rows of one step may be of similar length. Where a loss is a mean over tokens, those of short rows would count
+    more than others."""
+
     @property
     def compares(self) -> bool:
         """Whether the loss compares the rows of a step with each other, and so is of whole steps, not of each row."""

@@ -1,7 +1,8 @@
 """Which rows make a step, and how a step is cut into forward passes. Pure functions of (lengths, seed, epoch).
 
 Rows of similar length stand together, so that padding is a few per cent of the work; which rows meet in a step, and
-in which order the steps come, is still chance. Lengths are known from tokenising: nothing is read again.
+in which order the steps come, is still chance. Where the loss is a mean over tokens, chance alone decides, and similar
+rows stand together in forward passes only. Lengths are known from tokenising: nothing is read again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tunesmith import seeds
 Indices = npt.NDArray[np.int64]
 WINDOW = 50
 """Steps whose rows are sorted by length together: more saves little padding, less mixes lengths more."""
+PADDED = 0.25
+"""Share of padding that makes it worth while to cut a forward pass in two."""
 
 
 def steps_per_epoch(pieces: int, rows: int) -> int:
@@ -24,7 +27,14 @@ def steps_per_epoch(pieces: int, rows: int) -> int:
 
 
 def steps(
-    lengths: Indices, rows: int, seed: int, epoch: int, order: Indices | None = None, together: int = 1
+    lengths: Indices,
+    rows: int,
+    seed: int,
+    epoch: int,
+    order: Indices | None = None,
+    together: int = 1,
+    *,
+    alike: bool = True,
 ) -> list[Indices]:
     """The examples of each optimiser step of one epoch; over all steps they are every example once.
 
@@ -32,13 +42,15 @@ def steps(
         lengths: (examples,).
         rows: of a step; one is `together` neighbouring examples, which no step parts.
         order: all rows, neighbours into one step; drawn, and sorted by length in windows, when absent.
+        alike: whether it is so sorted.
     """
     random = seeds.generator(seed, "batches", epoch)
     lengths = joined(lengths, together)
     if order is None:
         order = random.permutation(len(lengths))
-        windows = (order[start : start + rows * WINDOW] for start in range(0, len(order), rows * WINDOW))
-        order = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+        window = rows * (WINDOW if alike else 1)
+        parts = [order[start : start + window] for start in range(0, len(order), window)]
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
     cut = [order[start : start + rows] for start in range(0, len(order), rows)]
     if len(cut) > 1 and len(cut[-1]) == 1 and rows > 2:  # one row has no mean and deviation for batch-norm to take
         cut[-2:] = [cut[-2][:-1], np.concatenate([cut[-2][-1:], cut[-1]])]
@@ -75,8 +87,9 @@ def share(step: Indices, rank: int, processes: int) -> Indices:
     return step[rank::processes]
 
 
-def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> list[Indices]:
-    """`indices` cut so that rows × longest row of each part stays within `tokens` (a longer row stands alone).
+def micro_batches(indices: Indices, lengths: Indices, tokens: int, *, spare: bool = False) -> list[Indices]:
+    """`indices` cut so that rows × longest row of each part stays within `tokens` (a longer row stands alone); to `spare`
+    padding also where more than `PADDED` of a part would be padding.
 
     A single row that is left over takes a neighbour in where two of its length fit: batch normalisation that trains knows no
     variance of one.
@@ -85,8 +98,9 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> list[Indic
     parts: list[Indices] = []
     start = 0
     for end in range(1, len(ordered) + 1):
-        full = end == len(ordered) or (end + 1 - start) * int(lengths[ordered[end]]) > tokens
-        if full:
+        size = 0 if end == len(ordered) else (end + 1 - start) * int(lengths[ordered[end]])
+        wasteful = spare and size > 0 and lengths[ordered[start : end + 1]].sum() < (1 - PADDED) * size
+        if end == len(ordered) or size > tokens or wasteful:
             parts.append(ordered[start:end])
             start = end
     if len(parts) > 1 and len(parts[-1]) == 1 < len(parts[-2]) - 1 and 2 * int(lengths[parts[-1][0]]) <= tokens:

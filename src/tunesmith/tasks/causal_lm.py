@@ -74,6 +74,7 @@ class CausalLm(Separate, Language):
     primary_metric = "perplexity"
     network = transformers.AutoModelForCausalLM
     constant = "frequencies"
+    alike = False
 
     class Settings(WritingSettings):
         """Settings under `task:`."""

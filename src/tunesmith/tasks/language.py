@@ -45,6 +45,7 @@ class Language(ABC):
     keeps_head = True
     compares = False
     besides: Sequence[str] = ()
+    alike = False
     relative: ClassVar[bool] = False
     writes: bool = False
     network: ClassVar[Any]

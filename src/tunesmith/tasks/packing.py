@@ -75,7 +75,7 @@ def padding(lengths: Indices, shape: BatchShape, seed: int) -> float:
     """
     parts = [
         part
-        for step in batches.steps(lengths, shape.rows, seed, 0)
-        for part in batches.micro_batches(step, lengths, shape.micro_batch_tokens)
+        for step in batches.steps(lengths, shape.rows, seed, 0, alike=False)
+        for part in batches.micro_batches(step, lengths, shape.micro_batch_tokens, spare=True)
     ]
     return 1 - float(lengths.sum()) / sum(len(part) * int(lengths[part].max()) for part in parts)

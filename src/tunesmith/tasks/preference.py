@@ -56,6 +56,7 @@ class Preference(CausalLm):
     primary_metric = metrics.PRIMARY
     constant = "longer"
     relative = True
+    alike = True  # each pair counts once, however long it is
     rows_each = 2
     besides = (metrics.PRIMARY, "reward_margin", "reward_chosen", "reward_rejected")
     pace = 0.1  # what published recipes come to: docs/preference.md

@@ -41,6 +41,7 @@ class Separate:
 
     compares: ClassVar[bool] = False
     besides: Sequence[str] = ()
+    alike = True
     relative: ClassVar[bool] = False
     writes: bool = False
     constant: ClassVar[str] = "majority"

@@ -55,6 +55,7 @@ class Seq2Seq(Separate, Language):
     cells = SOURCES
     network = transformers.AutoModelForSeq2SeqLM
     constant = "lead"
+    alike = False
 
     class Settings(LanguageSettings):
         """Settings under `task:`."""

@@ -26,6 +26,7 @@ class Contrast:
 
     compares = True
     besides: Sequence[str] = ()
+    alike = True
 
     def __init__(self, task: Task, how: Comparison, seen: dict[str, torch.Tensor]) -> None:
         """`seen`: where each forward pass leaves what the head receives."""

@@ -37,7 +37,7 @@ from tunesmith.train.events import EpochDone, Event, MicroBatchHalved, Saved, St
 from tunesmith.train.guards import Average, mix
 from tunesmith.train.passes import insist_on_dropout
 from tunesmith.train.rehearsal import Rehearsal
-from tunesmith.train.step import Stepper
+from tunesmith.train.step import Stepper, parts_of
 from tunesmith.train.weights import Tensors, copy_of, load_into, of
 
 
@@ -96,8 +96,13 @@ class Job:
         view = epoch % self.plan.views * len(self.train)
         order = contrast.order(self.task, self.train, phase, self.seed, epoch)
         rows, lengths = self.plan.batch.rows, self.train.lengths
-        found = batches.steps(lengths, rows, self.seed, epoch, order, self.together)
+        alike = self.task.alike
+        found = batches.steps(lengths, rows, self.seed, epoch, order, self.together, alike=alike)
         return [view + indices for indices in found[: self.steps_an_epoch]]
+
+    def parts(self, indices: Indices) -> list[Indices]:
+        """The forward passes that the examples `indices` of a step, or of a process's share of it, are cut into."""
+        return parts_of(self.task, self.plan, self.seen, indices, self.plan.batch.micro_batch_tokens)
 
     def drawn(self, purpose: str) -> Indices:
         """What batches are counted in, in an order of chance; rows that the loss compares stay neighbours."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith import seeds
-from tunesmith.contracts import Batched, Indices, Model, Objective
+from tunesmith.contracts import Batched, Examples, Indices, Model, Objective
 from tunesmith.data import batches
 from tunesmith.errors import TrainingError
 from tunesmith.models import adapters
@@ -63,7 +63,7 @@ class Stepper:
             self.rows.expect([part for indices in steps for part in self._parts(processes.share(indices))])
 
     def _parts(self, own: Indices) -> list[Indices]:
-        return batches.micro_batches(own, self.examples.lengths, self.tokens)
+        return parts_of(self.passes.objective, self.plan, self.examples, own, self.tokens)
 
     def step(self, indices: Indices, number: int) -> Done:
         """One update from the rows `indices` (of all processes).
@@ -166,6 +166,12 @@ class Stepper:
             )
         largest = max(len(part) * int(self.examples.lengths[part].max()) for part in self._parts(own))
         return max(longest, largest // 2)
+
+
+def parts_of(objective: Objective, plan: Plan, examples: Examples, own: Indices, tokens: int) -> list[Indices]:
+    """The forward passes, of up to `tokens` each, that the examples `own` of a step are cut into."""
+    spare = not objective.alike and not plan.batch.packed  # rows of a sequence need no padding
+    return batches.micro_batches(own, examples.lengths, tokens, spare=spare)
 
 
 def _pulls(model: Model, plan: Plan, anchors: Anchors) -> list[Pull]:

@@ -178,8 +178,7 @@ def _varying(job: Job) -> int:
 
 def _size(job: Job, indices: Indices) -> int:
     lengths = job.seen.lengths
-    parts = batches.micro_batches(indices, lengths, job.plan.batch.micro_batch_tokens)
-    return sum(len(part) * int(lengths[part].max()) for part in parts)
+    return sum(len(part) * int(lengths[part].max()) for part in job.parts(indices))
 
 
 def _forward(job: Job) -> float:
@@ -296,7 +295,7 @@ def _some(job: Job, phase: Phase, indices: Indices) -> Indices:
     with each step."""
     if phase.compares or job.together > 1 or job.plan.guards.replay:
         return indices
-    parts = batches.micro_batches(indices, job.seen.lengths, job.plan.batch.micro_batch_tokens)
+    parts = job.parts(indices)
     most = MOST_PARTS * processes.state().num_processes  # each takes its share of a step
     places = np.linspace(0, len(parts) - 1, min(most, len(parts)))  # the longest among them
     return np.concatenate([parts[int(place)] for place in places])
@@ -313,7 +312,7 @@ def _entering(
     with torch.no_grad(), precision(device, job.plan.precision), captured(job.model, way, [count]) as passing:
         for indices in chosen:
             own = processes.share(indices)
-            for part in batches.micro_batches(own, job.train.lengths, job.plan.batch.micro_batch_tokens):
+            for part in job.parts(own):
                 if part.tobytes() not in kept:  # of few steps some are taken twice
                     kept[part.tobytes()] = passing(to(collate(part), device))[count]
                     tokens += len(part) * int(job.train.lengths[part].max())
