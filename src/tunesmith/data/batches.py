@@ -103,7 +103,12 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int, *, spare: boo
         if end == len(ordered) or size > tokens or wasteful:
             parts.append(ordered[start:end])
             start = end
-    if not spare and len(parts) > 1 and len(parts[-1]) == 1 < len(parts[-2]) - 1 and 2 * int(lengths[parts[-1][0]]) <= tokens:
+    if (
+        not spare
+        and len(parts) > 1
+        and len(parts[-1]) == 1 < len(parts[-2]) - 1
+        and 2 * int(lengths[parts[-1][0]]) <= tokens
+    ):
         parts[-2:] = [parts[-2][:-1], np.concatenate([parts[-2][-1:], parts[-1]])]
     return parts
 
