@@ -21,16 +21,13 @@ from tunesmith.models.writing import follow
 from tunesmith.plans import Adapter, AdapterKind
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.masked_lm import MaskedLm
-from tunesmith.tasks.tiny import SMALL, words
+from tunesmith.tasks.tiny import SMALL
 from tunesmith.tasks.tiny_preferences import write_pairs
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
+from writers import SIZES, write_network
 
 QUICK = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-1, "precision": "fp32"}
 TOKENS = 5
-SIZES = {
-    "vocab_size": SMALL["vocab_size"], "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": 3, "eos_token_id": 3, "pad_token_id": 0,
-}  # fmt: skip
 NETWORKS = {
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=SMALL["vocab_size"], n_embd=32, n_layer=2, n_head=2, n_positions=64
@@ -60,20 +57,6 @@ REFUSING = {
 """Of no keys by token, with a forward pass beside the backbone's, and with keys in some blocks alone."""
 
 
-def write_network(folder: Path, name: str) -> Path:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config((NETWORKS | REFUSING)[name]()).save_pretrained(folder)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words(decoder=True),
-        model_max_length=64,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        eos_token="[SEP]",
-    ).save_pretrained(folder)
-    return folder
-
-
 def prompted(folder: Path, kind: AdapterKind) -> Model:
     """With virtual tokens that are far from any word."""
     task = CausalLm(CausalLm.Settings())
@@ -93,7 +76,7 @@ def prompted(folder: Path, kind: AdapterKind) -> Model:
 def test_what_is_written_of_ragged_prompts_is_what_whole_passes_tell(
     tmp_path: Path, network: str, kind: AdapterKind
 ) -> None:
-    model = prompted(write_network(tmp_path / "model", network), kind)
+    model = prompted(write_network(tmp_path / "model", NETWORKS[network]()), kind)
     given = [np.array(ids, dtype=np.int32) for ids in ([9, 10, 11, 12, 13, 14], [20], [30, 31, 32])]
     written = follow(model, given, 6, "fp32")
     for ids, row in zip(given, written, strict=True):
@@ -117,7 +100,7 @@ def test_what_is_written_of_ragged_prompts_is_what_whole_passes_tell(
 )
 def test_networks_that_would_not_write_with_them_are_refused(tmp_path: Path, network: str, kind: AdapterKind) -> None:
     with pytest.raises(ModelError, match="cannot be trained with virtual tokens"):
-        prompted(write_network(tmp_path / "model", network), kind)
+        prompted(write_network(tmp_path / "model", REFUSING[network]()), kind)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])

@@ -32,10 +32,11 @@ from tunesmith.models.dropout import set_dropout
 from tunesmith.models.freezing import apply_phase
 from tunesmith.tasks import written_outcomes
 from tunesmith.tasks.causal_lm import CausalLm
-from tunesmith.tasks.tiny import SMALL, WORDS, words
+from tunesmith.tasks.tiny import WORDS, words
 from tunesmith.tasks.tiny_prompts import write_gpt2, write_prompts
 from tunesmith.train import optimiser
 from tunesmith.train.step import Stepper
+from writers import SIZES, write_network
 
 TEMPLATE = (
     "{% for m in messages %}[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}"
@@ -54,10 +55,6 @@ def gpt2(tmp_path: Path) -> Path:
     return write_gpt2(tmp_path / "gpt2")
 
 
-SIZES = {
-    "vocab_size": SMALL["vocab_size"], "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": 3, "eos_token_id": 3, "pad_token_id": 0,
-}  # fmt: skip
 FEW_KEYS = {"num_key_value_heads": 1, "head_dim": 16}
 WINDOW = {"sliding_window": 8}
 """Tokens; packed sequences are longer."""
@@ -76,21 +73,6 @@ SEE_EACH_OTHER = {
         **SIZES, num_key_value_heads=2, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False
     ),
 }
-
-
-def write_network(folder: Path, config: Any) -> Path:
-    """A network of random weights, a head of its own, and the tiny tokenizer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words(decoder=True),
-        model_max_length=64,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        eos_token="[SEP]",
-    ).save_pretrained(folder)
-    return folder
 
 
 def write_chats(path: Path, chats: Sequence[Any], column: str = "messages") -> Path:

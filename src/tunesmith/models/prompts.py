@@ -26,6 +26,8 @@ from tunesmith.models.stages import with_stages
 from tunesmith.plans import Adapter
 
 LANGUAGE = "AutoModelForCausalLM"
+UNFIT = (AttributeError, IndexError, RuntimeError, ValueError)
+"""What networks raise whose state is of another kind than keys and values."""
 NAME = "prompt_encoder"
 """The module, inside the backbone, that holds the vectors."""
 
@@ -76,7 +78,7 @@ def attach(model: Model, prompt: Prompt) -> Model:
     """`model` with `prompt` in its forward pass."""
     backbone = model.module.get_submodule(model.backbone)
     backbone.add_module(NAME, prompt)
-    decoder = heads.reads_last_token(model) or model.opens == LANGUAGE
+    decoder = _decodes(model)
     if prompt.blocks:
         _before(backbone, lambda given: _with_prefix(prompt, given))
     elif decoder:
@@ -86,6 +88,11 @@ def attach(model: Model, prompt: Prompt) -> Model:
     else:
         _before(model.module, lambda given: _with_prompt(prompt, _embedding(model), given))
     return with_stages(model)
+
+
+def _decodes(model: Model) -> bool:
+    """Whether each token sees those before it, so that what is read of the text's own tokens has seen the virtual ones."""
+    return heads.reads_last_token(model) or model.opens == LANGUAGE
 
 
 def of(model: Model) -> Prompt | None:
@@ -185,7 +192,7 @@ def _words(model: Model, tokens: int, seed: int) -> torch.Tensor:
     usable = torch.tensor([index for index in range(len(processor)) if index not in special])
     drawn = seeds.generator(seed, "adapter").integers(len(usable), size=tokens)
     ids = usable[torch.from_numpy(drawn)]
-    if processor.cls_token_id is not None and not (heads.reads_last_token(model) or model.opens == LANGUAGE):
+    if processor.cls_token_id is not None and not _decodes(model):
         ids[0] = processor.cls_token_id
     return ids
 
@@ -203,12 +210,7 @@ def _as_prefix(model: Model, ids: torch.Tensor) -> Prompt:
             backbone(
                 input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), past_key_values=cache, use_cache=True
             )
-        except (
-            AttributeError,
-            IndexError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # of networks with states of another kind
+        except UNFIT as error:
             raise _refused(model, "its blocks do not all keep keys and values") from error
     pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
     flat = [one for pair in pairs for one in pair if isinstance(one, torch.Tensor)]
@@ -256,7 +258,7 @@ def _insist_on_effect(model: Model) -> None:
     with evaluated(model.module), torch.no_grad():
         try:
             with_them = said()
-        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+        except UNFIT as error:
             raise _refused(model, f"its forward pass does not bear them ({error})") from error
         with bare(model):
             without = said()

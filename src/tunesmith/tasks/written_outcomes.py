@@ -73,7 +73,7 @@ def mistakes(rows: pa.Table, examples: Dialogue, outcomes: Array, tokenizer: Any
     that were expected least: `id`, `perplexity`, `tokens`, `prompt` and `text`."""
     names = rows.column("id").to_pylist()
     pieces = [examples.piece_of(row) for row in range(examples.rows)]
-    if examples.references is not None and (outcomes.shape[1] > FIRST and (outcomes[:, FIRST] != UNWRITTEN).any()):
+    if examples.references is not None and outcomes.shape[1] > FIRST and (outcomes[:, FIRST] != UNWRITTEN).any():
         read = [[] if one is None else before(examples, one)[-TOKENS:].tolist() for one in pieces]
         prompts = [tokenizer.decode(one, skip_special_tokens=True)[-CHARACTERS:] for one in read]
         return least_alike(names, prompts, texts(outcomes, tokenizer), examples.references, most)

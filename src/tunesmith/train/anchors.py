@@ -94,7 +94,7 @@ def anchors(
         origin=origin_of(model.module, model.stages) if guards.l2_sp or guards.ewc else {},
         importance=_importance(task, model, train, references, seed) if guards.ewc else {},
         train=_held(task, model, plan, train, seen) if guards.distil else None,
-        replayed=tuple(_replayed(task, model, one, plan.precision) for one in references) if guards.replay else (),
+        replayed=tuple(_replayed(task, model, one, plan, _kept) for one in references) if guards.replay else (),
     )
 
 
@@ -125,9 +125,7 @@ def stand_in(
         origin=held if pulls else {},
         importance={name: torch.ones_like(one[:1]).expand_as(one) for name, one in held.items()} if pulls else {},
         train=kept,
-        replayed=tuple(
-            _replayed(task, model, one, plan.precision, _blank) for one in (references if guards.replay else ())
-        ),
+        replayed=tuple(_replayed(task, model, one, plan, _blank) for one in references) if guards.replay else (),
     )
 
 
@@ -142,13 +140,11 @@ def _importance(task: Task, model: Model, train: Examples, references: Sequence[
     return {f"{model.start}{name}": known[name] for name in names if name in known}
 
 
-def _replayed(
-    task: Task, model: Model, one: Rehearsal, precision_name: str, keep: Callable[..., Kept] | None = None
-) -> Replayed:
-    """`keep`: what makes of the rows what is held; `_kept` where it is absent."""
+def _replayed(task: Task, model: Model, one: Rehearsal, plan: Plan, keep: Callable[..., Kept]) -> Replayed:
+    """`keep`: what makes of the rows what is held, where they are not learned as such."""
     collate = partial(one.task.inputs, one.examples, model=one.model)
     if not task.keeps_head:
-        kept = (keep or _kept)(model, one.examples, collate, precision_name)
+        kept = keep(model, one.examples, collate, plan.precision)
         return Replayed(one, kept, collate, np.arange(len(one.examples)))
     if type(one.model.module) is not type(model.module):
         raise SettingsError(

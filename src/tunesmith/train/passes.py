@@ -156,7 +156,8 @@ class Passes:
         if not given:
             return
         count = rows_a_step(self.guards.replay, self.plan.batch.rows)
-        chosen = [one.rows[rows] for one, rows in zip(given, self._drawn_rows(count, step), strict=True)]
+        places = drawn([len(one.rows) for one in given], count, self.seed, step)
+        chosen = [one.rows[few] for one, few in zip(given, places, strict=True)]
         strength = self.guards.distil or REPLAY_STRENGTH
         if self.anchors.learns:  # each row counts as much as one of training
             strength = sum(map(len, chosen)) / self.plan.batch.rows
@@ -165,9 +166,6 @@ class Passes:
             own = processes.share(rows)
             for part in batches.micro_batches(own, one.rehearsal.examples.lengths, tokens) if len(own) else []:
                 yield strength * self._rehearsed(one, part) / whole
-
-    def _drawn_rows(self, count: int, step: int) -> list[Indices]:
-        return drawn([len(one.rows) for one in self.anchors.replayed], count, self.seed, step)
 
     @property
     def longest_replayed(self) -> int:
