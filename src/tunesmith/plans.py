@@ -203,8 +203,8 @@ class Guards:
     """Length of the step up that each gradient is taken after."""
 
     @property
-    def reads_features(self) -> bool:
-        """Whether the loss depends on what the backbone gives beside what the head reads of it."""
+    def reads_beyond_head(self) -> bool:
+        """Whether the loss may depend on more of what the backbone gives than the head reads of it."""
         return self.distil > 0 or self.replay > 0
 
     @property
@@ -215,7 +215,7 @@ class Guards:
     @property
     def needs_start(self) -> bool:
         """Whether the weights from before training are needed again later."""
-        return self.wise_ft or self.ewc > 0 or self.reads_features
+        return self.wise_ft or self.ewc > 0 or self.reads_beyond_head
 
     def without_origin(self) -> Guards:
         """Those that need no pre-trained network to hold on to."""

@@ -133,7 +133,7 @@ class Job:
 
     def unread_skipped(self, sample: Batch) -> AbstractContextManager[object]:
         """While it lasts, what the loss does not read is not computed."""
-        return nullcontext() if self.plan.guards.reads_features else unread_skipped(self.model, sample)
+        return nullcontext() if self.plan.guards.reads_beyond_head else unread_skipped(self.model, sample)
 
     def sample(self) -> Batch:
         """A small batch of short and long rows."""
