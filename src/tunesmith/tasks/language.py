@@ -93,10 +93,9 @@ class Language(ABC):
         """(len(indices), 1): the loss of each piece, summed over the tokens that it stands for."""
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in examples.wanted_of(indices))
         found = logits.new_zeros(len(indices), dtype=torch.float32)
-        for start in range(0, len(piece), AT_ONCE):
-            few = slice(start, start + AT_ONCE)
-            losses = functional.cross_entropy(logits[few].float(), wanted[few], reduction="none")
-            found = found.index_add(0, piece[few], losses)
+        # Split, not sliced: the gradient of each slice would be as large as all logits.
+        for some, owner, told in zip(logits.split(AT_ONCE), piece.split(AT_ONCE), wanted.split(AT_ONCE), strict=True):
+            found = found.index_add(0, owner, functional.cross_entropy(some.float(), told, reduction="none"))
         scale = torch.from_numpy(examples.scale[indices]).to(logits.device)
         return (found * scale).unsqueeze(1)
 

@@ -117,11 +117,10 @@ class MaskedLm(Separate, Language):
         found, pieces = examples.drawn(indices)
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in found.wanted_of(pieces))
         kept = logits.new_zeros(len(indices), 2, dtype=torch.float32)
-        for start in range(0, len(piece), AT_ONCE):
-            few = slice(start, start + AT_ONCE)
-            losses = functional.cross_entropy(logits[few].float(), wanted[few], reduction="none")
-            right = (logits[few].argmax(dim=1) == wanted[few]).float()
-            kept = kept.index_add(0, piece[few], torch.stack([losses, right], dim=1))
+        for some, owner, told in zip(logits.split(AT_ONCE), piece.split(AT_ONCE), wanted.split(AT_ONCE), strict=True):
+            losses = functional.cross_entropy(some.float(), told, reduction="none")
+            right = (some.argmax(dim=1) == told).float()
+            kept = kept.index_add(0, owner, torch.stack([losses, right], dim=1))
         return kept
 
     def loss(self, logits: torch.Tensor, examples: Any, indices: Indices) -> Loss:

@@ -43,11 +43,9 @@ class KeptAnswers:
         """
         places = torch.from_numpy(self.places(part))
         total = logits.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(places), AT_ONCE):
-            few = places[start : start + AT_ONCE]
+        for few, scores in zip(places.split(AT_ONCE), logits.split(AT_ONCE), strict=True):
             before = self.log_probabilities[few].to(logits.device)
             tokens = self.tokens[few].to(logits.device).long()
-            scores = logits[start : start + AT_ONCE]
             # Computed again for the gradient: what is kept for it would be as wide as the vocabulary.
             total = total + checkpoint(_away, scores, before, tokens, use_reentrant=False)
         return total
