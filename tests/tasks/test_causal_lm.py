@@ -281,6 +281,18 @@ def test_packed_rows_have_the_losses_and_gradients_that_they_have_alone(name: st
     assert rows_packed[0] < rows_alone[0] == 16
 
 
+def test_transformers_does_not_ask_for_the_mask_that_packed_rows_do_without(
+    gpt2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformers.utils.logging.warning_once.cache_clear()
+    ready = ready_of(gpt2, write_prompts(tmp_path / "rows.jsonl"), tmp_path, pack=True)
+    packed = ready.task.packed(ready.train, 64)
+    batch = ready.task.inputs(packed, np.arange(4), ready.model)
+    ready.model.module.config.pad_token_id = int(batch["input_ids"][0, 0])  # what transformers looks for
+    ready.model.module(**batch)
+    assert "attention_mask" not in caplog.text
+
+
 @pytest.mark.parametrize("name", SEE_EACH_OTHER)
 def test_networks_in_which_rows_would_see_each_other_are_not_packed_however_small_their_weights(
     name: str, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ SAME = 1e-4
 """Share of a loss by which two ways to compute it in fp32 may differ: sums are taken in another order."""
 
 
+def _surprises(record: logging.LogRecord) -> bool:
+    """Whether a warning of transformers is more than that a batch has no mask: packed ones have none, and need none."""
+    return "passing in an `attention_mask`" not in record.getMessage()
+
+
 def keeps_apart(task: Any, examples: Dialogue, model: Model) -> bool:
     """Whether rows have the same losses packed as they have alone, and none hangs on what stands in another; networks that
     take no positions, or look back by other means, do not keep them apart.
@@ -26,6 +32,7 @@ def keeps_apart(task: Any, examples: Dialogue, model: Model) -> bool:
     Args:
         task: makes batches of `examples`, and losses of logits.
     """
+    logging.getLogger("transformers.modeling_utils").addFilter(_surprises)  # the same filter again changes nothing
     order = np.argsort(examples.lengths, kind="stable")
     few = order[: max(2, min(TRIED, int((np.cumsum(examples.lengths[order]) <= model.limit).sum())))]
     packed = examples.packed(int(examples.lengths[few].sum()))
