@@ -94,7 +94,7 @@ class Language(ABC):
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in examples.wanted_of(indices))
         found = logits.new_zeros(len(indices), dtype=torch.float32)
         # Split, not sliced: the gradient of each slice would be as large as all logits.
-        for some, owner, told in zip(logits.split(AT_ONCE), piece.split(AT_ONCE), wanted.split(AT_ONCE), strict=True):
+        for some, owner, told in zip(*(torch.split(one, AT_ONCE) for one in (logits, piece, wanted)), strict=True):
             found = found.index_add(0, owner, functional.cross_entropy(some.float(), told, reduction="none"))
         scale = torch.from_numpy(examples.scale[indices]).to(logits.device)
         return (found * scale).unsqueeze(1)

@@ -117,7 +117,7 @@ class MaskedLm(Separate, Language):
         found, pieces = examples.drawn(indices)
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in found.wanted_of(pieces))
         kept = logits.new_zeros(len(indices), 2, dtype=torch.float32)
-        for some, owner, told in zip(logits.split(AT_ONCE), piece.split(AT_ONCE), wanted.split(AT_ONCE), strict=True):
+        for some, owner, told in zip(*(torch.split(one, AT_ONCE) for one in (logits, piece, wanted)), strict=True):
             losses = functional.cross_entropy(some.float(), told, reduction="none")
             right = (some.argmax(dim=1) == told).float()
             kept = kept.index_add(0, owner, torch.stack([losses, right], dim=1))

@@ -43,7 +43,7 @@ class KeptAnswers:
         """
         places = torch.from_numpy(self.places(part))
         total = logits.new_zeros((), dtype=torch.float32)
-        for few, scores in zip(places.split(AT_ONCE), logits.split(AT_ONCE), strict=True):
+        for few, scores in zip(torch.split(places, AT_ONCE), torch.split(logits, AT_ONCE), strict=True):
             before = self.log_probabilities[few].to(logits.device)
             tokens = self.tokens[few].to(logits.device).long()
             # Computed again for the gradient: what is kept for it would be as wide as the vocabulary.
