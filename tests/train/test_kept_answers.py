@@ -17,6 +17,7 @@ from renderers import write_renderer
 from steps import ROWS, by_hand, gradients, job_of, prepared, same, stepper
 from tiny import write_model
 from tunesmith.errors import SettingsError
+from tunesmith.models import told_places
 from tunesmith.plans import Guards
 from tunesmith.prepare import Prepared
 from tunesmith.tasks.tiny_hidden import write_masked_bert, write_texts
@@ -69,7 +70,7 @@ def divergence(ready: Prepared, before: Any) -> torch.Tensor:
 def test_distillation_adds_the_divergence_from_what_was_told_before(
     told: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_answers, "AT_ONCE", 7)  # places come in several parts
+    monkeypatch.setattr(told_places, "AT_ONCE", 7)  # places come in several parts
     monkeypatch.setattr(kept_answers, "LIKELIEST", 1000)  # all of them: the divergence as it is written
     before = copy.deepcopy(told.model.module).eval()
     found = gradients(stepper(told, Guards(distil=0.7), tokens=200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from tunesmith.errors import ModelError
 
 PLACES = "places"
 """The key of a batch: (asked,) places, counted through all rows with their padding; without it they are all asked."""
+AT_ONCE = 512
+"""Places whose logits, each as long as the vocabulary, are held in fp32 at once."""
 
 
 class ToldLinear(nn.Linear):
@@ -24,6 +27,14 @@ class ToldLinear(nn.Linear):
         if self.places is not None:
             input = input.flatten(0, -2)[self.places]  # noqa: A001
         return super().forward(input)
+
+
+def a_few(*of_places: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Parts of tensors that hold one entry a place, all of the same places, few enough for fp32.
+
+    They are split, not sliced: the gradient of each slice would be as large as the whole.
+    """
+    return zip(*(torch.split(one, AT_ONCE) for one in of_places), strict=True)
 
 
 def tell_places(module: Any, source: str) -> None:

@@ -23,12 +23,9 @@ from tunesmith.metrics import perplexity
 from tunesmith.metrics.interval import Interval
 from tunesmith.models.load import limited
 from tunesmith.models.load_language import load_language_model
-from tunesmith.models.told_places import PLACES
+from tunesmith.models.told_places import PLACES, a_few
 from tunesmith.settings import Auto, DataSettings, EvaluateSettings, Strict, UserModel
 from tunesmith.tasks.problems import how
-
-AT_ONCE = 512
-"""Places whose logits, each as long as the vocabulary, are held in fp32 at once."""
 
 
 class LanguageSettings(Strict):
@@ -93,8 +90,7 @@ class Language(ABC):
         """(len(indices), 1): the loss of each piece, summed over the tokens that it stands for."""
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in examples.wanted_of(indices))
         found = logits.new_zeros(len(indices), dtype=torch.float32)
-        # Split, not sliced: the gradient of each slice would be as large as all logits.
-        for some, owner, told in zip(*(torch.split(one, AT_ONCE) for one in (logits, piece, wanted)), strict=True):
+        for some, owner, told in a_few(logits, piece, wanted):
             found = found.index_add(0, owner, functional.cross_entropy(some.float(), told, reduction="none"))
         scale = torch.from_numpy(examples.scale[indices]).to(logits.device)
         return (found * scale).unsqueeze(1)

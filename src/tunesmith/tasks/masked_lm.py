@@ -29,11 +29,12 @@ from tunesmith.models import loading_code
 from tunesmith.models.hidden_words import hidden_words
 from tunesmith.models.reload import reload_language_model
 from tunesmith.models.tokenize import truncation
+from tunesmith.models.told_places import a_few
 from tunesmith.plans import Phase, Plan
 from tunesmith.settings import DataSettings, EvaluateSettings
 from tunesmith.tasks import hidden_outcomes, tiny_hidden
 from tunesmith.tasks.hidden_outcomes import LOSS, RIGHT
-from tunesmith.tasks.language import AT_ONCE, Language, LanguageSettings, compared, last_logits, to_the_end
+from tunesmith.tasks.language import Language, LanguageSettings, compared, last_logits, to_the_end
 from tunesmith.tasks.problems import how
 from tunesmith.tasks.separate import Separate
 
@@ -117,7 +118,7 @@ class MaskedLm(Separate, Language):
         found, pieces = examples.drawn(indices)
         piece, wanted = (torch.from_numpy(one).to(logits.device) for one in found.wanted_of(pieces))
         kept = logits.new_zeros(len(indices), 2, dtype=torch.float32)
-        for some, owner, told in zip(*(torch.split(one, AT_ONCE) for one in (logits, piece, wanted)), strict=True):
+        for some, owner, told in a_few(logits, piece, wanted):
             losses = functional.cross_entropy(some.float(), told, reduction="none")
             right = (some.argmax(dim=1) == told).float()
             kept = kept.index_add(0, owner, torch.stack([losses, right], dim=1))

@@ -11,12 +11,11 @@ from torch.utils.checkpoint import checkpoint
 from tunesmith.contracts import Array, Examples, Indices, Model, Task
 from tunesmith.data import batches
 from tunesmith.models.forward import INFERENCE_TOKENS, device_of, evaluated, precision, to
+from tunesmith.models.told_places import a_few
 
 LIKELIEST = 32
 """Tokens whose probability is kept at each place, at most; all others together are one more."""
 BYTES_A_PLACE = LIKELIEST * (4 + 4)
-AT_ONCE = 512
-"""Places whose logits are held in fp32 at once."""
 LEAST = 1e-6
 """Probability that what is left is taken to have, so that its logarithm is finite."""
 
@@ -43,7 +42,7 @@ class KeptAnswers:
         """
         places = torch.from_numpy(self.places(part))
         total = logits.new_zeros((), dtype=torch.float32)
-        for few, scores in zip(torch.split(places, AT_ONCE), torch.split(logits, AT_ONCE), strict=True):
+        for few, scores in a_few(places, logits):
             before = self.log_probabilities[few].to(logits.device)
             tokens = self.tokens[few].to(logits.device).long()
             # Computed again for the gradient: what is kept for it would be as wide as the vocabulary.
@@ -68,10 +67,10 @@ def computed(task: Task, model: Model, examples: Examples, precision_name: str) 
             logits = task.read(model.module(**to(task.inputs(examples, indices, model), device)))
             kept = kept or _room(int(starts[-1]), starts, logits.shape[1])
             places = torch.from_numpy(kept.places(indices))
-            for start in range(0, len(places), AT_ONCE):
-                told, tokens = logits[start : start + AT_ONCE].float().log_softmax(dim=1).topk(kept.tokens.shape[1])
-                kept.log_probabilities[places[start : start + AT_ONCE]] = told.cpu()
-                kept.tokens[places[start : start + AT_ONCE]] = tokens.to("cpu", torch.int32)
+            for few, scores in a_few(places, logits):
+                told, tokens = scores.float().log_softmax(dim=1).topk(kept.tokens.shape[1])
+                kept.log_probabilities[few] = told.cpu()
+                kept.tokens[few] = tokens.to("cpu", torch.int32)
     assert kept is not None  # a run has rows
     return kept
 
