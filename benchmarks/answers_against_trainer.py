@@ -1,13 +1,14 @@
-"""Answers in passages: Tunesmith's `full` against transformers' Trainer as its run_qa example sets it up; same weights,
-questions, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
+"""Answers in passages: Tunesmith's `full`, or what --method says, against transformers' Trainer as its run_qa example sets it
+up; same weights, questions, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
 
     python benchmarks/answers_against_trainer.py ../shared/data/restaurant8k --seeds 3
 
 DATA holds train.jsonl and test.jsonl in SQuAD's form; every tenth context of train is held out as validation, for both.
 Each contestant runs in a process of its own, seeds in turns. The Trainer has its best set-up (native bf16, dynamic padding,
-lengths grouped, warm-up; the epoch of least loss on validation is kept) and takes the rate at which Tunesmith trains. Its
-answers are found as run_qa finds them, spans of the 20 best starts and ends; its margin for "no answer" is fitted on
-validation, which is kinder than run_qa's 0. Contexts fit into one window; the benchmark stops where one doesn't.
+lengths grouped, warm-up; the epoch of least loss on validation is kept) and takes the rate at which Tunesmith trains unless
+--trainer-rate says another. Its answers are found as run_qa finds them, spans of the 20 best starts and ends; its margin for
+"no answer" is fitted on validation, which is kinder than run_qa's 0. Contexts fit into one window; the benchmark stops where
+one doesn't.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def run_tunesmith(given: argparse.Namespace) -> Row:
         settings = {
             "task": "question-answering",
             "data": {part: str(Path(name) / f"{part}.jsonl") for part in rows},
-            "method": "full",
+            "method": given.method,
             "train": {"epochs": given.epochs, "batch_size": given.batch, "learning_rate": given.rate},
             "seed": given.seed,
         }

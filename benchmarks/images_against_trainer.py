@@ -1,4 +1,5 @@
-"""Image classification: Tunesmith's `full` against transformers' Trainer; same weights, images, batches, one run.
+"""Image classification: Tunesmith's `full`, or what --method says, against transformers' Trainer; same weights, images,
+batches, one run.
 
     python benchmarks/images_against_trainer.py DATA/magnetic-tile --model WEIGHTS/mobilenet-v2-1.0-224 --seeds 3
 
@@ -108,7 +109,7 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
         | ({"image_size": given.size} if given.size else {}),
         "model": str(given.model),
         "data": {"train": str(given.data / "splits.csv"), "split_column": "split", "input": "file", "target": "label"},
-        "method": "full",
+        "method": given.method,
         "train": {"epochs": given.epochs, "batch_size": given.batch, "learning_rate": given.rate, "patience": 100},
         "evaluate": {"resamples": 200},
         "seed": given.seed,

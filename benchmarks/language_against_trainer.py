@@ -1,4 +1,5 @@
-"""Instruction tuning: Tunesmith against transformers' Trainer and trl's SFTTrainer; same weights, rows and rate.
+"""Instruction tuning: Tunesmith's `full`, or what --method says, against transformers' Trainer and trl's SFTTrainer; same
+weights, rows and rate.
 
     pip install --target TRL --no-deps trl
     PYTHONPATH=TRL python benchmarks/language_against_trainer.py DATA/alpaca-1k --model WEIGHTS/gpt2-books --seeds 1
@@ -31,7 +32,7 @@ def settings_of(given: argparse.Namespace, *, packed: bool) -> dict[str, Any]:
         "task": {"name": "causal-lm", "problem": "instruction", "pack": packed, "written": 0},
         "model": str(given.model),
         "data": str(given.data),
-        "method": "full",
+        "method": given.method,
         "train": {"epochs": given.epochs, "batch_size": given.batch, "learning_rate": given.rate},
         "seed": given.seed,
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 Found = dict[str, Any]
 Rows = Sequence[Any]
@@ -24,6 +25,7 @@ def options(
     """What every benchmark of this kind asks for. The Trainer may be given other epochs and another rate than ours."""
     own = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     own.add_argument("data", type=Path)
+    own.add_argument("--method", type=yaml.safe_load, default="full", help="ours: a name, or {name: partial, last: 3}")
     own.add_argument("--epochs", type=int, default=epochs)
     own.add_argument("--batch", type=int, default=batch)
     own.add_argument("--rate", type=float, default=rate)

@@ -1,5 +1,5 @@
-"""Named entities: Tunesmith's `full` against transformers' Trainer as its run_ner example sets it up; same weights, texts,
-batches and rate, and as many epochs unless --trainer-epochs says otherwise.
+"""Named entities: Tunesmith's `full`, or what --method says, against transformers' Trainer as its run_ner example sets it up;
+same weights, texts, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
 
     python benchmarks/words_against_trainer.py ../shared/data/wnut17 --seeds 3
 
@@ -123,7 +123,7 @@ def run_tunesmith(given: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "task": "token-classification",
         "data": {split: str(given.data / f"{split}.conll") for split in SPLITS},
-        "method": "full",
+        "method": given.method,
         "train": {"epochs": given.epochs, "batch_size": given.batch, "learning_rate": given.rate},
         "seed": given.seed,
     }

@@ -182,6 +182,23 @@ def test_chats_that_the_template_refuses_are_left_out_and_told(gpt2: Path, tmp_p
         ready_of(gpt2, every, tmp_path / "none", chat_template=STRICT)
 
 
+def test_a_run_ends_well_where_the_first_test_rows_are_refused_or_too_long(gpt2: Path, tmp_path: Path) -> None:
+    """The first rows are what the saved model is asked about."""
+    train = write_chats(tmp_path / "train.jsonl", chats_of(40))
+    strict = [[{"role": "system", "content": "word9"}, *one] for one in chats_of(10)]
+    long = [talk(" ".join(WORDS[:40]), WORDS[70]) for _ in range(10)]
+    task = {"name": "causal-lm", "chat_template": STRICT, "written": 0, "too_long": "leave-out", "max_length": 24}
+    for name, bad in (("strict", strict), ("long", long)):
+        test = write_chats(tmp_path / f"{name}.jsonl", [*bad, *chats_of(6)])
+        given_ = {
+            "task": task, "model": str(gpt2), "data": {"train": str(train), "test": str(test)}, "method": "full",
+            "train": QUICK,
+        }  # fmt: skip
+        run = tunesmith.finetune(given_, run=tmp_path / name)
+        lost = json.loads(run.report.read_text())["truncation"]["test"]
+        assert lost["rows_refused"] + lost["rows_left_out"] == 10
+
+
 def test_what_tools_say_is_read_and_not_learned_and_never_left_out_in_silence(gpt2: Path, tmp_path: Path) -> None:
     chat = [
         *talk("word1", "word2"),

@@ -419,6 +419,39 @@ def test_whole_chats_in_a_file_are_answered_from_before_their_answers(tmp_path: 
     assert predictor.evaluate(str(source))["rows"] == len(rows)
 
 
+STRICT = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    "[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}{% if add_generation_prompt %}[CLS] assistant {% endif %}"
+)
+
+
+def test_pairs_that_the_template_refuses_are_left_out_and_told(tmp_path: Path) -> None:
+    def write(name: str, refused: set[int]) -> str:
+        source = tmp_path / name
+        with open(source, "w", encoding="utf-8") as file:
+            for n in range(60):
+                prompt = [{"role": "user", "content": f"{WORDS[n % 20]} {WORDS[n % 7]}"}]
+                if n in refused:
+                    prompt.insert(0, {"role": "system", "content": WORDS[9]})
+                answers = {"chosen": WORDS[20 + n % 20], "rejected": WORDS[40 + n % 20]}
+                turns = {side: [{"role": "assistant", "content": text}] for side, text in answers.items()}
+                file.write(json.dumps({"prompt": prompt, **turns}) + "\n")
+        return str(source)
+
+    task = {"name": "preference", "chat_template": STRICT, "max_new_tokens": 3}
+    given = {"task": task, "model": str(write_gpt2(tmp_path / "model")), "method": "full", "train": TRAIN}
+    heard: list[str] = []
+    some = given | {"data": write("some.jsonl", {3, 30, 45})}
+    run = tunesmith.finetune(some, run=tmp_path / "run", listen=lambda one: heard.append(str(one)))
+    report = json.loads(run.report.read_text())
+    assert sum(one["rows_refused"] for one in report["truncation"].values()) == 3
+    assert all(one["rows_left_out"] == 0 for one in report["truncation"].values())
+    assert any("left out, as the chat template refuses" in one and "no system here" in one for one in heard)
+    assert "no system here" in run.page.read_text()
+    with pytest.raises(DataError, match="no system here"):
+        tunesmith.finetune(given | {"data": write("every.jsonl", set(range(60)))}, run=tmp_path / "every")
+
+
 def test_two_runs_are_compared_pair_by_pair(run: Any, tmp_path: Path) -> None:
     found = tunesmith.compare([run.folder, run.folder])
     assert found["runs"][1]["difference"] == {"value": 0, "low": 0, "high": 0}

@@ -63,8 +63,8 @@ class Pairs:
 
     @property
     def left_out(self) -> int:
-        """Rows of which nothing can be learned."""
-        return self.rows - len(self)
+        """Rows of which nothing can be learned, without those that were refused."""
+        return self.rows - len(self) - len(self.both.refused)
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:

@@ -39,7 +39,7 @@ from tunesmith.tasks import tiny_preferences, tiny_prompts, written_outcomes
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.preference_losses import Name, Wanted, losses
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.prompted import WritingSettings, sides_of
+from tunesmith.tasks.prompted import WritingSettings, noted, sides_of
 from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN, before
 
 MARGIN, GROWN = 0, 1
@@ -144,8 +144,9 @@ class Preference(CausalLm):
             return super().encode(rows, model)
         templated = self._problem == "chat" or (self._problem == "instruction" and model.processor.chat_template)
         shape = Shape(model.limit, self.settings.too_long, starts=not templated, sides=2)
-        parts = sides_of(rows, self._problem, model.processor, str(model.source))
-        found = pairs(dialogue(model.processor, parts, shape, None))
+        refused: list[DataError] = []
+        parts = sides_of(rows, self._problem, model.processor, str(model.source), refused)
+        found = pairs(noted(dialogue(model.processor, parts, shape, None), refused, rows.num_rows))
         if rows.num_rows and not len(found):
             raise DataError(
                 f"Of none of the {rows.num_rows:,} pairs both answers begin within {model.limit:,} tokens and differ there.",
@@ -337,4 +338,4 @@ class Preference(CausalLm):
         return bootstrap.paired_mean_difference(one[kept], other[kept], **how(settings, seed, groups))
 
     def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
-        return super().tried(rows.drop_columns(list(ANSWERS)), model, most)
+        return super().tried(self.first_left(rows, model, most).drop_columns(list(ANSWERS)), model, most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
 from tunesmith.data.cells.preferences import ANSWERS
 from tunesmith.data.cells.prompts import PROMPTS
 from tunesmith.data.cells.text import ONE_TEXT
+from tunesmith.data.dialogue import Dialogue
 from tunesmith.errors import DataError, SettingsError
 from tunesmith.models.dialogues import (
     Part,
@@ -53,6 +55,8 @@ LEARNS: dict[str, Cells] = READS | {"chat": CHATS}
 """The same where it is to be learned from."""
 ABOUT = "### Instruction:\n{prompt}\n\n### Input:\n{input}\n\n### Response:\n"
 ALONE = "### Instruction:\n{prompt}\n\n### Response:\n"
+NOTHING_LEFT = [Part("", told=True)]
+"""Of a row that the template refuses."""
 
 
 def told_by(columns: Sequence[str], target: str | None) -> Problem:
@@ -129,7 +133,18 @@ def _unless_refused(refused: list[DataError], parts: Callable[..., list[Part]], 
         return parts(*given)
     except DataError as error:
         refused.append(error)
-        return [Part("", told=True)]
+        return NOTHING_LEFT
+
+
+def noted(found: Dialogue, refused: list[DataError], rows: int) -> Dialogue:
+    """`found`, which knows which of the `rows` in the data the template refused.
+
+    Raises:
+        DataError: it refused all of them.
+    """
+    if refused and len(refused) == rows:
+        raise refused[0]
+    return dataclasses.replace(found, refused=[error.what for error in refused])
 
 
 def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:
@@ -152,17 +167,30 @@ def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenize
     return ended([Part(before, told=False), Part(answer, told=True)], tokenizer, source)
 
 
-def sides_of(rows: pa.Table, problem: str, tokenizer: Any, source: str) -> Iterator[list[Part]]:
-    """Of each row the prompt with the chosen answer, then with the rejected one; only these are told."""
+def sides_of(
+    rows: pa.Table, problem: str, tokenizer: Any, source: str, refused: list[DataError]
+) -> Iterator[list[Part]]:
+    """Of each row the prompt with the chosen answer, then with the rejected one; only these are told.
+
+    Args:
+        refused: gets what is said against each row of which the template refuses a side; of such a row nothing is left.
+    """
     if problem == "chat":
         insist_on_template(tokenizer, source)
+
+    def side(prompt: str, answer: str) -> list[Part]:
+        if problem != "chat":
+            return prompted(prompt, "", answer, problem, tokenizer, source)
+        before = loaded_turns(prompt)
+        return chat_parts([*before, *loaded_turns(answer)], tokenizer, source, len(before))
+
     for prompt, *answers in zip(*(rows.column(name).to_pylist() for name in ("input", *ANSWERS)), strict=True):
-        for answer in answers:
-            if problem == "chat":
-                before = loaded_turns(prompt)
-                yield chat_parts([*before, *loaded_turns(answer)], tokenizer, source, len(before))
-            else:
-                yield prompted(prompt, "", answer, problem, tokenizer, source)
+        try:
+            sides = [side(prompt, answer) for answer in answers]
+        except DataError as error:
+            refused.append(error)
+            sides = [NOTHING_LEFT] * len(answers)
+        yield from sides
 
 
 def answers_of(rows: pa.Table, problem: str) -> list[list[str]] | None:
