@@ -1,5 +1,5 @@
 """Answers in passages: Tunesmith's `full`, or what --method says, against transformers' Trainer as its run_qa example sets it
-up; same weights, questions, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
+up; same weights, questions, batches, rate and number of epochs, unless --trainer-rate and --trainer-epochs say otherwise.
 
     python benchmarks/answers_against_trainer.py ../shared/data/restaurant8k --seeds 3
 

@@ -67,7 +67,8 @@ def prepared(given: argparse.Namespace) -> Any:
 
     from tunesmith import prepare, settings  # noqa: PLC0415
 
-    wanted = settings.parse(settings_of(given, packed=False))
+    # With the network as it is loaded, which has no adapters: whole weights are measured in it.
+    wanted = settings.parse(settings_of(given, packed=False) | {"method": "full"})
     return prepare.prepare(wanted, Path(tempfile.mkdtemp()), torch.device("cpu"), lambda _: None)
 
 

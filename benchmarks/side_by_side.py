@@ -25,7 +25,7 @@ def options(
     """What every benchmark of this kind asks for. The Trainer may be given other epochs and another rate than ours."""
     own = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     own.add_argument("data", type=Path)
-    own.add_argument("--method", type=yaml.safe_load, default="full", help="ours: a name, or {name: partial, last: 3}")
+    own.add_argument("--method", type=_method, default="full", help="ours: a name, or {name: partial, last: 3}")
     own.add_argument("--epochs", type=int, default=epochs)
     own.add_argument("--batch", type=int, default=batch)
     own.add_argument("--rate", type=float, default=rate)
@@ -38,13 +38,21 @@ def options(
     return own
 
 
+def _method(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no YAML") from error
+
+
 def run(given: argparse.Namespace, contest: Callable[[argparse.Namespace, str], Found]) -> dict[str, list[Found]]:
     """What each contestant found with each seed; in the process of one contestant, that is printed and the process ends."""
     if given.only:
         if not ours(given.only):
             given.epochs = given.trainer_epochs or given.epochs
             given.rate = given.trainer_rate or given.rate
-        print(json.dumps(contest(given, given.only) | {"epochs": given.epochs, "rate": given.rate}))
+        method = given.method if ours(given.only) else ""
+        print(json.dumps(contest(given, given.only) | {"method": method, "epochs": given.epochs, "rate": given.rate}))
         raise SystemExit
     found: dict[str, list[Found]] = {name: [] for name in given.contestants}
     for seed in range(given.seeds):
@@ -64,9 +72,10 @@ def ours(name: str) -> bool:
 
 
 def table(found: Mapping[str, list[Found]], columns: Mapping[str, Callable[[list[Found]], str]]) -> None:
-    print(f"| contestant | epochs | rate | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 3)}")
+    print(f"| contestant | method | epochs | rate | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 4)}")
     for name, runs in found.items():
-        cells = [name, f"{runs[0]['epochs']}", f"{runs[0]['rate']:g}", *(column(runs) for column in columns.values())]
+        given = [f"{runs[0][key]}" for key in ("method", "epochs")]
+        cells = [name, *given, f"{runs[0]['rate']:g}", *(column(runs) for column in columns.values())]
         print(f"| {' | '.join(cells)} |")
 
 

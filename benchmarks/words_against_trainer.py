@@ -1,5 +1,5 @@
 """Named entities: Tunesmith's `full`, or what --method says, against transformers' Trainer as its run_ner example sets it up;
-same weights, texts, batches and rate, and as many epochs unless --trainer-epochs says otherwise.
+same weights, texts, batches, rate and number of epochs, unless --trainer-rate and --trainer-epochs say otherwise.
 
     python benchmarks/words_against_trainer.py ../shared/data/wnut17 --seeds 3
 

@@ -17,7 +17,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from tunesmith import run as runs
-from tunesmith.data.cut import where
 from tunesmith.report import verdict
 from tunesmith.report.format import (
     SHARES,
@@ -290,7 +289,8 @@ def show_predictions(found: Iterable[dict[str, Any]]) -> None:
 
 def show_metrics(found: dict[str, Any]) -> None:
     """Every metric with its interval."""
-    table = Table(title=f"{escape(found['data'])}: {found['rows']:,} rows", title_justify="left")
+    measured = f"{found['rows_measured']:,} of " if "rows_measured" in found else ""
+    table = Table(title=f"{escape(found['data'])}: {measured}{found['rows']:,} rows", title_justify="left")
     for name in ("Metric", "Value", "Interval"):
         table.add_column(name, justify="left" if name == "Metric" else "right")
     for name, one in found["metrics"]["test"].items():
@@ -309,11 +309,9 @@ def show_metrics(found: dict[str, Any]) -> None:
         *([found["unknown"]["note"]] if "unknown" in found else []),
     ):
         _console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    cut = found.get("truncation")
-    if cut and cut["rows_cut"]:
-        _console.print(
-            f"{cut['rows_cut']:,} rows are longer than {cut['limit']:,} tokens and were cut at the {where(cut)}."
-        )
+    if "truncation" in found:
+        for sentence in verdict.lost(found["data"], found["truncation"]):
+            _console.print(sentence, soft_wrap=True, markup=False)
 
 
 def show_comparison(found: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class GuessWarning(UserWarning):
 
 
 class CutWarning(UserWarning):
-    """Inputs that are longer than the model takes were cut before it read them."""
+    """Of the inputs something was cut, or some were left out, before the model read them."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -79,7 +79,7 @@ class Predictor:
             DataError: an input is not text, not a pair where pairs are needed, or no image that can be read.
 
         Warns:
-            CutWarning: inputs are longer than the model takes, and were cut.
+            CutWarning: inputs are longer than the model takes, and were cut; or the chat template refuses some of them.
         """
         with runs.scratch() as folder:
             read = self.read(inputs, folder)
@@ -140,6 +140,13 @@ class Predictor:
             warnings.warn(
                 f"{cut['rows_cut']:,} of {rows.num_rows:,} inputs are longer than {cut['limit']:,} tokens and were cut "
                 f"at the {where(cut)}: {100 * cut['share_of_tokens']:.1f} % of all tokens.",
+                CutWarning,
+                stacklevel=3,
+            )
+        if cut and cut.get("rows_refused"):
+            warnings.warn(
+                f"{cut['rows_refused']:,} of {rows.num_rows:,} inputs get no answer, as the chat template refuses them. "
+                f"{cut['refused']}",
                 CutWarning,
                 stacklevel=3,
             )

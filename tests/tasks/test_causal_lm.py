@@ -646,7 +646,7 @@ def test_where_nothing_stands_before_the_answer_nothing_is_written_and_no_token_
     said = ready.task.answered(ready.model, examples, np.zeros((2, 1)), "fp32")
     assert (said[:, 2] == written_outcomes.UNWRITTEN).tolist() == [True, False]
     assert [one["id"] for one in ready.task.samples(rows, examples, {"after": said}, ready.model)] == ["b"]
-    raw, tried = ready.task.tried(rows, ready.model, 2)
+    raw, tried = ready.task.tried(rows, ready.model)
     assert len(raw) == len(tried) == 2
 
 

@@ -16,11 +16,11 @@ import torch
 import transformers
 
 import tunesmith
-from tunesmith import prepare, settings
+from tunesmith import console, prepare, settings
 from tunesmith.contracts import Batched
 from tunesmith.data.dialogue import plain
 from tunesmith.data.pairs import CHOSEN, REJECTED
-from tunesmith.errors import DataError, SettingsError
+from tunesmith.errors import CutWarning, DataError, SettingsError
 from tunesmith.metrics.preference import PRIMARY
 from tunesmith.models.forward import logits
 from tunesmith.models.freezing import apply_phase
@@ -420,36 +420,67 @@ def test_whole_chats_in_a_file_are_answered_from_before_their_answers(tmp_path: 
 
 
 STRICT = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
-    "[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}{% if add_generation_prompt %}[CLS] assistant {% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'system' or m['content'] == 'word199' %}{{ raise_exception('not this') }}"
+    "{% endif %}[CLS] {{ m['role'] }} {{ m['content'] }} [SEP] {% endfor %}"
+    "{% if add_generation_prompt %}[CLS] assistant {% endif %}"
 )
 
 
-def test_pairs_that_the_template_refuses_are_left_out_and_told(tmp_path: Path) -> None:
-    def write(name: str, refused: set[int]) -> str:
-        source = tmp_path / name
-        with open(source, "w", encoding="utf-8") as file:
-            for n in range(60):
-                prompt = [{"role": "user", "content": f"{WORDS[n % 20]} {WORDS[n % 7]}"}]
-                if n in refused:
-                    prompt.insert(0, {"role": "system", "content": WORDS[9]})
-                answers = {"chosen": WORDS[20 + n % 20], "rejected": WORDS[40 + n % 20]}
-                turns = {side: [{"role": "assistant", "content": text}] for side, text in answers.items()}
-                file.write(json.dumps({"prompt": prompt, **turns}) + "\n")
-        return str(source)
+def write_chats(source: Path, refused: set[int], rejected: set[int]) -> Path:
+    """60 pairs; the template refuses the prompt of those in `refused`, and one answer alone of those in `rejected`."""
+    with open(source, "w", encoding="utf-8") as file:
+        for n in range(60):
+            prompt = [{"role": "user", "content": f"{WORDS[n % 20]} {WORDS[n % 7]}"}]
+            if n in refused:
+                prompt.insert(0, {"role": "system", "content": WORDS[9]})
+            answers = {"chosen": WORDS[20 + n % 20], "rejected": "word199" if n in rejected else WORDS[40 + n % 20]}
+            turns = {side: [{"role": "assistant", "content": text}] for side, text in answers.items()}
+            file.write(json.dumps({"prompt": prompt, **turns}) + "\n")
+    return source
 
+
+def test_pairs_that_the_template_refuses_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = {"name": "preference", "chat_template": STRICT, "max_new_tokens": 3}
     given = {"task": task, "model": str(write_gpt2(tmp_path / "model")), "method": "full", "train": TRAIN}
+    some = write_chats(tmp_path / "some.jsonl", {3, 30}, {45})
     heard: list[str] = []
-    some = given | {"data": write("some.jsonl", {3, 30, 45})}
-    run = tunesmith.finetune(some, run=tmp_path / "run", listen=lambda one: heard.append(str(one)))
+    run = tunesmith.finetune(
+        given | {"data": str(some)}, run=tmp_path / "run", listen=lambda one: heard.append(str(one))
+    )
     report = json.loads(run.report.read_text())
     assert sum(one["rows_refused"] for one in report["truncation"].values()) == 3
     assert all(one["rows_left_out"] == 0 for one in report["truncation"].values())
-    assert any("left out, as the chat template refuses" in one and "no system here" in one for one in heard)
-    assert "no system here" in run.page.read_text()
-    with pytest.raises(DataError, match="no system here"):
-        tunesmith.finetune(given | {"data": write("every.jsonl", set(range(60)))}, run=tmp_path / "every")
+    assert any("left out, as the chat template refuses" in one and "not this" in one for one in heard)
+    assert "not this" in run.page.read_text()
+
+    found = tunesmith.load(run.folder).evaluate(str(some))
+    assert (found["rows"], found["rows_measured"]) == (60, 57)
+    console.show_metrics(found)
+    shown = capsys.readouterr().out
+    assert "57 of 60 rows" in shown
+    assert "3 rows are left out, as the chat template refuses them" in shown
+    with pytest.warns(CutWarning, match="2 of 60 inputs get no answer, as the chat template refuses them"):
+        said = predict_inputs(run.folder, [str(some)], [])
+    assert [place for place, one in enumerate(said) if one["prediction"] is None] == [3, 30]
+
+    every = write_chats(tmp_path / "every.jsonl", set(range(60)), set())
+    with pytest.raises(DataError, match="not this"):
+        tunesmith.finetune(given | {"data": str(every)}, run=tmp_path / "every")
+
+
+def test_where_the_template_refuses_some_and_the_others_are_too_long_both_are_said(tmp_path: Path) -> None:
+    task = Preference(Preference.Settings(problem="chat", chat_template=STRICT, max_length=4, too_long="leave-out"))
+    model = task.load_model(str(write_gpt2(tmp_path / "model")), (), seed=0)
+    system, user, *answers = (
+        {"role": role, "content": text}
+        for role, text in (("system", "word1"), ("user", "word2"), ("assistant", "word3"), ("assistant", "word4"))
+    )
+    chosen, rejected = (json.dumps([one]) for one in answers)
+    rows = table((json.dumps([user]), chosen, rejected), (json.dumps([system, user]), chosen, rejected))
+    with pytest.raises(DataError, match=r"begin within 4 tokens.* The template refuses 1 of them: .*not this"):
+        task.encode(rows, model)
 
 
 def test_two_runs_are_compared_pair_by_pair(run: Any, tmp_path: Path) -> None:
@@ -542,6 +573,6 @@ def test_the_task_asks_for_a_lower_rate_than_others(given: dict[str, Any], tmp_p
 def test_prompts_alone_are_read_as_what_is_to_be_gone_on_with(tmp_path: Path) -> None:
     task = Preference(Preference.Settings())
     model = task.load_model(str(write_gpt2(tmp_path / "model")), [], seed=0)
-    given, tried = task.tried(table((WORDS[0], WORDS[50], WORDS[60])), model, 8)
+    given, tried = task.tried(table((WORDS[0], WORDS[50], WORDS[60])), model)
     assert given == [[WORDS[0]]]
     assert np.array_equal(tried.ids, plain([model.processor(WORDS[0])["input_ids"]]).ids)

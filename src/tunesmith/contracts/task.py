@@ -328,8 +328,8 @@ class Task(Scoring, Protocol):
         """Primary metric of the `predictions` in `first` minus that of those in `second`, paired by row."""
         ...
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Any]:
-        """A few raw inputs to try a saved model with, and the Examples that its public loader makes of them."""
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Any]:
+        """Raw inputs of a few rows to try a saved model with, and the Examples that its public loader makes of them."""
         ...
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,6 +27,8 @@ class Pairs:
     """(pairs,) the row of each, ascending; a row of which nothing can be learned has none."""
     reference: npt.NDArray[np.float64]
     """(pairs, 2) the log-probability of each answer before training; 0 while nobody has computed it."""
+    refused: Sequence[str] = ()
+    """Why, of each row of which the chat template refuses a side; such rows have no pair."""
 
     @property
     def rows(self) -> int:
@@ -64,7 +67,7 @@ class Pairs:
     @property
     def left_out(self) -> int:
         """Rows of which nothing can be learned, without those that were refused."""
-        return self.rows - len(self) - len(self.both.refused)
+        return self.rows - len(self) - len(self.refused)
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:

@@ -37,9 +37,10 @@ class Protocol:
 
 def measure(how: Protocol, test: Reading, fitted: float | None) -> dict[str, Any]:
     """Sections of the report on one split: metrics with intervals, details, mistakes."""
-    task = how.task
+    task, left = how.task, len(np.unique(test.examples.owner))
     sections: dict[str, Any] = {
         "primary_metric": task.primary_metric,
+        **({"rows_measured": left} if left < test.rows.num_rows else {}),  # of the others nothing is left to measure
         "metrics": {"test": intervals(how, test)},
         **task.details(test.examples, test.logits, how.labels, fitted),
     }

@@ -128,34 +128,38 @@ def measured(report: Mapping[str, Any]) -> int:
     return int(report.get("rows_measured", report["data"]["test"]))
 
 
+def lost(name: str, found: Mapping[str, Any]) -> list[str]:
+    """What became of the rows of `name` that the model could not read as a whole, or at all."""
+    sentences = []
+    if left := found.get("rows_left_out"):
+        sentences.append(
+            f"Of {name}, {rows(left)} {'has' if left == 1 else 'have'} nothing to learn within {found['limit']:,} tokens, "
+            f"and {'counts' if left == 1 else 'count'} for nothing."
+        )
+    if refused := found.get("rows_refused"):
+        sentences.append(
+            f"Of {name}, {rows(refused)} {'is' if refused == 1 else 'are'} left out, as the chat template refuses "
+            f"{'it' if refused == 1 else 'them'}. {found['refused']}"
+        )
+    if cut := found["rows_cut"]:
+        sentences.append(
+            f"Of {name}, {rows(cut)} of more than {found['limit']:,} tokens {'was' if cut == 1 else 'were'} cut at the "
+            f"{where(found)}: {100 * found['share_of_tokens']:.1f} % of all tokens; the longest has {found['longest']:,}."
+        )
+    if long := found["rows_in_windows"]:
+        sentences.append(
+            f"Of {name}, {rows(long)} of more than {found['limit']:,} tokens {'was' if long == 1 else 'were'} read in "
+            "overlapping windows."
+        )
+    return sentences
+
+
 def lengths(report: Mapping[str, Any]) -> list[str]:
     """What became of rows that are longer than the model takes; nothing where inputs have no length."""
     splits = report.get("truncation")
     if splits is None:
         return []
-    sentences = []
-    for name, found in splits.items():
-        if found.get("rows_left_out"):
-            sentences.append(
-                f"Of the {name} split, {rows(found['rows_left_out'])} {'has' if found['rows_left_out'] == 1 else 'have'} "
-                f"nothing to learn within {found['limit']:,} tokens, and count for nothing."
-            )
-        if refused := found.get("rows_refused"):
-            sentences.append(
-                f"Of the {name} split, {rows(refused)} {'is' if refused == 1 else 'are'} left out, as the chat template "
-                f"refuses {'it' if refused == 1 else 'them'}. {found['refused']}"
-            )
-        if found["rows_cut"]:
-            sentences.append(
-                f"Of the {name} split, {rows(found['rows_cut'])} of more than {found['limit']:,} tokens "
-                f"{'was' if found['rows_cut'] == 1 else 'were'} cut at the {where(found)}: "
-                f"{100 * found['share_of_tokens']:.1f} % of all tokens; the longest has {found['longest']:,}."
-            )
-        if found["rows_in_windows"]:
-            sentences.append(
-                f"Of the {name} split, {rows(found['rows_in_windows'])} of more than {found['limit']:,} tokens "
-                f"{'was' if found['rows_in_windows'] == 1 else 'were'} read in overlapping windows."
-            )
+    sentences = [sentence for name, found in splits.items() for sentence in lost(f"the {name} split", found)]
     if any(found["rows_in_windows"] for found in splits.values()):
         sentences.append("Other loaders read the first window only; `tunesmith predict` reads them all.")
     for name, found in splits.items():

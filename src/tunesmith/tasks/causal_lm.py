@@ -51,7 +51,7 @@ from tunesmith.tasks.prompted import (
     READS,
     WritingSettings,
     answers_of,
-    noted,
+    insist_on_some,
     parts_of,
     template_for,
     template_of,
@@ -235,13 +235,9 @@ class CausalLm(Separate, Language):
         refused: list[DataError] = []
         parts = parts_of(rows, self._problem, model.processor, str(model.source), refused)
         found = dialogue(model.processor, parts, shape, answers_of(rows, self._problem))
-        found = noted(found, refused, rows.num_rows)
-        if rows.num_rows and not len(found):
-            raise DataError(
-                f"Of none of the {rows.num_rows:,} rows anything that is to be learned stands within {model.limit:,} tokens.",
-                "Raise task.max_length, or set task.too_long=cut-prompt.",
-            )
-        return found
+        why = f"Of none of the {rows.num_rows:,} rows anything that is to be learned stands within {model.limit:,} tokens."
+        insist_on_some(len(found), rows.num_rows, refused, why)
+        return dataclasses.replace(found, refused=[error.what for error in refused])
 
     def inputs(self, examples: Dialogue, indices: Indices, model: Model) -> Batch:  # type: ignore[override]
         if not examples.room:
@@ -401,23 +397,13 @@ class CausalLm(Separate, Language):
     ) -> Interval:
         return compared(first, second, how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Dialogue]:
         """What stands before the answers, as text, and the tokens that the public loader makes of it."""
-        examples = self.encode(self.first_left(rows, model, most), model)
+        examples = self.encode(rows, model)
         given = [model.processor.decode(_begun(examples, piece).tolist()) for piece in range(len(examples))]
         # What is read back need not have the same tokens; both are asked about the text.
         ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in given]
         return [[text] for text in given], plain(ids)
-
-    def first_left(self, rows: pa.Table, model: Model, most: int) -> pa.Table:
-        """The first of `rows`, up to `most`, of which something can be learned, as it can of some."""
-        for start in range(0, rows.num_rows, most):
-            few = rows.slice(start, most)
-            try:
-                return few.take(np.unique(self.encode(few, model).owner))
-            except DataError:  # of none of these
-                continue
-        return rows.slice(0, 0)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.writing_code(model, folder, self._problem, chats=self._templated(model))

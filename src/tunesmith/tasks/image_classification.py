@@ -103,8 +103,8 @@ class ImageClassification(ReadsImages, Classifying):
             for row in rows.select(["id", "input", "file"]).to_pylist()
         ]
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Pixels]:
-        return self.tried_images(rows, model, most)
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Pixels]:
+        return self.tried_images(rows, model)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.classification_code(model, folder, self.problem.name, inputs)

@@ -391,8 +391,8 @@ class ImageSimilarity(ReadsImages):
         )
         return verification.difference(self.primary_metric, one, other, **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Identified]:
-        raw, pixels = self.tried_images(rows, model, most)
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Identified]:
+        raw, pixels = self.tried_images(rows, model)
         return raw, identified(pixels, None, self.taught)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:

@@ -220,9 +220,9 @@ class MaskedLm(Separate, Language):
     ) -> Interval:
         return compared(first, second, how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
-        """A few texts as they are, and the tokens that the public loader makes of them."""
-        texts = rows.slice(0, most).column("input").to_pylist()
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Dialogue]:
+        """The texts as they are, and the tokens that the public loader makes of them."""
+        texts = rows.column("input").to_pylist()
         ids = [model.processor(text, truncation=True, max_length=model.limit)["input_ids"] for text in texts]
         return [[text] for text in texts], plain(ids)
 

@@ -318,8 +318,8 @@ class ObjectDetection(ReadsImages):
         one, other = (_matched_again(table, labels) for table in (first, second))
         return detection.difference(self.primary_metric, one, other, **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Boxed]:
-        raw, pixels = self.tried_images(rows, model, most)
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Boxed]:
+        raw, pixels = self.tried_images(rows, model)
         return raw, boxed(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)))
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:

@@ -39,7 +39,7 @@ from tunesmith.tasks import tiny_preferences, tiny_prompts, written_outcomes
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.preference_losses import Name, Wanted, losses
 from tunesmith.tasks.problems import how
-from tunesmith.tasks.prompted import WritingSettings, noted, sides_of
+from tunesmith.tasks.prompted import WritingSettings, insist_on_some, sides_of
 from tunesmith.tasks.written_outcomes import FIRST, SAMPLES, UNWRITTEN, before
 
 MARGIN, GROWN = 0, 1
@@ -146,13 +146,12 @@ class Preference(CausalLm):
         shape = Shape(model.limit, self.settings.too_long, starts=not templated, sides=2)
         refused: list[DataError] = []
         parts = sides_of(rows, self._problem, model.processor, str(model.source), refused)
-        found = pairs(noted(dialogue(model.processor, parts, shape, None), refused, rows.num_rows))
-        if rows.num_rows and not len(found):
-            raise DataError(
-                f"Of none of the {rows.num_rows:,} pairs both answers begin within {model.limit:,} tokens and differ there.",
-                "Raise task.max_length, or set task.too_long=cut-prompt.",
-            )
-        return found
+        found = pairs(dialogue(model.processor, parts, shape, None))
+        why = (
+            f"Of none of the {rows.num_rows:,} pairs both answers begin within {model.limit:,} tokens and differ there."
+        )
+        insist_on_some(len(found), rows.num_rows, refused, why)
+        return dataclasses.replace(found, refused=[error.what for error in refused])
 
     def anchored(self, examples: Pairs, original: Model, precision: str) -> Pairs:
         """`examples` with the log-probabilities of their answers under `original`."""
@@ -238,6 +237,8 @@ class Preference(CausalLm):
             "share": rows / max(1, examples.rows),
             "sides": {side: int(cut[:, place].sum()) for place, side in enumerate(ANSWERS)},
             "rows_left_out": examples.left_out,
+            "rows_refused": len(examples.refused),
+            "refused": next(iter(examples.refused), None),
         }
 
     def commonest(self, train: Any, examples: Any, model: Model) -> Array:
@@ -337,5 +338,5 @@ class Preference(CausalLm):
         groups = None if groups is None else groups[kept]
         return bootstrap.paired_mean_difference(one[kept], other[kept], **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Dialogue]:
-        return super().tried(self.first_left(rows, model, most).drop_columns(list(ANSWERS)), model, most)
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Dialogue]:
+        return super().tried(rows.drop_columns(list(ANSWERS)), model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +10,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from tunesmith.data.cells import Cells
-from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER
+from tunesmith.data.cells.chats import ASSISTANT, CHATS, QUESTIONS, USER, Turns
 from tunesmith.data.cells.preferences import ANSWERS
 from tunesmith.data.cells.prompts import PROMPTS
 from tunesmith.data.cells.text import ONE_TEXT
-from tunesmith.data.dialogue import Dialogue
 from tunesmith.errors import DataError, SettingsError
 from tunesmith.models.dialogues import (
     Part,
@@ -56,7 +54,7 @@ LEARNS: dict[str, Cells] = READS | {"chat": CHATS}
 ABOUT = "### Instruction:\n{prompt}\n\n### Input:\n{input}\n\n### Response:\n"
 ALONE = "### Instruction:\n{prompt}\n\n### Response:\n"
 NOTHING_LEFT = [Part("", told=True)]
-"""Of a row that the template refuses."""
+"""The parts of a row that the template refuses: as what is told of it has no tokens, the row is dropped."""
 
 
 def told_by(columns: Sequence[str], target: str | None) -> Problem:
@@ -106,25 +104,24 @@ def parts_of(
 
     Args:
         refused: gets what is said against each row that the template refuses; of such a row nothing is left.
-
-    Raises:
-        DataError: the template refuses one of which nothing is told.
     """
     if problem == "chat":
         insist_on_template(tokenizer, source)
         for chat in rows.column("input").to_pylist():
             turns = loaded_turns(chat)
-            if turns[-1]["role"] != ASSISTANT:
-                insist_on_tools(turns, tokenizer, source)
-                yield [Part(written(turns, tokenizer, open_=True), told=False)]
-            else:
-                yield _unless_refused(refused, chat_parts, turns, tokenizer, source)
+            parts = chat_parts if turns[-1]["role"] == ASSISTANT else _to_be_answered
+            yield _unless_refused(refused, parts, turns, tokenizer, source)
         return
     names = [name for name in ("input", "pair", "target") if name in rows.column_names]
     for row in rows.select(names).to_pylist():
         answer = row["target"]["texts"][0] if "target" in row else None
         asked = (row["input"], row.get("pair", ""), answer, problem)
         yield _unless_refused(refused, prompted, *asked, tokenizer, source)
+
+
+def _to_be_answered(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
+    insist_on_tools(turns, tokenizer, source)
+    return [Part(written(turns, tokenizer, open_=True), told=False)]
 
 
 def _unless_refused(refused: list[DataError], parts: Callable[..., list[Part]], *given: Any) -> list[Part]:
@@ -136,15 +133,22 @@ def _unless_refused(refused: list[DataError], parts: Callable[..., list[Part]], 
         return NOTHING_LEFT
 
 
-def noted(found: Dialogue, refused: list[DataError], rows: int) -> Dialogue:
-    """`found`, which knows which of the `rows` in the data the template refused.
+def insist_on_some(left: int, rows: int, refused: Sequence[DataError], why: str) -> None:
+    """Insist that of `rows`, where there are any, something is left.
+
+    Args:
+        refused: what is said against each row that the template refuses.
+        why: what became of the others.
 
     Raises:
-        DataError: it refused all of them.
+        DataError: nothing is.
     """
-    if refused and len(refused) == rows:
+    if left or not rows:
+        return
+    if len(refused) == rows:
         raise refused[0]
-    return dataclasses.replace(found, refused=[error.what for error in refused])
+    also = f" The template refuses {len(refused):,} of them: {refused[0].what}" if refused else ""
+    raise DataError(why + also, "Raise task.max_length, or set task.too_long=cut-prompt.")
 
 
 def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenizer: Any, source: str) -> list[Part]:

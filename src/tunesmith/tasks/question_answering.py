@@ -322,8 +322,8 @@ class QuestionAnswering(Separate):
         answerable = np.array([bool(answers) for answers in truth])
         return metrics.difference(self.primary_metric, one, other, answerable, **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Passages]:
-        few = rows.slice(0, most).select(["input", "pair"])
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Passages]:
+        few = rows.select(["input", "pair"])
         raw = [[row["input"], row["pair"]] for row in few.to_pylist()]
         return raw, passage_tokens.plain(model.processor, few, model.limit)
 

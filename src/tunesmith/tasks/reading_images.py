@@ -100,11 +100,11 @@ class ReadsImages(Separate):
     def inputs(self, examples: Pixels, indices: Indices, model: Model) -> Batch:
         return {"pixel_values": torch.from_numpy(examples.batch(indices)).contiguous(memory_format=LAYOUT)}
 
-    def tried_images(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Pixels]:
-        """Small copies of the first images, as PNG in text, and what the network is given of these."""
+    def tried_images(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Pixels]:
+        """Small copies of the images, as PNG in text, and what the network is given of these."""
         reading = reading_of(model)
         raw, values = [], []
-        for file in rows.column("file").slice(0, most).to_pylist():
+        for file in rows.column("file").to_pylist():
             image = picture.converted(picture.read(Path(file)), reading.channels)
             image.thumbnail((TRIED_SIDE, TRIED_SIDE))
             raw.append([encoded(image, "PNG")])

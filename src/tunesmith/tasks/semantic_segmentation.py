@@ -301,8 +301,8 @@ class SemanticSegmentation(ReadsImages):
         one, other = (np.array(table.column("counts").to_pylist()).reshape(size) for table in (first, second))
         return segmentation.difference(self.primary_metric, one, other, **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Segments]:
-        raw, pixels = self.tried_images(rows, model, most)
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Segments]:
+        raw, pixels = self.tried_images(rows, model)
         return raw, with_masks(pixels, None, np.tile(pixels.values.shape[2:], (pixels.rows, 1)), None)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:

@@ -383,11 +383,10 @@ class Seq2Seq(Separate, Language):
         one, other = (metrics.counted(table.column("prediction").to_pylist(), truth) for table in (first, second))
         return metrics.difference(one, other, self.primary_metric, **drawn)
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], SourceTarget]:
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], SourceTarget]:
         """Sources with their targets, and the tokens that the public loader makes of both."""
-        few = rows.slice(0, most)
-        written = rendered_texts.references_of(few) or []
-        sources = [self.settings.prefix + text for text in few.column("input").to_pylist()]
+        written = rendered_texts.references_of(rows) or []
+        sources = [self.settings.prefix + text for text in rows.column("input").to_pylist()]
         raw = [[source, one[0]] for source, one in zip(sources, written, strict=True)]
         model.processor.model_max_length = model.limit
         return raw, as_loaded(model.processor, raw)

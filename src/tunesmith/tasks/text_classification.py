@@ -86,11 +86,10 @@ class TextClassification(Classifying):
             for seen in rows.select(columns).to_pylist()
         ]
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Tokens]:
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Tokens]:
         names = [name for name in ("input", "pair") if name in rows.column_names]
-        few = rows.slice(0, most)
-        raw = [[row[name] for name in names] for row in few.select(names).to_pylist()]
-        return raw, tokenize(model.processor, few, None, Reading(model.limit))
+        raw = [[row[name] for name in names] for row in rows.select(names).to_pylist()]
+        return raw, tokenize(model.processor, rows, None, Reading(model.limit))
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.classification_code(model, folder, self.problem.name, inputs)

@@ -331,8 +331,8 @@ class TextSimilarity(Separate):
     ) -> Interval:
         return self.likeness.compared(first, second, **how(settings, seed, groups))
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], SeveralTexts]:
-        texts = rows.slice(0, most).column("input")
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], SeveralTexts]:
+        texts = rows.column("input")
         return [[text] for text in texts.to_pylist()], self.encode(pa.table({"input": texts}), model)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:

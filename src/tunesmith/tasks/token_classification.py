@@ -355,11 +355,9 @@ class TokenClassification(Separate):
         one, other = (self.problem.counts_again(table, labels) for table in (first, second))
         return self._apart(one, other, settings, seed, groups)
 
-    def tried(self, rows: pa.Table, model: Model, most: int) -> tuple[list[list[str]], Tagged]:
-        few = rows.slice(0, most)
-        return [[text] for text in few.column("input").to_pylist()], word_tokens.every_token(
-            model.processor, few, model.limit
-        )
+    def tried(self, rows: pa.Table, model: Model) -> tuple[list[list[str]], Tagged]:
+        raw = [[text] for text in rows.column("input").to_pylist()]
+        return raw, word_tokens.every_token(model.processor, rows, model.limit)
 
     def loading_code(self, model: Model, folder: str, inputs: int) -> str:
         return loading_code.tagging_code(model, folder, whole=self.problem.name == "entities")
