@@ -102,18 +102,9 @@ def conclude(
             said = task.answered(model, validation.examples, validation.logits, trained.plan.precision)
             validation = dataclasses.replace(validation, logits=said)
             fitted = task.fitted(validation.examples, validation.logits)
-            sections = measure(how, test, fitted)
-            sections |= kept
+            sections = measure(how, test, fitted) | kept
             sections["metrics"]["validation"] = intervals(how, validation)
-            if trained.plan.views > 1:
-                rows = ready.dataset.splits["train"]
-                sections["views"] = task.shown_views(rows, ready.train, trained.plan.views, wanted.seed)
-            if ready.truncation:
-                sections["truncation"] = {
-                    "train": ready.truncation,
-                    "validation": task.truncation(validation.examples, model),
-                    "test": task.truncation(test.examples, model),
-                }
+            sections |= _of_rows(ready, trained, validation, test)
         with timed(timings, "baselines"):
             others = _baselines(ready, trained, beside, test, checkpoints, references, listen, refitted)
             sections |= against(how, test, others)
@@ -123,18 +114,39 @@ def conclude(
         with timed(timings, "reopen"):
             opened.compare(logits(task, model, tried, "fp32"), ROUGH if model.four_bit else TOLERANCE)
     report = _report(ready, trained, sections, timings, place, references)
-    with runs.writing(place.predictions):
-        place.predictions.parent.mkdir(parents=True, exist_ok=True)
-        predictions = task.predictions(test.rows, test.logits, ready.dataset.labels, fitted)
-        pyarrow.parquet.write_table(predictions, place.predictions)
-    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, fitted, trained.plan.precision))
-    code = task.loading_code(model, str(place.model), len(ready.dataset.columns.inputs))
-    runs.write_text(place.model / "README.md", model_card(report, code))
-    runs.write_json(place.report, report)
-    write_page(place.folder)
+    _write(ready, trained, place, report, test, fitted)
     shutil.rmtree(place.cache, ignore_errors=True)
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return report
+
+
+def _of_rows(ready: Prepared, trained: Trained, validation: Reading, test: Reading) -> dict[str, Any]:
+    """Sections on what the model was given of the rows: views of images, and what of texts was cut or left out."""
+    task = ready.task
+    found: dict[str, Any] = {}
+    if trained.plan.views > 1:
+        rows = ready.dataset.splits["train"]
+        found["views"] = task.shown_views(rows, ready.train, trained.plan.views, ready.settings.seed)
+    if ready.truncation:
+        splits = {"validation": validation, "test": test}
+        others = {name: task.truncation(split.examples, trained.model) for name, split in splits.items()}
+        found["truncation"] = {"train": ready.truncation, **others}
+    return found
+
+
+def _write(
+    ready: Prepared, trained: Trained, place: Run, report: dict[str, Any], test: Reading, fitted: float | None
+) -> None:
+    """Lay down what is said of the run: predictions, notes beside the model, the report."""
+    with runs.writing(place.predictions):
+        place.predictions.parent.mkdir(parents=True, exist_ok=True)
+        predictions = ready.task.predictions(test.rows, test.logits, ready.dataset.labels, fitted)
+        pyarrow.parquet.write_table(predictions, place.predictions)
+    runs.write_json(place.model / "tunesmith.json", _own_notes(ready, fitted, trained.plan.precision))
+    code = ready.task.loading_code(trained.model, str(place.model), len(ready.dataset.columns.inputs))
+    runs.write_text(place.model / "README.md", model_card(report, code))
+    runs.write_json(place.report, report)
+    write_page(place.folder)
 
 
 def _adaptation(ready: Prepared, place: Run) -> dict[str, Any] | None:

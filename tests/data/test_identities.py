@@ -298,7 +298,7 @@ def test_one_image_under_two_names_is_told_and_links_them(tmp_path: Path) -> Non
     for seed in range(5):
         found = read(where, seed)
         assert found.audit["conflicting_labels"]["images"] == 2
-        assert "2 images stand there with different labels." in found.audit["warnings"]
+        assert "2 images stand in the data with different labels." in found.audit["warnings"]
         assert_parted(found)
         linked = {f"thing {number:02}" for number in range(3)}
         assert sum(bool(names & linked) for names in inside(found).values()) == 1

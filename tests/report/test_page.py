@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.report import figures
 from tunesmith.report import format as formats
 from tunesmith.report.card import model_card
 from tunesmith.report.page import page
@@ -192,3 +193,10 @@ def test_what_is_kept_is_said_as_the_interval_allows(
     assert [one for one in verdict(given) if one in sentences] == sentences
     assert "What it still knows" in page(given, AUDIT, [])
     assert "What it still knows" not in page(report(), AUDIT, [])
+
+
+@pytest.mark.parametrize(("ends", "anchor"), [((1e-05, 0.00123), "end"), ((1, 9), "middle")])
+def test_what_stands_under_the_last_tick_does_not_leave_the_figure(ends: tuple[float, float], anchor: str) -> None:
+    drawn = figures.lines([("loss", [(ends[0], 1.0), (ends[1], 2.0)])], "rate", "loss")
+    assert f'text-anchor="middle" class="tick">{ends[0]:g}<' in drawn
+    assert f'text-anchor="{anchor}" class="tick">{ends[1]:g}<' in drawn

@@ -163,7 +163,7 @@ def _warnings(found: Mapping[str, Any], splits: Mapping[str, pa.Table], labels: 
             f"figures on {later} flatter the model by as much."
         )
     if count := found.get("conflicting_labels", {}).get(f"{noun}s", 0):
-        warnings.append(f"{count:,} {noun}{'s stand' if count > 1 else ' stands'} there with different labels.")
+        warnings.append(f"{count:,} {noun}{'s stand' if count > 1 else ' stands'} in the data with different labels.")
     if labels and "train" in found["classes"]:
         counts = found["classes"]["train"]
         rare = [label for label, count in counts.items() if count < 5]

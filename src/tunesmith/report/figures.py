@@ -12,6 +12,8 @@ from tunesmith.report.format import metric_name, value
 
 SMALL = 1e-3
 """Axes that span less have their numbers with an exponent."""
+LETTER = 7
+"""Of what is written at ticks, about: font and viewer say how wide it is."""
 
 Point = tuple[float, float]
 
@@ -61,9 +63,7 @@ def lines(
             f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{_tick(tick, high - low)}</text>'
         )
     for tick in sorted({min(xs), max(xs)}):
-        parts.append(
-            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">{told(tick)}</text>'
-        )
+        parts.append(_below(across(tick), width, height - bottom + 16, told(tick)))
     for index, (name, found) in enumerate(series):
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in found)
         parts.append(f'<polyline points="{path}" class="line s{index}"><title>{escape(name)}</title></polyline>')
@@ -146,10 +146,7 @@ def costs(marks: Sequence[Mark], x_name: str, y_name: str, told: Callable[[float
             f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end" class="tick">{_tick(tick, high - low)}</text>'
         )
     for tick in sorted({min(logs), max(logs)}):
-        parts.append(
-            f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle" class="tick">'
-            f"{escape(told(10**tick))}</text>"
-        )
+        parts.append(_below(across(tick), width, height - bottom + 16, told(10**tick)))
     for place, mark in enumerate(sorted(marks, key=lambda mark: mark.cost)):
         x, kind = across(math.log10(mark.cost)), "own" if mark.chosen else "other"
         kept = 1.0 if mark.retention is None else max(0.0, min(1.0, mark.retention))
@@ -198,6 +195,12 @@ def _tick(number: float, span: float) -> str:
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     span = (high - low) or 1.0
     return lambda number: start + (number - low) / span * (end - start)
+
+
+def _below(x: float, width: int, y: int, text: str) -> str:
+    """What is written under a tick; up to the tick where the figure would end before the text does."""
+    anchor = "end" if x + LETTER * len(text) / 2 > width else "middle"
+    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" class="tick">{escape(text)}</text>'
 
 
 def _axes(width: int, height: int, left: int, bottom: int, x_name: str, y_name: str) -> list[str]:
