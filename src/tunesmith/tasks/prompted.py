@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -30,6 +30,7 @@ from tunesmith.run import path_of
 from tunesmith.settings import Auto
 from tunesmith.tasks.language import LanguageSettings
 
+Made = TypeVar("Made")
 Problem = Literal["text", "completion", "instruction", "chat"]
 CHATML_NAME = "chatml"
 
@@ -110,13 +111,13 @@ def parts_of(
         for chat in rows.column("input").to_pylist():
             turns = loaded_turns(chat)
             parts = chat_parts if turns[-1]["role"] == ASSISTANT else _to_be_answered
-            yield _unless_refused(refused, parts, turns, tokenizer, source)
+            yield _unless_refused(refused, NOTHING_LEFT, parts, turns, tokenizer, source)
         return
     names = [name for name in ("input", "pair", "target") if name in rows.column_names]
     for row in rows.select(names).to_pylist():
         answer = row["target"]["texts"][0] if "target" in row else None
         asked = (row["input"], row.get("pair", ""), answer, problem)
-        yield _unless_refused(refused, prompted, *asked, tokenizer, source)
+        yield _unless_refused(refused, NOTHING_LEFT, prompted, *asked, tokenizer, source)
 
 
 def _to_be_answered(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
@@ -124,13 +125,13 @@ def _to_be_answered(turns: Turns, tokenizer: Any, source: str) -> list[Part]:
     return [Part(written(turns, tokenizer, open_=True), told=False)]
 
 
-def _unless_refused(refused: list[DataError], parts: Callable[..., list[Part]], *given: Any) -> list[Part]:
-    """The parts; where the template refuses them, one that leaves nothing of the row."""
+def _unless_refused(refused: list[DataError], nothing: Made, made: Callable[..., Made], *given: Any) -> Made:
+    """What is made of a row; where the template refuses it, what leaves nothing of the row."""
     try:
-        return parts(*given)
+        return made(*given)
     except DataError as error:
         refused.append(error)
-        return NOTHING_LEFT
+        return nothing
 
 
 def insist_on_some(left: int, rows: int, refused: Sequence[DataError], why: str) -> None:
@@ -160,7 +161,7 @@ def prompted(prompt: str, about: str, answer: str | None, problem: str, tokenize
     if problem == "instruction" and tokenizer.chat_template:
         turns = [{"role": USER, "content": f"{prompt}\n\n{about}" if about else prompt}]
         if answer is None:
-            return [Part(written(turns, tokenizer, open_=True), told=False)]
+            return _to_be_answered(turns, tokenizer, source)
         return chat_parts([*turns, {"role": ASSISTANT, "content": answer}], tokenizer, source)
     if problem == "instruction":
         before = (ABOUT if about else ALONE).format(prompt=prompt, input=about)
@@ -188,13 +189,12 @@ def sides_of(
         before = loaded_turns(prompt)
         return chat_parts([*before, *loaded_turns(answer)], tokenizer, source, len(before))
 
-    for prompt, *answers in zip(*(rows.column(name).to_pylist() for name in ("input", *ANSWERS)), strict=True):
-        try:
-            sides = [side(prompt, answer) for answer in answers]
-        except DataError as error:
-            refused.append(error)
-            sides = [NOTHING_LEFT] * len(answers)
-        yield from sides
+    def sides(prompt: str, *answers: str) -> list[list[Part]]:
+        return [side(prompt, answer) for answer in answers]
+
+    nothing = [NOTHING_LEFT] * len(ANSWERS)
+    for row in zip(*(rows.column(name).to_pylist() for name in ("input", *ANSWERS)), strict=True):
+        yield from _unless_refused(refused, nothing, sides, *row)
 
 
 def answers_of(rows: pa.Table, problem: str) -> list[list[str]] | None:
